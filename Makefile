@@ -1,0 +1,191 @@
+# The graph: archive -> data/bin -> models/onnx -> models/optimized -> models/om/<chip>/ -> results/<chip>/bs<n>/outputs
+# -> accuracy.txt. make asks by time, the scripts decide by content: see scripts/_build.py and scripts/sync_inputs.py.
+
+ifeq ($(filter output-sync,$(.FEATURES)),)
+$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it (macOS: brew install make) and type gmake)
+endif
+MAKEFLAGS += -rR
+.DEFAULT_GOAL := help
+
+# Inputs, which decide what is built
+BS ?= 16## batch size, 1 to 64
+CHIP ?= cpu## a chip of params.yaml
+ROOT ?= .## where data/, models/ and results/ lie
+SOURCE ?=## cifar10 or sample; empty: as ROOT holds, else cifar10
+ARCHIVE ?=## your cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
+WEIGHTS ?=## your checkpoint file
+# Not inputs
+PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
+V ?=## 1: show the commands
+
+variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS PYTHON V
+bare := help setup clean distclean demo
+goals := $(or $(MAKECMDGOALS),help)
+digits := 0 1 2 3 4 5 6 7 8 9
+sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
+quote = '$(subst ','\'',$1)'
+R := $(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/)
+M := $(R).make
+flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
+Q := $(if $(V),,@)
+say = $(if $(findstring s,$(flags)),@:,@printf '  %-9s %s\n' $1 $@)
+python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
+environment := $(if $(PYTHON),,.venv/requirements.txt)
+export DEPS = $^
+
+# Refusals, before anything is installed or written
+stages := bin onnx optimized om om-all infer accuracy accuracy-all verify test check
+unknown := $(filter-out $(bare) $(stages) $(addprefix $(R),data/% models/% results/% .make/%),$(goals:./%=%))
+ifneq ($(unknown),)
+$(error $(unknown): no such target; type make help for all of them)
+endif
+ifneq ($(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),)
+$(error $(goals): setup, clean and distclean stand alone; type one make command after the other)
+endif
+ifneq ($(if $(filter 1,$(words $(ROOT))),,x)$(strip $(foreach c,: % ' " * ? [ ] ; & | < > ( ) ~ = \ @,$(findstring $c,$(ROOT)))),)
+$(error ROOT=$(ROOT): spaces and the characters : % ' " * ? [ ] ; & | < > ( ) ~ = \ @ cannot stand in it; give another folder)
+endif
+ifneq ($(filter-out $(bare),$(goals)),)
+ifeq ($(if $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),)
+$(error BS=$(BS): not a batch size; give a whole number from 1 to 64)
+endif
+ifeq ($(filter cifar10 sample,$(or $(SOURCE),sample)),)
+$(error SOURCE=$(SOURCE): no such source; give cifar10 or sample)
+endif
+chips := $(shell sed -n '/^chips:/,/^[^ ]*:$$/s/^  \([^ :#]*\):.*/\1/p' params.yaml)
+ifeq ($(if $(filter 1,$(words $(CHIP))),$(filter $(chips),$(CHIP))),)
+near = awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); sub("^ascend", "", asked) } \
+  index(tolower($$1), substr(asked, 1, 3)) == 1 || index(asked, tolower($$1))'
+$(error CHIP=$(CHIP): no such chip; near: $(or $(shell printf '%s\n' $(chips) | $(near)),none); all: $(chips))
+endif
+ifeq ($(if $(findstring n,$(flags))$(findstring q,$(flags))$(findstring t,$(flags)),$(if $(environment),$(shell cmp requirements.txt $(environment) 2>&1))),)
+else
+$(error .venv is missing or its pins changed, and -n, -q and -t install nothing; run make setup first)
+endif
+endif
+
+help: ## this page: targets, and variables with their present values
+	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile
+
+setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
+demo: ## the whole chain on the built-in sample, on this machine's CPU
+	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS=
+clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
+	rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* $(R)models/onnx $(R)models/optimized \
+	  $(R)models/om $(R)results $(M) $(if $(R),,demo)
+distclean: clean ## clean, and remove given inputs and .venv
+	rm -rf $(R)data/archive.* $(R)models/checkpoint.* .venv
+.venv/requirements.txt: requirements.txt
+	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D)
+.venv/requirements-dev.txt: requirements-dev.txt .venv/requirements.txt
+	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D) --dev
+test: $(environment:.txt=-dev.txt) ## the tests
+	$(Q)$(python) -m pytest tests
+check: test ## tests, lint, types, and the Makefile's own
+	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
+.PHONY: $(bare) $(stages) FORCE
+
+ifneq ($(filter-out $(bare) test check,$(goals)),)
+I.source :=
+I.archive.stat :=
+I.weights.stat :=
+CHIPS :=
+include $(M)/inputs.mk
+stat = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
+  $(call quote,$1)/cifar-10-batches-py/*batch* 2>/dev/null | cksum | tr ' ' -))
+archive_stat := $(call stat,$(ARCHIVE))
+weights_stat := $(call stat,$(WEIGHTS))
+given := $(filter-out $(I.archive.stat),$(archive_stat)) $(filter-out $(I.weights.stat),$(weights_stat)) \
+  $(filter-out $(I.source),$(SOURCE))
+$(M)/inputs.mk: params.yaml requirements.txt $(wildcard scripts/*.py scripts/engines/*.py) $(environment) \
+  $(if $(strip $(given)),FORCE)
+	$(Q)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
+	  --root $(or $(R),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
+	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
+endif
+
+ifneq ($(CHIPS),)
+script = $(patsubst %,$(M)/scripts/%.py,$1)
+key = $(addprefix $(M)/params/,$1)
+pins := $(M)/requirements.txt
+archive := $(R)data/archive.tar.gz
+bins := $(R)data/bin/manifest.json
+labels := $(R)data/labels.txt
+weights := $(R)models/checkpoint.pkl
+onnx := $(R)models/onnx/3d_attention_net.onnx
+optimized := $(R)models/optimized/3d_attention_net.onnx
+engine := $(CHIP.$(CHIP).engine)
+om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
+outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
+accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
+each = $(foreach n,$2,$(subst %,$n,$1))
+
+ifeq ($(I.archive.by),sample)
+$(archive): $(call script,sample fetch) $(call key,sample.seed sample.train_images sample.test_images)
+	$(call say,SAMPLE)
+	$(Q)$(python) scripts/sample.py --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
+	  --test-images $(P.sample.test_images)
+else
+$(archive): $(M)/given/archive $(call script,fetch)
+	$(call say,ARCHIVE)
+	$(Q)$(python) scripts/fetch.py --what archive --given=$(call quote,$(ARCHIVE)) --out $@
+endif
+ifeq ($(I.weights.by),sample)
+$(weights): $(call script,sample fetch)
+	$(call say,SAMPLE)
+	$(Q)$(python) scripts/sample.py --checkpoint $@
+else
+$(weights): $(M)/given/weights $(call script,fetch)
+	$(call say,WEIGHTS)
+	$(Q)$(python) scripts/fetch.py --what weights --given=$(call quote,$(WEIGHTS)) --out $@
+endif
+
+$(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
+	$(call say,BIN)
+	$(Q)$(python) scripts/preprocess.py --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
+$(labels): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
+	$(call say,LABELS)
+	$(Q)$(python) scripts/preprocess.py --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
+$(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/threads) $(pins) \
+  $(call key,onnx.opset onnx.check_images onnx.tolerance cifar10.checkpoint_git_blob)
+	$(call say,ONNX)
+	$(Q)$(python) scripts/export_onnx.py --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
+	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
+	  --official-blob $(P.cifar10.checkpoint_git_blob) --out $@
+$(optimized): $(onnx) $(bins) $(call script,optimize_onnx reference engines/threads) $(pins) \
+  $(call key,optimize.resize optimize.check_images optimize.tolerance)
+	$(call say,OPTIMIZE)
+	$(Q)$(python) scripts/optimize_onnx.py --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
+	  --check-images $(P.optimize.check_images) --tolerance $(P.optimize.tolerance) --out $@
+$(call each,$(om),$(sizes)): $(om): $(optimized) $(call key,chips.$(CHIP)) $(pins) \
+  $(call script,compile_model optimize_onnx reference engines/threads engines/$(engine)_compile)
+	$(call say,COMPILE)
+	$(Q)$(python) scripts/compile_model.py --onnx $< --chip $(CHIP) --engine $(engine) \
+	  --options=$(call quote,$(CHIP.$(CHIP).options)) --batch-size $* --out $@
+$(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
+  $(call script,infer reference engines/threads engines/$(engine)_run)
+	$(call say,INFER)
+	$(Q)$(python) scripts/infer.py --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
+	  --format $(P.infer.format) --out $@
+$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess) \
+  $(call key,published.accuracy.$(CHIP.$(CHIP).published))
+	$(call say,ACCURACY)
+	$(Q)$(python) scripts/postprocess.py --outputs $< --labels $(labels) \
+	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published $(CHIP.$(CHIP).published) \
+	  --published-top1 $(P.published.accuracy.$(CHIP.$(CHIP).published)) --out $@
+
+bin: $(bins) $(labels) ## the test images as bins, and their labels
+onnx: $(onnx) ## checkpoint -> ONNX
+optimized: $(optimized) ## ONNX -> optimized ONNX
+om: $(subst %,$(BS),$(om)) ## the compiled model for CHIP and BS
+om-all: $(call each,$(om),$(P.batch_sizes)) ## the compiled models of every listed batch size
+infer: $(subst %,$(BS),$(outputs)) ## outputs for every image
+accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints Top-1
+	@head -n 5 $<
+accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every listed batch size
+	@grep -H Top-1 $^
+verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
+	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
+	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \
+	  --sample $(P.verify.reference.sample.$(CHIP)) $(P.verify.tolerance.sample.$(CHIP))
+endif

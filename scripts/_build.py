@@ -1,0 +1,273 @@
+"""What every script needs to leave whole files behind; nothing here shapes an artifact's bytes.
+
+make asks by time, a script decides by content: `build_file` and `build_folder` take the artifact's lock, compare the
+record that lies beside it (digests of inputs, scripts and flags) and, if nothing differs, only renew the time and
+exit 0. Otherwise the caller fills a temporary file or folder, which gets its name when it is whole.
+Runs on Python 3.7 and newer, with the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, Iterable, Iterator, NoReturn, Type
+
+SCRIPTS = Path(__file__).resolve().parent
+Record = Dict[str, Any]
+
+
+def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
+    """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call)."""
+    print(f"{Path(sys.argv[0]).name}: {subject}: {problem}; {remedy}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def explain(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook for what nobody caught: one line for what a user can cause, a traceback only for our own mistakes."""
+    script = Path(sys.argv[0]).name
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{script}: interrupted; run the same command again to go on", file=sys.stderr)
+    elif isinstance(error, BrokenPipeError):
+        pass
+    elif isinstance(error, ModuleNotFoundError):
+        remedy = "run make setup, or give PYTHON= an interpreter that has what requirements.txt lists"
+        print(f"{script}: {error.name}: not installed for {sys.executable}; {remedy}", file=sys.stderr)
+    elif isinstance(error, OSError) and error.errno is not None:
+        remedy = {
+            errno.ENOSPC: "free some space and run the same command again",
+            errno.EDQUOT: "free some space and run the same command again",
+            errno.EFBIG: "raise the limit on file size (ulimit -f) and run the same command again",
+            errno.EACCES: "check who owns it and its permissions",
+            errno.EROFS: "give a ROOT= that can be written",
+            errno.ENOENT: "check the path, or run make with the stage that makes it",
+        }.get(error.errno, "check the path")
+        print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
+    else:
+        traceback.print_exception(kind, error, trace)
+
+
+sys.excepthook = explain
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments as flags; a wrong call is one line on stderr and status 2."""
+
+    def __init__(self, doc: str | None) -> None:
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        die("arguments", message, f"see {self.prog} --help", status=2)
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    found = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+def read_record(path: Path) -> Record:
+    """The record at `path`, or an empty one where there is none that can be read."""
+    try:
+        found: Record = json.loads(path.read_text("utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {}
+
+
+def needed_record(path: Path, target: str) -> Record:
+    """The record at `path`; exits 1 where there is none, naming the make target that writes it."""
+    return read_record(path) or die(path, "no such record, or not one of ours", f"type: make {target}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole small file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        remove(temporary)
+
+
+def write_record(path: Path, record: Record) -> None:
+    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+
+
+def renew(path: Path) -> None:
+    """Gives `path` a time not older than now nor than its prerequisites (make's $^, in DEPS), whatever the clock did."""
+    times = [time.time_ns()]
+    for name in os.environ.get("DEPS", "").split():
+        with contextlib.suppress(OSError):
+            times.append(os.stat(name).st_mtime_ns)
+    os.utime(path, ns=(max(times), max(times)))
+
+
+@contextlib.contextmanager
+def locked(artifact: Path) -> Iterator[None]:
+    """Holds the one lock of `artifact`. The kernel frees it with the process, so a dead one leaves nothing behind.
+
+    POSIX record locks, because they hold across the hosts of a shared file system too. The lock's file lies under
+    the nearest .make, or beside the artifact where there is none.
+    """
+    artifact = artifact.absolute()
+    house = next((p for p in artifact.parents if (p / ".make").is_dir()), None)
+    if house:
+        path = house / ".make" / "locks" / "__".join(artifact.relative_to(house).parts)
+    else:
+        path = artifact.with_name(f".{artifact.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            print(f"{Path(sys.argv[0]).name}: {artifact}: another process builds it; waiting", file=sys.stderr)
+            fcntl.lockf(stream, fcntl.LOCK_EX)
+        yield
+
+
+def local_imports(script: Path) -> list[Path]:
+    """`script` and all files of scripts/ that it imports, at any depth, but for this one. Read, not run."""
+    found = [script]
+    for file in found:
+        for name in re.findall(r"^\s*(?:from|import) ([\w.]+)", file.read_text("utf-8"), re.MULTILINE):
+            path = SCRIPTS / (name.replace(".", "/") + ".py")
+            if path.is_file() and path.name != "_build.py" and path not in found:
+                found.append(path)
+    return found
+
+
+def key_of(inputs: Record, flags: Record, packages: Iterable[str] = (), engine: str = "") -> Record:
+    """What decides an artifact's bytes: digests of inputs, flags, the running script and what it imports (an engine's
+    module too), versions of packages."""
+    scripts = local_imports(Path(sys.argv[0]).resolve())
+    if engine:
+        scripts += local_imports(SCRIPTS / f"{engine.replace('.', '/')}.py")
+    versions = {}
+    if packages:
+        from importlib import metadata  # since Python 3.8
+
+        versions = {name: metadata.version(name) for name in packages}
+    digests = {path.relative_to(SCRIPTS).as_posix(): digest(path) for path in scripts}
+    return {"inputs": inputs, "flags": flags, "scripts": digests, "versions": versions}
+
+
+class Job:
+    """An artifact being made: fill `path`, add to `record`."""
+
+    def __init__(self, path: Path, key: Record) -> None:
+        self.path = path
+        self.record: Record = {"key": key}
+
+
+def record_of(artifact: Path) -> Path:
+    """Where an artifact's record lies: archive.tar.gz -> archive.json, beside it."""
+    return artifact.with_name(artifact.name.split(".")[0] + ".json")
+
+
+@contextlib.contextmanager
+def build_file(out: Path, key: Record, record_path: Path | None = None) -> Iterator[Job]:
+    """Makes the file `out` and its record. Exits 0 at once if the record's key is `key` and the bytes are the record's.
+
+    Order of the end: the file under its name with a time of 1970, then the record, then the time of now. Killed in
+    between, the next make finds the file old and asks again.
+    """
+    record_path = record_path or record_of(out)
+    with locked(out):
+        record = read_record(record_path)
+        if record.get("key") == key and out.is_file() and digest(out) == record["sha256"]:
+            renew(out)
+            raise SystemExit(0)
+        with temporary(out) as path:
+            job = Job(path, key)
+            yield job
+            job.record["sha256"] = digest(path)
+            os.utime(path, (0, 0))
+            path.replace(out)
+        write_record(record_path, job.record)
+        renew(out)
+
+
+@contextlib.contextmanager
+def build_folder(manifest: Path, key: Record) -> Iterator[Job]:
+    """Makes the folder of `manifest` with the manifest, its record, inside; make follows the manifest, never the files.
+
+    The caller sets record["count"], the number of files beside the manifest. Exits 0 at once if the manifest's key is
+    `key` and that many files are there.
+    """
+    folder = manifest.parent
+    with locked(folder):
+        record = read_record(manifest)
+        if record.get("key") == key and len(os.listdir(folder)) == record["count"] + 1:
+            renew(manifest)
+            raise SystemExit(0)
+        with temporary(folder) as path:
+            path.mkdir()
+            job = Job(path, key)
+            yield job
+            write_record(path / manifest.name, job.record)
+            renew(path / manifest.name)
+            old = path.with_name(f"{path.name}.old")
+            if folder.exists():
+                folder.rename(old)
+            path.rename(folder)
+            remove(old)
+
+
+@contextlib.contextmanager
+def temporary(out: Path) -> Iterator[Path]:
+    """A name beside `out` to build under; orphans of killed runs go first, our own goes if we fail. Under out's lock."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for orphan in out.parent.glob(f"{out.name}.tmp.*"):
+        remove(orphan)
+    path = out.with_name(f"{out.name}.tmp.{os.getpid()}")
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+class Progress:
+    """A bar on a terminal, elsewhere a plain line every five seconds; on stderr, with rate and time left."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.start = self.shown = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        last = done == self.total
+        if not last and now - self.shown < (0.1 if self.terminal else 5.0):
+            return
+        self.shown = now
+        rate = done / max(now - self.start, 1e-9)
+        text = f"{done}/{self.total} {self.unit}, {rate:.0f}/s, {(self.total - done) / rate:.0f} s left"
+        if self.terminal:
+            bar = "#" * (24 * done // self.total)
+            print(f"\r  [{bar:<24}] {text}\033[K", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(f"  {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,39 @@
+"""Optimized ONNX -> one compiled model for a chip and a batch size, by the chip's engine.
+
+Beside it the record bs<n>.json: what it was made from, by what, and how its engine has to be called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import _build
+from _build import digest, needed_record, record_of
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--onnx", type=Path, required=True)
+    parser.add_argument("--chip", required=True)
+    parser.add_argument("--engine", required=True, help="the name of a module in scripts/engines")
+    parser.add_argument("--options", default="", help="the engine's own, as words name=value")
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    name = f"engines.{args.engine}_compile"
+    engine = importlib.import_module(name)
+    flags = {"chip": args.chip, "engine": args.engine, "options": args.options, "batch_size": args.batch_size}
+    key = _build.key_of({"onnx": digest(args.onnx)}, flags, engine.PACKAGES, name)
+    with _build.build_file(args.out, key, args.out.with_name(f"bs{args.batch_size}.json")) as job:
+        options = dict(word.split("=", 1) for word in args.options.split())
+        job.record["engine"] = engine.compile_model(args.onnx, args.batch_size, job.path, options)
+        job.record["provenance"] = {
+            **needed_record(record_of(args.onnx), "optimized")["provenance"],
+            "model": digest(job.path),
+            **flags,
+        }
+
+
+if __name__ == "__main__":
+    main()

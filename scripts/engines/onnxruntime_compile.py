@@ -1,0 +1,28 @@
+"""CPU, float32, ONNX Runtime: the compiled model is the optimized graph with its batch fixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from _build import die
+from optimize_onnx import SHAPE_OPERATORS, fold
+
+ENDING = "onnx"
+PACKAGES = ("onnx", "onnxruntime")
+
+
+def compile_model(model: Path, batch_size: int, out: Path, options: dict[str, str]) -> dict[str, str]:
+    """Writes `out`, the graph of `model` for inputs of exactly [batch_size, 3, 32, 32]; exits 1 on an unknown option."""
+    if options:
+        die("params.yaml", f"engine onnxruntime has no option {', '.join(options)}", "remove it from the chip's line")
+    graph = onnx.load(model)
+    for value in [*graph.graph.input, *graph.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    fold(graph)
+    left = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
+    assert not left, f"{left} stay with the batch fixed"
+    onnx.checker.check_model(graph, full_check=True)
+    out.write_bytes(graph.SerializeToString(deterministic=True))
+    return {"precision": "float32"}

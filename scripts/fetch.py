@@ -1,0 +1,86 @@
+"""An input that the user has -> the file that ROOT holds.
+
+`--what archive`: the CIFAR-10 tar.gz, a folder cifar-10-batches-py (packed into one uncompressed tar.gz), or its
+parent. `--what weights`: a checkpoint file. Without `--given`, what ROOT holds stays; where it holds nothing, exits 1
+and says what to give.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import _build
+from _build import die, digest
+
+FOLDER = "cifar-10-batches-py"
+MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS"}
+WANTED = {
+    "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
+    "weights": "a checkpoint file such as model_92_sgd.pkl",
+}
+
+
+def batch_files(path: Path) -> dict[str, Path]:
+    """{member name: file} of an extracted folder or of its parent; empty if it is neither."""
+    for folder in (path, path / FOLDER):
+        if (folder / "test_batch").is_file():
+            return {name: folder / name for name in MEMBERS if (folder / name).is_file()}
+    return {}
+
+
+def digest_of_given(what: str, path: Path) -> str:
+    """The sha256 of a given file, or over names and digests of a given folder's members; exits 1 if it is no input."""
+    if path.is_file():
+        return digest(path)
+    files = batch_files(path) if what == "archive" else {}
+    if not files:
+        problem = "no test_batch in it" if path.is_dir() and what == "archive" else "no such file"
+        die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
+    text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_tar(out: Path, files: dict[str, bytes]) -> None:
+    """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
+    with gzip.GzipFile("", "wb", 0, open(out, "wb"), mtime=0) as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, data in files.items():
+                member = tarfile.TarInfo(f"{FOLDER}/{name}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--what", choices=sorted(WANTED), required=True)
+    parser.add_argument("--given", default="", help="the path that the user gave")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.given:
+        given = Path(args.given)
+        with _build.build_file(args.out, {"given": digest_of_given(args.what, given)}) as job:
+            files = {} if given.is_file() else batch_files(given)
+            if files:
+                write_tar(job.path, {name: file.read_bytes() for name, file in files.items()})
+            else:
+                shutil.copyfile(given, job.path)
+            job.record["origin"] = "given"
+    elif not args.out.is_file():
+        die(args.out, "ROOT has none", f"give {VARIABLE[args.what]}= ({WANTED[args.what]}), or try make demo")
+    else:  # put here by an earlier run, or by hand
+        with _build.locked(args.out):
+            record = _build.read_record(_build.record_of(args.out))
+            found = digest(args.out)
+            if record.get("sha256") != found:
+                _build.write_record(_build.record_of(args.out), {"origin": "given", "sha256": found})
+            _build.renew(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Residual Attention Network for CIFAR-10, variant "92, 32 input, update".
+
+Wang et al., "Residual Attention Network for Image Classification", CVPR 2017, arXiv 1704.06904.
+Input: float32 [N, 3, 32, 32], RGB in [0, 1], nothing subtracted. Output: 10 logits an image.
+The module names are those of the public checkpoint, so that its 940 tensors load as they are.
+Beside it, what turns a checkpoint file into this network.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from _build import die
+
+
+def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the picture's size at stride 1."""
+    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation bottleneck (He et al., arXiv 1603.05027): [N, inputs, H, W] -> [N, outputs, H/stride, W/stride]."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        middle = outputs // 4
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv(inputs, middle)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv2 = conv(middle, middle, 3, stride)
+        self.bn3 = nn.BatchNorm2d(middle)
+        self.conv3 = conv(middle, outputs)
+        self.conv4 = conv(inputs, outputs, 1, stride)  # in every checkpoint, even where the shortcut is the identity
+        self.projects = inputs != outputs or stride != 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = functional.relu(self.bn1(x))
+        y = self.conv1(a)
+        y = self.conv2(functional.relu(self.bn2(y)))
+        y = self.conv3(functional.relu(self.bn3(y)))
+        return y + (self.conv4(a) if self.projects else x)
+
+
+def two_blocks(channels: int) -> nn.Sequential:
+    return nn.Sequential(ResidualBlock(channels, channels), ResidualBlock(channels, channels))
+
+
+def halve(x: Tensor) -> Tensor:
+    return functional.max_pool2d(x, 3, 2, 1)
+
+
+def double(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+class AttentionModule(nn.Module):
+    """Attention residual learning (the paper's section 3.2): (1 + mask) * trunk, at one of three depths of mask.
+
+    Keeps the shape [N, channels, H, W]. `stage` 1 resizes twice (channels 128), 2 once (256), 3 never (512).
+    """
+
+    def __init__(self, channels: int, stage: int) -> None:
+        super().__init__()
+        self.stage = stage
+        self.first_residual_blocks = ResidualBlock(channels, channels)
+        self.trunk_branches = two_blocks(channels)
+        if stage == 1:
+            self.down_residual_blocks1 = ResidualBlock(channels, channels)
+            self.skip1_connection_residual_block = ResidualBlock(channels, channels)
+        self.middle_2r_blocks = two_blocks(channels)
+        if stage == 1:
+            self.up_residual_blocks1 = ResidualBlock(channels, channels)
+        self.conv1_1_blocks = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            conv(channels, channels),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            conv(channels, channels),
+            nn.Sigmoid(),
+        )
+        self.last_blocks = ResidualBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first_residual_blocks(x)
+        trunk = self.trunk_branches(x)
+        if self.stage == 1:
+            down = self.down_residual_blocks1(halve(x))
+            middle = double(self.middle_2r_blocks(halve(down)))
+            up = self.up_residual_blocks1(middle + down + self.skip1_connection_residual_block(down))
+            before_mask = double(up) + trunk
+        elif self.stage == 2:
+            before_mask = double(self.middle_2r_blocks(halve(x))) + trunk
+        else:
+            before_mask = self.middle_2r_blocks(x)
+        out: Tensor = self.last_blocks((1 + self.conv1_1_blocks(before_mask)) * trunk)
+        return out
+
+
+class ResidualAttentionNetwork(nn.Module):
+    """The whole network: [N, 3, 32, 32] -> [N, 10], classes in CIFAR-10's order (plane ... truck)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(conv(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU())
+        self.residual_block1 = ResidualBlock(32, 128)
+        self.attention_module1 = AttentionModule(128, stage=1)
+        self.residual_block2 = ResidualBlock(128, 256, 2)
+        self.attention_module2 = AttentionModule(256, stage=2)
+        self.attention_module2_2 = AttentionModule(256, stage=2)
+        self.residual_block3 = ResidualBlock(256, 512, 2)
+        self.attention_module3 = AttentionModule(512, stage=3)
+        self.attention_module3_2 = AttentionModule(512, stage=3)
+        self.attention_module3_3 = AttentionModule(512, stage=3)
+        self.residual_block4 = ResidualBlock(512, 1024)
+        self.residual_block5 = ResidualBlock(1024, 1024)
+        self.residual_block6 = ResidualBlock(1024, 1024)
+        self.mpool2 = nn.Sequential(nn.BatchNorm2d(1024), nn.ReLU(), nn.AvgPool2d(8))
+        self.fc = nn.Linear(1024, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image
+        for name, module in self.named_children():
+            x = module(torch.flatten(x, 1) if name == "fc" else x)
+        return x
+
+
+def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
+    """The network, in evaluation mode, with the float32 weights of a checkpoint file.
+
+    Reads today's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
+    weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite; only the counters
+    num_batches_tracked, which torch 0.3 did not have, may be absent.
+    """
+    remedy = "give WEIGHTS= a state_dict of this network (940 tensors)"
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split("\n\n")[-1].split("\n")[0].split()) if "WeightsUnpickler" in str(error) else error
+        die(path, f"not a safe checkpoint: {reason}", remedy)
+    except Exception as error:  # noqa: BLE001  torch raises of every kind on a damaged file
+        die(path, f"not a checkpoint that torch can read: {str(error).splitlines()[0] if str(error) else error!r}", remedy)
+    if not isinstance(loaded, dict):
+        die(path, f"holds a {type(loaded).__name__}, not a state_dict", remedy)
+    found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}
+    network = ResidualAttentionNetwork().eval()
+    wanted = network.state_dict()
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    faults = {
+        "missing": [name for name in wanted if name not in found and name not in counters],
+        "not of this network": [name for name in found if name not in wanted],
+        "of another shape": [
+            f"{name} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}, not {tuple(wanted[name].shape)}"
+            for name, value in found.items()
+            if name in wanted and not (isinstance(value, Tensor) and value.shape == wanted[name].shape)
+        ],
+    }
+    if not any(faults.values()):
+        faults["not finite"] = [name for name, value in found.items() if not value.isfinite().all()]
+    problems = [
+        f"{len(names)} tensors {fault}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        for fault, names in faults.items()
+        if names
+    ]
+    if problems:
+        die(path, " · ".join(problems), remedy)
+    network.load_state_dict({**{name: wanted[name] for name in counters}, **found})
+    return network

@@ -1,0 +1,164 @@
+"""Outputs + labels -> accuracy.txt and accuracy.json.
+
+Every label must have exactly one output, finite, of ten values, and the outputs must be those that inference wrote:
+otherwise exits 1 with what is missing. Top-1 as the guide prints it, Wilson's 95 % interval (E. B. Wilson, J. Am.
+Stat. Assoc. 22, 1927), a row a class, and what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+import _build
+from _build import Record, die, digest, needed_record
+
+CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+WORDS = {"sample": "the built-in sample", "official": "official", "own": "own"}
+
+
+def decode(path: Path, data: bytes, form: str) -> np.ndarray:
+    """One output file's ten values, float64 [10]; exits 1 on any other number of them or on one that is not finite."""
+    try:
+        if form == "txt":
+            row = np.array(data.split(), np.float64)
+        elif form == "bin":
+            row = np.frombuffer(data, np.float32).astype(np.float64)
+        else:
+            row = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
+    except ValueError:
+        row = np.empty(0)
+    if row.shape != (len(CLASSES),):
+        die(path, f"{row.size} values, not {len(CLASSES)}", again(path))
+    if not np.isfinite(row).all():
+        die(path, "a value is not finite", again(path))
+    return row
+
+
+def again(path: Path) -> str:
+    return f"type: rm {path.parent}/manifest.json, then the same make command"
+
+
+def read_outputs(manifest: Path, record: Record, labels: int) -> np.ndarray:
+    """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
+    folder, form = manifest.parent, record["format"]
+    wanted = [f"image_{i}_0.{form}" for i in range(labels)]
+    have = {path.name for path in folder.iterdir()} - {manifest.name}
+    missing = [name for name in wanted if name not in have]
+    extra = sorted(have.difference(wanted))
+    if missing:
+        die(folder / missing[0], f"missing, as are {len(missing) - 1} more of {labels} outputs", again(manifest))
+    if extra:
+        die(folder / extra[0], f"one output too many ({len(extra)} in all), no label asks for it", again(manifest))
+    found = hashlib.sha256()
+    rows = np.empty((labels, len(CLASSES)))
+    for i, name in enumerate(wanted):
+        data = (folder / name).read_bytes()
+        found.update(data)
+        rows[i] = decode(folder / name, data, form)
+    if found.hexdigest() != record["digest"]:
+        die(folder, "the files are not those that this inference wrote (their digest differs)", again(manifest))
+    return rows
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's score interval of a fraction, at 95 %."""
+    p, n = correct / total, total
+    middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """One integer 0…9 a line: int [n]; exits 1 on anything else."""
+    lines = path.read_text().split("\n")[:-1]
+    for i, line in enumerate(lines):
+        if line not in "0123456789" or len(line) != 1:
+            die(f"{path}:{i + 1}", f"{line!r} is no label 0…9", f"type: rm {path}, then the same make command")
+    if not lines:
+        die(path, "no labels", f"type: rm {path}, then the same make command")
+    return np.array(lines, int)
+
+
+def lines_of(result: Record) -> list[str]:
+    """accuracy.txt, line by line; `make accuracy` prints the first five."""
+    low, high = result["wilson95"]
+    made, published = result["provenance"], result["published"]
+    lines = [
+        f"Top-1 accuracy of inference: {100 * result['top1']:.2f}%",
+        f"Correct: {result['correct']} of {result['total']} images",
+        f"Wilson 95% interval: {100 * low:.2f}% to {100 * high:.2f}%",
+    ]
+    if published:
+        lines += [f"Published ({published['device']}): {100 * published['top1']:.2f}%, ratio to it {published['ratio']:.4f}"]
+    else:
+        lines += ["Published: nothing for these inputs"]
+    if result["source"] == "sample":
+        lines += ["Made from: THE BUILT-IN SAMPLE, not CIFAR-10: this figure shows that the chain works, no more"]
+    else:
+        data, checkpoint = WORDS[made["data_origin"]], WORDS[made["checkpoint_origin"]]
+        lines += [f"Made from: {data} data, {checkpoint} checkpoint"]
+    lines += ["", f"{'class':<8}{'correct':>9}{'total':>9}{'accuracy':>11}"]
+    for name, row in result["classes"].items():
+        share = f"{100 * row['correct'] / row['total']:.2f}%" if row["total"] else "no images"
+        lines.append(f"{name:<8}{row['correct']:>9}{row['total']:>9}{share:>11}")
+    lines += ["", "made from"]
+    lines += [f"  {name:<18}{value}" for name, value in sorted(made.items()) if value != ""]
+    return lines
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--outputs", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--model-record", type=Path, required=True, help="of the model the outputs have to come from")
+    parser.add_argument("--published", default="", help="the device whose figure to quote")
+    parser.add_argument("--published-top1", type=float, help="that figure, in per cent")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    target = args.outputs.as_posix()
+    outputs, model = needed_record(args.outputs, target), needed_record(args.model_record, "om")
+    inputs = {"outputs": outputs["digest"], "labels": digest(args.labels), "provenance": outputs["provenance"]}
+    flags = {"published": args.published, "published_top1": args.published_top1}
+    with _build.build_file(args.out, _build.key_of(inputs, flags)) as job:
+        if outputs["provenance"]["model"] != model["sha256"]:
+            die(args.outputs, "outputs of an earlier run: another model made them", again(args.outputs))
+        labels = read_labels(args.labels)
+        if outputs["count"] != len(labels):
+            die(args.outputs, f"{outputs['count']} outputs for {len(labels)} labels", again(args.outputs))
+        found = read_outputs(args.outputs, outputs, len(labels)).argmax(1)
+        confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
+        np.add.at(confusion, (labels, found), 1)
+        correct, total = int((found == labels).sum()), len(labels)
+        origins = {outputs["provenance"]["data_origin"], outputs["provenance"]["checkpoint_origin"]}
+        published = None
+        if origins == {"official"} and args.published_top1:
+            figure = args.published_top1 / 100
+            published = {"device": args.published, "top1": figure, "ratio": correct / total / figure}
+        predictions = hashlib.sha256("".join(f"{k}\n" for k in found).encode()).hexdigest()
+        provenance = {**outputs["provenance"], "labels": inputs["labels"], "predictions": predictions}
+        result: Record = {
+            "top1": correct / total,
+            "correct": correct,
+            "total": total,
+            "wilson95": list(wilson(correct, total)),
+            "classes": {
+                name: {"correct": int(confusion[k, k]), "total": int(confusion[k].sum())} for k, name in enumerate(CLASSES)
+            },
+            "confusion": confusion.tolist(),
+            "source": "sample" if "sample" in origins else "cifar10",
+            "published": published,
+            "digests": {name: provenance[name] for name in ("model", "labels", "predictions")},
+            "provenance": provenance,
+        }
+        job.path.write_text("\n".join(lines_of(result)) + "\n", "utf-8")
+        job.record.update(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The test set of a CIFAR-10 archive -> bins, or labels.
+
+`--bins data/bin`: image_<i>.bin (float32, CHW, RGB, value/255, 12,288 bytes; i = index in test_batch) and
+manifest.json with their count and digest. `--labels data/labels.txt`: one integer a line, in the same order.
+Of the archive only the test batch is read, by an unpickler that knows three names of numpy and nothing else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import _build
+from _build import die, digest, read_record, record_of
+
+IMAGE_BYTES = 3 * 32 * 32
+MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
+REMEDY = "give ARCHIVE= the official cifar-10-python.tar.gz, or a folder of that format"
+
+
+class CifarUnpickler(pickle.Unpickler):
+    """Reads the Python 2 pickles of CIFAR-10: plain containers and numpy arrays; any other name is refused."""
+
+    names = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.names:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
+        return self.names[module, name]
+
+
+def read_member(archive: Path, wanted: str) -> bytes:
+    """The bytes of the member cifar-10-batches-py/<wanted>; what stands before it is skipped, nothing is unpacked."""
+    try:
+        with tarfile.open(archive, "r|*") as members:
+            for member in members:
+                if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", wanted]:
+                    if member.size > MEMBER_LIMIT:
+                        die(archive, f"{wanted} has {member.size} bytes, too many for a batch", REMEDY)
+                    stream = members.extractfile(member)
+                    assert stream is not None  # a regular file has one
+                    return stream.read()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        die(archive, f"damaged, or no tar archive ({error})", REMEDY)
+    die(archive, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
+
+
+def read_batch(archive: Path, name: str) -> tuple[np.ndarray, list[int], bytes]:
+    """(images uint8 [n, 3, 32, 32], n labels 0…9, the batch's bytes) of one batch; exits 1 on anything else."""
+    raw = read_member(archive, name)
+    try:
+        batch = CifarUnpickler(io.BytesIO(raw), encoding="bytes").load()
+        data, labels = batch[b"data"], batch[b"labels"]
+    except Exception as error:  # noqa: BLE001  a pickle of strange bytes can raise anything
+        die(f"{archive}: {name}", f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)
+    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (IMAGE_BYTES,) and len(data)):
+        die(f"{archive}: {name}", "its data are no uint8 images of 3072 bytes", REMEDY)
+    if not isinstance(labels, list) or len(labels) != len(data):
+        die(f"{archive}: {name}", f"{len(data)} images have not as many labels", REMEDY)
+    for i, label in enumerate(labels):
+        if type(label) is not int or not 0 <= label <= 9:
+            die(f"{archive}: {name}", f"image {i} has label {label!r}, not one of 0…9", REMEDY)
+    return data.reshape(-1, 3, 32, 32), labels, raw
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--official-md5", required=True, help="of the official test_batch: what has it is official")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--bins", type=Path)
+    what.add_argument("--labels", type=Path)
+    args = parser.parse_args()
+    archive = {"sha256": digest(args.archive), "origin": read_record(record_of(args.archive)).get("origin", "given")}
+    key = _build.key_of({"archive": archive}, {"official_md5": args.official_md5})
+
+    def provenance(raw: bytes) -> _build.Record:
+        origin = archive["origin"]
+        if origin != "sample":
+            origin = "official" if hashlib.new("md5", raw).hexdigest() == args.official_md5 else "own"
+        return {"archive": archive["sha256"], "data_origin": origin}
+
+    if args.labels:
+        with _build.build_file(args.labels, key) as job:
+            _, labels, raw = read_batch(args.archive, "test_batch")
+            job.path.write_text("".join(f"{label}\n" for label in labels))
+            job.record.update(count=len(labels), provenance=provenance(raw))
+        return
+    with _build.build_folder(args.bins / "manifest.json", key) as job:
+        images, _, raw = read_batch(args.archive, "test_batch")
+        found = hashlib.sha256()
+        for i, image in enumerate(images):
+            data = (image.astype(np.float32) / np.float32(255)).tobytes()
+            found.update(data)
+            (job.path / f"image_{i}.bin").write_bytes(data)
+        job.record.update(count=len(images), digest=found.hexdigest())
+        job.record["provenance"] = {**provenance(raw), "bins": found.hexdigest()}
+
+
+if __name__ == "__main__":
+    main()

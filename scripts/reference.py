@@ -1,0 +1,65 @@
+"""The reference engine, float32 ONNX Runtime, and the comparison of logits that every conversion has to pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from _build import die, needed_record
+from engines.threads import threads
+
+SHAPE = (3, 32, 32)
+BIN_BYTES = 4 * 3 * 32 * 32
+
+
+def read_bin(path: Path) -> np.ndarray:
+    """One bin: float32 [3, 32, 32]; exits 1 if it is missing or of another size."""
+    remedy = f"type: rm {path.parent}/manifest.json, then make bin"
+    if not path.is_file():
+        die(path, "missing, though the manifest counts it", remedy)
+    image = np.fromfile(path, np.float32)
+    if image.nbytes != BIN_BYTES or path.stat().st_size != BIN_BYTES:
+        die(path, f"{path.stat().st_size} bytes, not {BIN_BYTES}", remedy)
+    return image.reshape(SHAPE)
+
+
+def some_bins(manifest: Path, count: int) -> np.ndarray:
+    """Up to `count` images, spread evenly over the set: float32 [n, 3, 32, 32]."""
+    have = needed_record(manifest, "bin")["count"]
+    indices = np.unique(np.linspace(0, have - 1, min(count, have)).astype(int))
+    return np.stack([read_bin(manifest.parent / f"image_{i}.bin") for i in indices])
+
+
+def logits_of(model: Path | bytes, images: np.ndarray) -> np.ndarray:
+    """What ONNX Runtime answers, in batches of at most 16: float32 [n, 10]."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    session = onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
+    batches = [images[i : i + 16] for i in range(0, len(images), 16)]
+    return np.concatenate([session.run(["class"], {"image": batch})[0] for batch in batches])
+
+
+def relative_error(found: np.ndarray, reference: np.ndarray) -> float:
+    """max|Δ| / max|reference|; infinite where an answer is not finite."""
+    if not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(found - reference).max() / np.abs(reference).max())
+
+
+def changed_labels(found: np.ndarray, reference: np.ndarray) -> int:
+    """How many images have another largest logit."""
+    return int((found.argmax(1) != reference.argmax(1)).sum())
+
+
+def must_agree(subject: object, found: np.ndarray, reference: np.ndarray, tolerance: float) -> float:
+    """The relative error of `found`; exits 1 if it is past the tolerance or any label changed."""
+    error, changed = relative_error(found, reference), changed_labels(found, reference)
+    if error > tolerance or changed:
+        problem = f"its logits are off by {error:.2e} relative (tolerance {tolerance:g}), {changed} labels changed"
+        die(subject, problem, "nothing was written; try the pinned requirements, or another opset, and report it")
+    return error

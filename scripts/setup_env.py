@@ -1,0 +1,62 @@
+"""requirements.txt -> .venv, which every target but help, setup, clean and distclean makes by itself when needed.
+
+`--dev` adds requirements-dev.txt. A copy of the pins inside .venv is written last, so that a broken installation is
+begun anew; the same pins install nothing. Which torch build pip takes is set by pip's own variables (see README.md).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import _build
+from _build import die
+
+VERSIONS = ("3.12", "3.11", "3.10")
+
+
+def base_python() -> str:
+    """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10."""
+    probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
+        path = shutil.which(name)
+        if path:
+            answer = subprocess.run([path, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            if answer.stdout.strip() in VERSIONS:
+                return path
+    have = "%d.%d" % sys.version_info[:2]
+    die("python3", f"it is {have}, and no python3.10 to python3.12 is on PATH", "install one, or give PYTHON=")
+
+
+def run(command: list[str], remedy: str) -> None:
+    print("  " + " ".join(command), flush=True)
+    status = subprocess.run(command).returncode
+    if status:
+        die(command[0], f"failed with status {status}", remedy)
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the virtual environment's folder")
+    parser.add_argument("--requirements", type=Path, required=True)
+    parser.add_argument("--dev", action="store_true", help="add the requirements to an environment that is there")
+    args = parser.parse_args()
+    stamp = args.out / args.requirements.name
+    wanted = args.requirements.read_text("utf-8")
+    with _build.locked(args.out):
+        if not (stamp.is_file() and stamp.read_text("utf-8") == wanted):
+            _build.remove(stamp)
+            python = str(args.out / "bin" / "python")
+            if not args.dev:
+                run([base_python(), "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv")
+            remedy = "see pip's message above; a mirror or a wheel folder is given by pip's own variables (README.md, Set-up)"
+            pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--requirement", str(args.requirements)]
+            run(pip, remedy)
+            _build.write_text(stamp, wanted)
+        _build.renew(stamp)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""params.yaml + scripts/ -> .make/: for each key a small file, for each script a copy, written only when bytes differ.
+
+make's rules depend on those, so that only what a change concerns is rebuilt (Kbuild's include/config). Writes
+.make/inputs.mk, which the Makefile includes: `P.<key> := value`, `CHIP.<chip>.<what> := value` and, for the inputs a
+user may give, who obtains each. The only reader of params.yaml. Exits 1 on any key that is unknown, missing, of the
+wrong type, or that make or a shell would read differently.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+
+import yaml
+
+import _build
+import fetch
+from _build import die, read_record
+
+SAFE = re.compile(r"[\w.,:/=+-]+( [\w.,:/=+-]+)*", re.ASCII)
+
+
+def integer(low: int, high: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(r"\d{1,10}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return str(int(text))
+
+    return check
+
+
+def number(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?([eE]-?\d+)?", text):
+        raise ValueError("a positive number")
+    return text
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text
+
+    return check
+
+
+def hexadecimal(length: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(f"[0-9a-f]{{{length}}}", text):
+            raise ValueError(f"{length} hexadecimal digits")
+        return text
+
+    return check
+
+
+def batch_sizes(text: str) -> str:
+    return " ".join(integer(1, 64)(word) for word in text.split())
+
+
+def chip(text: str) -> str:
+    if not re.fullmatch(r"engine=\w+( [\w-]+=\S+)*", text):
+        raise ValueError("engine=NAME and the engine's options as words name=value")
+    return text
+
+
+# A `*` stands for names that the file is free to choose; all other keys must be there.
+SCHEMA: Dict[str, Callable[[str], str]] = {
+    "cifar10.test_batch_md5": hexadecimal(32),
+    "cifar10.checkpoint_git_blob": hexadecimal(40),
+    "sample.seed": integer(0, 2**31 - 1),
+    "sample.train_images": integer(10, 50000),
+    "sample.test_images": integer(10, 10000),
+    "onnx.opset": integer(11, 17),
+    "onnx.check_images": integer(1, 10000),
+    "onnx.tolerance": number,
+    "optimize.resize": one_of("nearest", "exact", "none"),
+    "optimize.check_images": integer(1, 10000),
+    "optimize.tolerance": number,
+    "chips.*": chip,
+    "batch_sizes": batch_sizes,
+    "infer.format": one_of("txt", "bin", "npy"),
+    "published.accuracy.*": number,
+    "published.throughput.*.*": number,
+    "verify.reference.*.*": number,
+    "verify.tolerance.*.*": number,
+}
+
+
+def schema_key(key: str) -> str | None:
+    """The schema's line for `key`, where `*` stands for one part of it."""
+    parts = key.split(".")
+    for line in SCHEMA:
+        pattern = line.split(".")
+        if len(pattern) == len(parts) and all(p in ("*", q) for p, q in zip(pattern, parts)):
+            return line
+    return None
+
+
+def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[str, str, int]]:
+    """Every scalar below `node` as (dotted key, text, line number); a list of scalars is one text of words."""
+    if isinstance(node, yaml.ScalarNode):
+        return [(prefix, node.value, node.start_mark.line + 1)]
+    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        return [(prefix, " ".join(item.value for item in node.value), node.start_mark.line + 1)]
+    if not isinstance(node, yaml.MappingNode):
+        die(path, f"{prefix or 'the file'} is not a map of keys", "see the comments in it, or git checkout params.yaml")
+    found: List[Tuple[str, str, int]] = []
+    seen = set()
+    for name, value in node.value:
+        if name.value in seen:
+            die(f"{path}:{name.start_mark.line + 1}", f"{name.value} stands there twice", "keep one of the two")
+        seen.add(name.value)
+        found += leaves(path, value, f"{prefix}.{name.value}" if prefix else name.value)
+    return found
+
+
+def read_params(path: Path) -> Dict[str, str]:
+    """{dotted key: checked text} of params.yaml. Texts are never read as YAML numbers: 910_9392 stays a name."""
+    try:
+        document = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        mark = getattr(error, "problem_mark", None)
+        die(f"{path}:{mark.line + 1}" if mark else path, f"not YAML: {problem}", "mend that line")
+    params: Dict[str, str] = {}
+    for key, text, line in leaves(path, document):
+        where = f"{path}:{line}"
+        match = schema_key(key)
+        if match is None:
+            near = difflib.get_close_matches(key, SCHEMA, 3, 0.5)
+            die(where, f"{key} is no key", f"did you mean {' or '.join(near)}?" if near else "remove it")
+        if not SAFE.fullmatch(text):
+            die(where, f"{key}: {text!r} is empty or would be read differently by make or a shell", "use plain words")
+        try:
+            params[key] = SCHEMA[match](text)
+        except ValueError as wanted:
+            die(where, f"{key} is {text!r}", f"give {wanted}")
+    for line_of_schema in SCHEMA:
+        if not any(schema_key(key) == line_of_schema for key in params):
+            die(path, f"{line_of_schema} is missing", "add it, or git checkout params.yaml")
+    return params
+
+
+def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
+    """make variables of each chip: its engine, that engine's file ending, its options, the figures to hold it beside."""
+    lines = []
+    for key, text in params.items():
+        if not key.startswith("chips."):
+            continue
+        name = key.split(".", 1)[1]
+        options = dict(word.split("=", 1) for word in text.split())
+        engine, published = options.pop("engine"), options.pop("published", "")
+        module = scripts / "engines" / f"{engine}_compile.py"
+        if not module.is_file():
+            have = sorted(p.name[: -len("_compile.py")] for p in module.parent.glob("*_compile.py"))
+            die(path, f"{key}: no engine {engine}", f"give one of {', '.join(have)}")
+        if published and f"published.accuracy.{published}" not in params:
+            die(path, f"{key}: no published.accuracy.{published}", "name a device that stands there")
+        ending = re.search(r'^ENDING = "(\w+)"$', module.read_text("utf-8"), re.MULTILINE)
+        assert ending, f"{module} names no ENDING"
+        lines += [f"CHIP.{name}.engine := {engine}", f"CHIP.{name}.ending := {ending.group(1)}"]
+        lines += [f"CHIP.{name}.options := {' '.join(f'{k}={v}' for k, v in options.items())}"]
+        lines += [f"CHIP.{name}.published := {published}"]
+        for source in ("cifar10", "sample"):
+            for what in ("reference", "tolerance"):
+                params.setdefault(f"verify.{what}.{source}.{name}", "")
+    return lines
+
+
+def source_of(root: Path, given: str) -> str:
+    """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
+    held = {read_record(root / name).get("origin") for name in ("data/archive.json", "models/checkpoint.json")} - {None}
+    holds = "sample" if "sample" in held else "cifar10"
+    if given and held and given != holds:
+        die(f"SOURCE={given}", f"ROOT={root} holds inputs of {holds}", f"give another ROOT=, or make distclean ROOT={root}")
+    return given or (holds if held else "cifar10")
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        _build.write_text(path, data.decode("utf-8"))
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--requirements", type=Path, required=True)
+    parser.add_argument("--scripts", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--source", default="")
+    for name in ("archive", "weights"):
+        parser.add_argument(f"--{name}", default="", help="the path that the user gave")
+        parser.add_argument(f"--{name}-stat", default="", help="what stat says of it: unchanged, it is not read again")
+    args = parser.parse_args()
+    house = args.root / ".make"
+    house.mkdir(parents=True, exist_ok=True)
+    with _build.locked(house / "inputs.mk"):
+        params = read_params(args.params)
+        lines = chip_lines(args.params, params, args.scripts)
+        files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
+        files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
+        files["requirements.txt"] = args.requirements.read_bytes()
+        source = source_of(args.root, args.source)
+        before = dict(re.findall(r"^(\S+) := (.*)$", read_text(house / "inputs.mk"), re.MULTILINE))
+        inputs = {"source": source}
+        for name, held in (("archive", "data/archive.json"), ("weights", "models/checkpoint.json")):
+            path, stat = getattr(args, name), getattr(args, f"{name}_stat")
+            note = f"given/{name}"
+            if path:
+                files[note] = (fetch.digest_of_given(name, Path(path)) + "\n").encode()
+                inputs[f"{name}.stat"] = stat
+            else:
+                files[note] = read_text(house / note).encode()
+                inputs[f"{name}.stat"] = before.get(f"I.{name}.stat", "")
+            origin = "given" if path else read_record(args.root / held).get("origin", source)
+            inputs[f"{name}.by"] = "sample" if origin == "sample" else "fetch"
+        lines += [f"I.{key} := {text}" for key, text in inputs.items()]
+        lines += [f"P.{key} := {text}" for key, text in sorted(params.items())]
+        lines += ["CHIPS := " + " ".join(key.split(".", 1)[1] for key in params if key.startswith("chips."))]
+        for name, data in files.items():
+            write_if_changed(house / name, data)
+        for folder in ("params", "scripts"):
+            for path in (house / folder).rglob("*"):
+                if path.is_file() and path.relative_to(house).as_posix() not in files:
+                    path.unlink()
+        write_if_changed(house / "inputs.mk", ("\n".join(lines) + "\n").encode())
+        _build.renew(house / "inputs.mk")
+
+
+def read_text(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    main()
