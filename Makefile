@@ -121,7 +121,7 @@ accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
 ifeq ($(I.archive.by),sample)
-$(archive): $(call script,sample fetch) $(call key,sample.seed sample.train_images sample.test_images)
+$(archive): $(call script,sample fetch python2_pickle) $(call key,sample.seed sample.train_images sample.test_images)
 	$(call say,SAMPLE)
 	$(Q)$(python) scripts/sample.py --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
 	  --test-images $(P.sample.test_images)
@@ -131,7 +131,7 @@ $(archive): $(M)/given/archive $(call script,fetch)
 	$(Q)$(python) scripts/fetch.py --what archive --given=$(call quote,$(ARCHIVE)) --out $@
 endif
 ifeq ($(I.weights.by),sample)
-$(weights): $(call script,sample fetch)
+$(weights): $(call script,sample fetch python2_pickle)
 	$(call say,SAMPLE)
 	$(Q)$(python) scripts/sample.py --checkpoint $@
 else

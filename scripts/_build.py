@@ -118,7 +118,7 @@ def remove(path: Path) -> None:
 
 
 def renew(path: Path) -> None:
-    """Gives `path` a time not older than now nor than its prerequisites (make's $^, in DEPS), whatever the clock did."""
+    """Gives `path` a time not older than now nor than its prerequisites (make's $^, in DEPS): clocks may jump."""
     times = [time.time_ns()]
     for name in os.environ.get("DEPS", "").split():
         with contextlib.suppress(OSError):
@@ -127,15 +127,15 @@ def renew(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(artifact: Path) -> Iterator[None]:
+def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     """Holds the one lock of `artifact`. The kernel frees it with the process, so a dead one leaves nothing behind.
 
     POSIX record locks, because they hold across the hosts of a shared file system too. The lock's file lies under
-    the nearest .make, or beside the artifact where there is none.
+    the nearest .make, or beside the artifact where there is none or the caller says so.
     """
     artifact = artifact.absolute()
     house = next((p for p in artifact.parents if (p / ".make").is_dir()), None)
-    if house:
+    if house and not beside:
         path = house / ".make" / "locks" / "__".join(artifact.relative_to(house).parts)
     else:
         path = artifact.with_name(f".{artifact.name}.lock")
@@ -239,7 +239,7 @@ def build_folder(manifest: Path, key: Record) -> Iterator[Job]:
 
 @contextlib.contextmanager
 def temporary(out: Path) -> Iterator[Path]:
-    """A name beside `out` to build under; orphans of killed runs go first, our own goes if we fail. Under out's lock."""
+    """A name beside `out`, whose lock is held, to build under: orphans of killed runs go first, ours if we fail."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for orphan in out.parent.glob(f"{out.name}.tmp.*"):
         remove(orphan)

@@ -45,10 +45,9 @@ def main() -> None:
     inputs = {"checkpoint": {"sha256": digest(args.checkpoint), "origin": origin}, "bins": bins}
     flags = {"opset": args.opset, "check_images": args.check_images, "tolerance": args.tolerance}
     with _build.build_file(args.out, _build.key_of(inputs, flags, ("torch", "onnx", "onnxruntime"))) as job:
+        import network
         import onnx
         import torch
-
-        import network
 
         torch.set_num_threads(threads())
         model = network.load_checkpoint(args.checkpoint)
@@ -61,7 +60,7 @@ def main() -> None:
             torch.onnx.export(
                 model,
                 (torch.from_numpy(images[:1]),),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # a stream, which this exporter takes
                 dynamo=False,
                 opset_version=args.opset,
                 input_names=["image"],
@@ -72,7 +71,9 @@ def main() -> None:
         graph.doc_string = f"Residual Attention Network (92, 32 input, update) for CIFAR-10; weights: {origin}"
         opset = {entry.domain: entry.version for entry in graph.opset_import}
         if opset != {"": args.opset} or graph.ir_version > HIGHEST_IR:
-            problem = f"the exporter made opset {opset}, IR {graph.ir_version}, not {args.opset} and at most {HIGHEST_IR}"
+            problem = (
+                f"the exporter made opset {opset}, IR {graph.ir_version}, not {args.opset} and at most {HIGHEST_IR}"
+            )
             die(args.out, problem, "run make setup for the pinned torch")
         onnx.checker.check_model(graph, full_check=True)
         data = graph.SerializeToString(deterministic=True)
@@ -85,7 +86,9 @@ def main() -> None:
             "onnx": hashlib.sha256(data).hexdigest(),
             "opset": args.opset,
         }
-        print(f"  opset {args.opset}; logits of {len(images)} images within {error:.1e} of torch's, every label the same")
+        print(
+            f"  opset {args.opset}; logits of {len(images)} images within {error:.1e} of torch's, every label the same"
+        )
 
 
 if __name__ == "__main__":

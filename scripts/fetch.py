@@ -48,12 +48,15 @@ def digest_of_given(what: str, path: Path) -> str:
 
 def write_tar(out: Path, files: dict[str, bytes]) -> None:
     """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
-    with gzip.GzipFile("", "wb", 0, open(out, "wb"), mtime=0) as stream:
-        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            for name, data in files.items():
-                member = tarfile.TarInfo(f"{FOLDER}/{name}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+    with (
+        open(out, "wb") as file,
+        gzip.GzipFile("", "wb", 0, file, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{FOLDER}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
 
 
 def main() -> None:

@@ -10,17 +10,18 @@ import hashlib
 import importlib
 import io
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import _build
+import numpy as np
 from _build import die, digest, needed_record
+from numpy.typing import NDArray
 from reference import SHAPE, read_bin
 
 CLASSES = 10
 
 
-def encode(row: np.ndarray, form: str) -> bytes:
+def encode(row: NDArray[Any], form: str) -> bytes:
     """One answer, float32 [10], as a file of the given form; npy keeps ais_bench's shape [1, 10]."""
     if form == "txt":
         return ("%.9g " * CLASSES % tuple(row) + "\n").encode()
@@ -60,7 +61,11 @@ def main() -> None:
                 die(args.model, f"answered {answers.dtype} {answers.shape}", "type: make om, and report it if it stays")
             for i, row in zip(indices, answers):
                 if not np.isfinite(row).all():
-                    die(args.model, f"image {i}: an answer is not finite: {row}", "try another precision, then report it")
+                    die(
+                        args.model,
+                        f"image {i}: an answer is not finite: {row}",
+                        "try another precision, then report it",
+                    )
                 data = encode(row, args.format)
                 found.update(data)
                 top1.update(b"%d\n" % row.argmax())

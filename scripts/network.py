@@ -12,10 +12,9 @@ import pickle
 from pathlib import Path
 
 import torch
+from _build import die
 from torch import Tensor, nn
 from torch.nn import functional
-
-from _build import die
 
 
 def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d:
@@ -24,7 +23,7 @@ def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation bottleneck (He et al., arXiv 1603.05027): [N, inputs, H, W] -> [N, outputs, H/stride, W/stride]."""
+    """Pre-activation bottleneck (He et al., arXiv 1603.05027): [N, inputs, H, W] -> [N, outputs, H/s, W/s]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -43,7 +42,8 @@ class ResidualBlock(nn.Module):
         y = self.conv1(a)
         y = self.conv2(functional.relu(self.bn2(y)))
         y = self.conv3(functional.relu(self.bn3(y)))
-        return y + (self.conv4(a) if self.projects else x)
+        shortcut: Tensor = self.conv4(a) if self.projects else x
+        return y + shortcut
 
 
 def two_blocks(channels: int) -> nn.Sequential:
@@ -140,11 +140,11 @@ def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
     remedy = "give WEIGHTS= a state_dict of this network (940 tensors)"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split("\n\n")[-1].split("\n")[0].split()) if "WeightsUnpickler" in str(error) else error
-        die(path, f"not a safe checkpoint: {reason}", remedy)
-    except Exception as error:  # noqa: BLE001  torch raises of every kind on a damaged file
-        die(path, f"not a checkpoint that torch can read: {str(error).splitlines()[0] if str(error) else error!r}", remedy)
+    except Exception as error:  # noqa: BLE001  torch raises errors of every kind on a file that is none
+        text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # the reason stands between two paragraphs of advice
+            text = text.split("WeightsUnpickler error: ")[-1]
+        die(path, f"not a checkpoint that may be loaded: {text.split('. ')[0].split(' was not an allowed')[0]}", remedy)
     if not isinstance(loaded, dict):
         die(path, f"holds a {type(loaded).__name__}, not a state_dict", remedy)
     found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}
@@ -155,7 +155,7 @@ def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
         "missing": [name for name in wanted if name not in found and name not in counters],
         "not of this network": [name for name in found if name not in wanted],
         "of another shape": [
-            f"{name} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}, not {tuple(wanted[name].shape)}"
+            f"{name} {list(getattr(value, 'shape', []))}, not {list(wanted[name].shape)}"
             for name, value in found.items()
             if name in wanted and not (isinstance(value, Tensor) and value.shape == wanted[name].shape)
         ],

@@ -14,14 +14,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import _build
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
-
-import _build
 import reference
 from _build import die, digest, needed_record, record_of
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 RESIZES = 4  # of this network: 8→16 and 16→32 at 128 channels, 8→16 at 256 channels, twice
 SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
@@ -41,11 +41,11 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | str]]:
     }
 
 
-def constants_of(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str:
+def add_constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
     if all(tensor.name != name for tensor in graph.initializer):
         graph.initializer.append(numpy_helper.from_array(value, name))
     return name
@@ -59,7 +59,8 @@ def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
 def fold(model: onnx.ModelProto) -> None:
     """Turns nodes whose result is known now into initializers, drops Identity nodes and whatever nothing uses."""
     graph = model.graph
-    shapes, known, alias = shapes_of(model), constants_of(graph), {}
+    shapes, known = shapes_of(model), constants_of(graph)
+    alias: dict[str, str] = {}
     outputs = {value.name for value in graph.output}
     kept = []
     for node in graph.node:
@@ -73,13 +74,15 @@ def fold(model: onnx.ModelProto) -> None:
         elif all(name in known or not name for name in node.input) and len(node.output) == 1:
             inputs = [helper.make_tensor_value_info(n, 0, None) for n in node.input if n]
             result = helper.make_tensor_value_info(node.output[0], 0, None)
-            one = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=model.opset_import)
-            run = ReferenceEvaluator(one).run(None, {name: known[name] for name in node.input if name})
-            known[node.output[0]] = np.asarray(run[0])
+            one = helper.make_model(
+                helper.make_graph([node], "one", inputs, [result]), opset_imports=model.opset_import
+            )
+            answers: Any = ReferenceEvaluator(one).run(None, {name: known[name] for name in node.input if name})
+            known[node.output[0]] = np.asarray(answers[0])
         else:
             kept.append(node)
     needed = set(outputs)
-    alive = []
+    alive: list[NodeProto] = []
     for node in reversed(kept):
         if needed.intersection(node.output):
             alive.insert(0, node)
@@ -95,8 +98,8 @@ def is_bilinear(node: NodeProto) -> bool:
     return node.op_type == "Resize" and modes == (b"linear", b"align_corners")
 
 
-def align_corners_matrix(size: int) -> np.ndarray:
-    """A, float32 [2·size, size]: row i mixes the two neighbours of i·(size-1)/(2·size-1) (ONNX Resize, align_corners)."""
+def align_corners_matrix(size: int) -> NDArray[Any]:
+    """A, float32 [2·size, size]: row i mixes the neighbours of i·(size-1)/(2·size-1) (ONNX Resize, align_corners)."""
     matrix = np.zeros((2 * size, size))
     for i in range(2 * size):
         at = i * (size - 1) / (2 * size - 1)

@@ -11,18 +11,19 @@ import hashlib
 import io
 import math
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import _build
+import numpy as np
 from _build import Record, die, digest, needed_record
+from numpy.typing import NDArray
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 WORDS = {"sample": "the built-in sample", "official": "official", "own": "own"}
 
 
-def decode(path: Path, data: bytes, form: str) -> np.ndarray:
+def decode(path: Path, data: bytes, form: str) -> NDArray[Any]:
     """One output file's ten values, float64 [10]; exits 1 on any other number of them or on one that is not finite."""
     try:
         if form == "txt":
@@ -44,7 +45,7 @@ def again(path: Path) -> str:
     return f"type: rm {path.parent}/manifest.json, then the same make command"
 
 
-def read_outputs(manifest: Path, record: Record, labels: int) -> np.ndarray:
+def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
     folder, form = manifest.parent, record["format"]
     wanted = [f"image_{i}_0.{form}" for i in range(labels)]
@@ -74,7 +75,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path) -> NDArray[Any]:
     """One integer 0…9 a line: int [n]; exits 1 on anything else."""
     lines = path.read_text().split("\n")[:-1]
     for i, line in enumerate(lines):
@@ -95,7 +96,9 @@ def lines_of(result: Record) -> list[str]:
         f"Wilson 95% interval: {100 * low:.2f}% to {100 * high:.2f}%",
     ]
     if published:
-        lines += [f"Published ({published['device']}): {100 * published['top1']:.2f}%, ratio to it {published['ratio']:.4f}"]
+        lines += [
+            f"Published ({published['device']}): {100 * published['top1']:.2f}%, ratio to it {published['ratio']:.4f}"
+        ]
     else:
         lines += ["Published: nothing for these inputs"]
     if result["source"] == "sample":
@@ -148,7 +151,8 @@ def main() -> None:
             "total": total,
             "wilson95": list(wilson(correct, total)),
             "classes": {
-                name: {"correct": int(confusion[k, k]), "total": int(confusion[k].sum())} for k, name in enumerate(CLASSES)
+                name: {"correct": int(confusion[k, k]), "total": int(confusion[k].sum())}
+                for k, name in enumerate(CLASSES)
             },
             "confusion": confusion.tolist(),
             "source": "sample" if "sample" in origins else "cifar10",

@@ -16,10 +16,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import _build
+import numpy as np
 from _build import die, digest, read_record, record_of
+from numpy.typing import NDArray
 
 IMAGE_BYTES = 3 * 32 * 32
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
@@ -57,7 +57,7 @@ def read_member(archive: Path, wanted: str) -> bytes:
     die(archive, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
 
 
-def read_batch(archive: Path, name: str) -> tuple[np.ndarray, list[int], bytes]:
+def read_batch(archive: Path, name: str) -> tuple[NDArray[Any], list[int], bytes]:
     """(images uint8 [n, 3, 32, 32], n labels 0…9, the batch's bytes) of one batch; exits 1 on anything else."""
     raw = read_member(archive, name)
     try:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
 from _build import die, needed_record
 from engines.threads import threads
+from numpy.typing import NDArray
 
 SHAPE = (3, 32, 32)
 BIN_BYTES = 4 * 3 * 32 * 32
 
 
-def read_bin(path: Path) -> np.ndarray:
+def read_bin(path: Path) -> NDArray[Any]:
     """One bin: float32 [3, 32, 32]; exits 1 if it is missing or of another size."""
     remedy = f"type: rm {path.parent}/manifest.json, then make bin"
     if not path.is_file():
@@ -24,14 +25,14 @@ def read_bin(path: Path) -> np.ndarray:
     return image.reshape(SHAPE)
 
 
-def some_bins(manifest: Path, count: int) -> np.ndarray:
+def some_bins(manifest: Path, count: int) -> NDArray[Any]:
     """Up to `count` images, spread evenly over the set: float32 [n, 3, 32, 32]."""
     have = needed_record(manifest, "bin")["count"]
     indices = np.unique(np.linspace(0, have - 1, min(count, have)).astype(int))
     return np.stack([read_bin(manifest.parent / f"image_{i}.bin") for i in indices])
 
 
-def logits_of(model: Path | bytes, images: np.ndarray) -> np.ndarray:
+def logits_of(model: Path | bytes, images: NDArray[Any]) -> NDArray[Any]:
     """What ONNX Runtime answers, in batches of at most 16: float32 [n, 10]."""
     import onnxruntime
 
@@ -44,19 +45,19 @@ def logits_of(model: Path | bytes, images: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(["class"], {"image": batch})[0] for batch in batches])
 
 
-def relative_error(found: np.ndarray, reference: np.ndarray) -> float:
+def relative_error(found: NDArray[Any], reference: NDArray[Any]) -> float:
     """max|Δ| / max|reference|; infinite where an answer is not finite."""
     if not np.isfinite(found).all():
         return float("inf")
     return float(np.abs(found - reference).max() / np.abs(reference).max())
 
 
-def changed_labels(found: np.ndarray, reference: np.ndarray) -> int:
+def changed_labels(found: NDArray[Any], reference: NDArray[Any]) -> int:
     """How many images have another largest logit."""
     return int((found.argmax(1) != reference.argmax(1)).sum())
 
 
-def must_agree(subject: object, found: np.ndarray, reference: np.ndarray, tolerance: float) -> float:
+def must_agree(subject: object, found: NDArray[Any], reference: NDArray[Any], tolerance: float) -> float:
     """The relative error of `found`; exits 1 if it is past the tolerance or any label changed."""
     error, changed = relative_error(found, reference), changed_labels(found, reference)
     if error > tolerance or changed:

@@ -26,8 +26,11 @@ def base_python() -> str:
             answer = subprocess.run([path, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             if answer.stdout.strip() in VERSIONS:
                 return path
-    have = "%d.%d" % sys.version_info[:2]
-    die("python3", f"it is {have}, and no python3.10 to python3.12 is on PATH", "install one, or give PYTHON=")
+    die(
+        "python3",
+        f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH",
+        "install one, or give PYTHON=",
+    )
 
 
 def run(command: list[str], remedy: str) -> None:
@@ -45,14 +48,22 @@ def main() -> None:
     args = parser.parse_args()
     stamp = args.out / args.requirements.name
     wanted = args.requirements.read_text("utf-8")
-    with _build.locked(args.out):
+    with _build.locked(args.out, beside=True):
         if not (stamp.is_file() and stamp.read_text("utf-8") == wanted):
             _build.remove(stamp)
             python = str(args.out / "bin" / "python")
             if not args.dev:
                 run([base_python(), "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv")
-            remedy = "see pip's message above; a mirror or a wheel folder is given by pip's own variables (README.md, Set-up)"
-            pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--requirement", str(args.requirements)]
+            remedy = "see pip's message above; pip's own variables name a mirror or a folder of wheels (README.md)"
+            pip = [
+                python,
+                "-m",
+                "pip",
+                "--disable-pip-version-check",
+                "install",
+                "--requirement",
+                str(args.requirements),
+            ]
             run(pip, remedy)
             _build.write_text(stamp, wanted)
         _build.renew(stamp)

@@ -13,10 +13,9 @@ import re
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
-import yaml
-
 import _build
 import fetch
+import yaml
 from _build import die, read_record
 
 SAFE = re.compile(r"[\w.,:/=+-]+( [\w.,:/=+-]+)*", re.ASCII)
@@ -144,7 +143,7 @@ def read_params(path: Path) -> Dict[str, str]:
 
 
 def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
-    """make variables of each chip: its engine, that engine's file ending, its options, the figures to hold it beside."""
+    """make variables of each chip: engine, that engine's file ending, its options, the figure to hold it beside."""
     lines = []
     for key, text in params.items():
         if not key.startswith("chips."):
@@ -174,7 +173,11 @@ def source_of(root: Path, given: str) -> str:
     held = {read_record(root / name).get("origin") for name in ("data/archive.json", "models/checkpoint.json")} - {None}
     holds = "sample" if "sample" in held else "cifar10"
     if given and held and given != holds:
-        die(f"SOURCE={given}", f"ROOT={root} holds inputs of {holds}", f"give another ROOT=, or make distclean ROOT={root}")
+        die(
+            f"SOURCE={given}",
+            f"ROOT={root} holds inputs of {holds}",
+            f"give another ROOT=, or make distclean ROOT={root}",
+        )
     return given or (holds if held else "cifar10")
 
 

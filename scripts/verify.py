@@ -16,7 +16,9 @@ def main() -> None:
     parser.add_argument("--accuracy", type=Path, required=True, help="accuracy.json")
     parser.add_argument("--chip", required=True)
     for source in ("cifar10", "sample"):
-        parser.add_argument(f"--{source}", nargs="*", type=float, default=[], help="reference and tolerance, in per cent")
+        parser.add_argument(
+            f"--{source}", nargs="*", type=float, default=[], help="reference and tolerance, in per cent"
+        )
     args = parser.parse_args()
     result = needed_record(args.accuracy, "accuracy")
     made, source = result["provenance"], result["source"]
@@ -24,11 +26,17 @@ def main() -> None:
     origins = {made["data_origin"], made["checkpoint_origin"]}
     if len(origins) > 1 or "own" in origins or len(reference) != 2:
         what = f"{made['data_origin']} data with {made['checkpoint_origin']} checkpoint on {args.chip}"
-        remedy = f"add verify.reference.{source}.{args.chip} and its tolerance" if "own" not in origins else "judge it by accuracy.txt itself"
+        remedy = (
+            f"add verify.reference.{source}.{args.chip} and its tolerance"
+            if "own" not in origins
+            else "judge it by accuracy.txt itself"
+        )
         die(args.accuracy, f"no reference for {what}, so nothing was verified", remedy)
     top1, (wanted, tolerance) = 100 * result["top1"], reference
     if top1 < wanted - tolerance:
-        problem = f"Top-1 {top1:.2f}% is below {wanted:.2f}% - {tolerance:.2f}, the reference of {source} on {args.chip}"
+        problem = (
+            f"Top-1 {top1:.2f}% is below {wanted:.2f}% - {tolerance:.2f}, the reference of {source} on {args.chip}"
+        )
         die(args.accuracy, problem, "see what it was made from at the end of accuracy.txt, and git diff params.yaml")
     print(f"verified: Top-1 {top1:.2f}%, reference {wanted:.2f}% - {tolerance:.2f} ({source} on {args.chip})")
 

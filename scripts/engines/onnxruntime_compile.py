@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-
 from _build import die
 from optimize_onnx import SHAPE_OPERATORS, fold
 
@@ -14,7 +13,7 @@ PACKAGES = ("onnx", "onnxruntime")
 
 
 def compile_model(model: Path, batch_size: int, out: Path, options: dict[str, str]) -> dict[str, str]:
-    """Writes `out`, the graph of `model` for inputs of exactly [batch_size, 3, 32, 32]; exits 1 on an unknown option."""
+    """Writes `out`, the graph of `model` for inputs [batch_size, 3, 32, 32]; exits 1 on an unknown option."""
     if options:
         die("params.yaml", f"engine onnxruntime has no option {', '.join(options)}", "remove it from the chip's line")
     graph = onnx.load(model)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
-import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from engines.threads import threads
 
 PACKAGES = ("onnxruntime",)
 
 
-def load(model: Path, options: dict[str, str]) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, object]]:
+def load(model: Path, options: dict[str, str]) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], dict[str, object]]:
     """(run, what to record): run takes float32 [batch, 3, 32, 32] and returns float32 [batch, 10]."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads()
     session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
 
-    def run(images: np.ndarray) -> np.ndarray:
-        answer: np.ndarray = session.run(["class"], {"image": images})[0]
+    def run(images: NDArray[Any]) -> NDArray[Any]:
+        answer: NDArray[Any] = session.run(["class"], {"image": images})[0]
         return answer
 
     versions = {"engine": f"ONNX Runtime {onnxruntime.__version__}", "precision": "float32"}

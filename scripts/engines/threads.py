@@ -22,6 +22,6 @@ def quota(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def threads() -> int:
-    """The smaller of the affinity mask and the cgroup's quota, at least 1; never the host's count (onnxruntime#29510)."""
+    """The smaller of affinity mask and cgroup quota, at least 1; never the host's count (onnxruntime#29510)."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, math.ceil(min(quota(), 1 << 16))))

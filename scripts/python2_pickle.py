@@ -1,0 +1,62 @@
+"""Writes pickles as Python 2 and its numpy and torch wrote them, for files in the official formats of 2009 and 2018."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, NamedTuple, Tuple
+
+
+class Global(NamedTuple):
+    module: str
+    name: str
+
+
+class Call(NamedTuple):
+    """function(*arguments), and what __setstate__ gets, if anything."""
+
+    function: Global
+    arguments: Tuple[Any, ...]
+    state: Any = None
+
+
+class Storage(NamedTuple):
+    """torch's persistent id of a storage."""
+
+    kind: str
+    key: bytes
+    elements: int
+
+
+def python2_pickle(value: Any) -> bytes:
+    """A pickle of protocol 2 as Python 2 wrote it: bytes are its str. Takes plain values and the three types above."""
+
+    def emit(x: Any) -> bytes:
+        if x is None:
+            return b"N"
+        if isinstance(x, bool):
+            return b"\x88" if x else b"\x89"
+        if isinstance(x, int):
+            if 0 <= x < 256:
+                return b"K" + bytes([x])
+            if -(2**31) <= x < 2**31:
+                return b"J" + x.to_bytes(4, "little", signed=True)
+            data = pickle.encode_long(x)
+            return b"\x8a" + bytes([len(data)]) + data
+        if isinstance(x, bytes):
+            return (b"U" + bytes([len(x)]) if len(x) < 256 else b"T" + len(x).to_bytes(4, "little")) + x
+        if isinstance(x, Global):
+            return f"c{x.module}\n{x.name}\n".encode()
+        if isinstance(x, Call):
+            state = b"" if x.state is None else emit(x.state) + b"b"
+            return emit(x.function) + emit(x.arguments) + b"R" + state
+        if isinstance(x, Storage):
+            return emit((b"storage", Global("torch", x.kind), x.key, b"cpu", x.elements, None)) + b"Q"
+        if isinstance(x, tuple):
+            return b"(" + b"".join(map(emit, x)) + b"t"
+        if isinstance(x, list):
+            return b"](" + b"".join(map(emit, x)) + b"e"
+        if isinstance(x, dict):
+            return b"}(" + b"".join(emit(k) + emit(v) for k, v in x.items()) + b"u"
+        raise TypeError(type(x))
+
+    return b"\x80\x02" + emit(value) + b"."
