@@ -85,11 +85,11 @@ check: test ## tests, lint, types, and the Makefile's own
 	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
 
+CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
 I.source :=
 I.archive.stat :=
 I.weights.stat :=
-CHIPS :=
 include $(M)/inputs.mk
 stat = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
   $(call quote,$1)/cifar-10-batches-py/*batch* 2>/dev/null | cksum | tr ' ' -))
@@ -167,12 +167,10 @@ $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.for
 	$(call say,INFER)
 	$(Q)$(python) scripts/infer.py --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
 	  --format $(P.infer.format) --out $@
-$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess) \
-  $(call key,published.accuracy.$(CHIP.$(CHIP).published))
+$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess) $(call key,quote.$(CHIP))
 	$(call say,ACCURACY)
 	$(Q)$(python) scripts/postprocess.py --outputs $< --labels $(labels) \
-	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published $(CHIP.$(CHIP).published) \
-	  --published-top1 $(P.published.accuracy.$(CHIP.$(CHIP).published)) --out $@
+	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 
 bin: $(bins) $(labels) ## the test images as bins, and their labels
 onnx: $(onnx) ## checkpoint -> ONNX

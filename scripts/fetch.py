@@ -75,7 +75,8 @@ def main() -> None:
                 shutil.copyfile(given, job.path)
             job.record["origin"] = "given"
     elif not args.out.is_file():
-        die(args.out, "ROOT has none", f"give {VARIABLE[args.what]}= ({WANTED[args.what]}), or try make demo")
+        both = " and ".join(f"{VARIABLE[what]}= ({text})" for what, text in WANTED.items())
+        die(args.out, "ROOT has none", f"give {both}, or try make demo")
     else:  # put here by an earlier run, or by hand
         with _build.locked(args.out):
             record = _build.read_record(_build.record_of(args.out))

@@ -42,8 +42,8 @@ class ResidualBlock(nn.Module):
         y = self.conv1(a)
         y = self.conv2(functional.relu(self.bn2(y)))
         y = self.conv3(functional.relu(self.bn3(y)))
-        shortcut: Tensor = self.conv4(a) if self.projects else x
-        return y + shortcut
+        out: Tensor = y + (self.conv4(a) if self.projects else x)
+        return out
 
 
 def two_blocks(channels: int) -> nn.Sequential:

@@ -120,15 +120,13 @@ def main() -> None:
     parser.add_argument("--outputs", type=Path, required=True, help="their manifest.json")
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--model-record", type=Path, required=True, help="of the model the outputs have to come from")
-    parser.add_argument("--published", default="", help="the device whose figure to quote")
-    parser.add_argument("--published-top1", type=float, help="that figure, in per cent")
+    parser.add_argument("--published", default="", help="the device and its Top-1 in per cent, to quote: `GPU 95.40`")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     target = args.outputs.as_posix()
     outputs, model = needed_record(args.outputs, target), needed_record(args.model_record, "om")
     inputs = {"outputs": outputs["digest"], "labels": digest(args.labels), "provenance": outputs["provenance"]}
-    flags = {"published": args.published, "published_top1": args.published_top1}
-    with _build.build_file(args.out, _build.key_of(inputs, flags)) as job:
+    with _build.build_file(args.out, _build.key_of(inputs, {"published": args.published})) as job:
         if outputs["provenance"]["model"] != model["sha256"]:
             die(args.outputs, "outputs of an earlier run: another model made them", again(args.outputs))
         labels = read_labels(args.labels)
@@ -140,9 +138,9 @@ def main() -> None:
         correct, total = int((found == labels).sum()), len(labels)
         origins = {outputs["provenance"]["data_origin"], outputs["provenance"]["checkpoint_origin"]}
         published = None
-        if origins == {"official"} and args.published_top1:
-            figure = args.published_top1 / 100
-            published = {"device": args.published, "top1": figure, "ratio": correct / total / figure}
+        if origins == {"official"} and args.published:
+            device, figure = args.published.split()
+            published = {"device": device, "top1": float(figure) / 100, "ratio": correct / total / float(figure) * 100}
         predictions = hashlib.sha256("".join(f"{k}\n" for k in found).encode()).hexdigest()
         provenance = {**outputs["provenance"], "labels": inputs["labels"], "predictions": predictions}
         result: Record = {

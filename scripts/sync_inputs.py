@@ -143,9 +143,9 @@ def read_params(path: Path) -> Dict[str, str]:
 
 
 def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
-    """make variables of each chip: engine, that engine's file ending, its options, the figure to hold it beside."""
+    """make variables of each chip: engine, that engine's file ending, its options. Adds what it derives to `params`."""
     lines = []
-    for key, text in params.items():
+    for key, text in list(params.items()):
         if not key.startswith("chips."):
             continue
         name = key.split(".", 1)[1]
@@ -161,7 +161,7 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
         assert ending, f"{module} names no ENDING"
         lines += [f"CHIP.{name}.engine := {engine}", f"CHIP.{name}.ending := {ending.group(1)}"]
         lines += [f"CHIP.{name}.options := {' '.join(f'{k}={v}' for k, v in options.items())}"]
-        lines += [f"CHIP.{name}.published := {published}"]
+        params[f"quote.{name}"] = f"{published} {params[f'published.accuracy.{published}']}" if published else ""
         for source in ("cifar10", "sample"):
             for what in ("reference", "tolerance"):
                 params.setdefault(f"verify.{what}.{source}.{name}", "")

@@ -1,0 +1,359 @@
+"""The graph's promises (README.md, "What make promises"), each counted on a copy of the tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS, TREE, House, run
+
+RESULT = "house/results/null/bs16/accuracy.txt"
+TOMORROW = time.time() + 86400
+
+
+def up_to_date(house: House, target: str = RESULT) -> bool:
+    return house.make("-q", target, check=False).returncode == 0
+
+
+def touch(*paths: Path, at: float | None = None) -> None:
+    for path in paths:
+        os.utime(path, (at, at) if at else None)
+
+
+# Promise 1: content decides
+
+
+def test_touching_every_source_rebuilds_nothing(house: House) -> None:
+    before = {p: (house.root / p).stat().st_mtime_ns for p in house.artifacts()}
+    touch(*house.tree.glob("scripts/**/*.py"), house.tree / "params.yaml", house.tree / "Makefile")
+    assert up_to_date(house)
+    house.make("accuracy")
+    assert {p: (house.root / p).stat().st_mtime_ns for p in house.artifacts()} == before
+    assert house.pythons() == []  # the sync has run once, under -q
+
+
+def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(house: House, tmp_path: Path) -> None:
+    for path in ("Makefile", "params.yaml", "requirements.txt", "scripts"):
+        old = house.tree / f"old-{path}"
+        (house.tree / path).rename(old)
+        (shutil.copytree if old.is_dir() else shutil.copyfile)(old, house.tree / path)
+    touch(*house.tree.glob("scripts/**/*.py"), house.tree / "params.yaml", house.tree / "Makefile")
+    before = house.artifacts()
+    assert up_to_date(house)
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()
+
+
+@pytest.mark.parametrize(
+    ("script", "stage"),
+    [("optimize_onnx", "models/optimized/3d_attention_net.onnx"), ("preprocess", "data/bin/manifest.json")],
+)
+def test_an_edit_of_a_script_reruns_its_stage_and_no_later_one_if_the_bytes_stay(
+    house: House, script: str, stage: str
+) -> None:
+    before = house.artifacts()
+    with open(house.tree / f"scripts/{script}.py", "a") as file:
+        file.write("# a comment\n")
+    assert not up_to_date(house)
+    house.make("accuracy")
+    also = {"data/labels.txt"} if script == "preprocess" else set()
+    assert house.rebuilt(before) == {stage} | also
+    assert up_to_date(house)
+
+
+def test_an_edit_that_changes_bytes_reaches_the_result(house: House) -> None:
+    before = house.artifacts()
+    house.set_param("resize: nearest", "resize: exact")
+    house.make("accuracy")
+    assert "models/onnx/3d_attention_net.onnx" not in house.rebuilt(before)
+    assert house.rebuilt(before) >= {"models/optimized/3d_attention_net.onnx", "results/null/bs16/accuracy.txt"}
+    assert "exact" in (house.root / "results/null/bs16/accuracy.txt").read_text()
+
+
+def test_an_edit_of_one_key_reruns_only_what_uses_it(house: House) -> None:
+    before = house.artifacts()
+    house.set_param("format: txt", "format: npy")
+    house.make("accuracy")
+    assert house.rebuilt(before) == {"results/null/bs16/outputs/manifest.json", "results/null/bs16/accuracy.txt"}
+    before = house.artifacts()
+    house.set_param("310: 95.34", "310: 95.33")
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()
+
+
+def test_every_parameter_of_a_recipe_and_every_import_of_a_script_is_a_prerequisite() -> None:
+    import _build
+
+    text = (TREE / "Makefile").read_text().replace("\\\n", " ")
+    rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n((?:\t[^\n]*\n)+)", text, re.MULTILINE)
+    assert len(rules) > 8
+    for head, recipe in rules:
+        if "sync_inputs.py" in recipe:  # depends on every script and on the whole of params.yaml
+            continue
+        keys = set(" ".join(re.findall(r"\$\(call key,((?:[^()]|\([^()]*(?:\([^()]*\))?[^()]*\))*)\)", head)).split())
+        for used in re.findall(r"\$\(P\.((?:[^()]|\([^()]*(?:\([^()]*\))?[^()]*\))*)\)", recipe):
+            assert used in keys, f"{used} is no prerequisite of {head}"
+        named = set(" ".join(re.findall(r"\$\(call script,((?:[^()]|\([^()]*\))*)\)", head)).split())
+        for verb in re.findall(r"scripts/(\w+)\.py", recipe):
+            wanted = [
+                p.relative_to(SCRIPTS).with_suffix("").as_posix() for p in _build.local_imports(SCRIPTS / f"{verb}.py")
+            ]
+            for part in ("compile", "run"):
+                if f"engines/$(engine)_{part}" in named:
+                    module = SCRIPTS / f"engines/onnxruntime_{part}.py"
+                    wanted += [
+                        p.relative_to(SCRIPTS).with_suffix("").as_posix() for p in _build.local_imports(module)[1:]
+                    ]
+            assert set(wanted) <= named, f"{set(wanted) - named} are no prerequisites of {head}"
+
+
+# Promise 2: shared work is done once
+
+
+def test_another_batch_size_and_another_chip_share_all_that_stands_above(house: House) -> None:
+    before = house.artifacts()
+    house.make("accuracy", "BS=7")
+    assert house.rebuilt(before) == {
+        "models/om/null/3d_attention_net_bs7.null",
+        "results/null/bs7/outputs/manifest.json",
+        "results/null/bs7/accuracy.txt",
+    }
+    before = house.artifacts()
+    house.make("accuracy", "CHIP=null2")
+    assert house.rebuilt(before) == {
+        "models/om/null2/3d_attention_net_bs16.null",
+        "results/null2/bs16/outputs/manifest.json",
+        "results/null2/bs16/accuracy.txt",
+    }
+
+
+def test_another_root_is_another_world(house: House) -> None:
+    before = house.artifacts()
+    house.make("bin", "SOURCE=sample", "ROOT=other/root")
+    assert (house.tree / "other/root/data/bin/manifest.json").is_file()
+    assert house.rebuilt(before) == set()
+
+
+def test_the_same_bytes_from_another_path_rebuild_nothing_and_other_bytes_do(house: House, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first.tar.gz", "second.tar.gz", "third.tar.gz"))
+    import fetch
+    import sample
+
+    fetch.write_tar(first, sample.archive_files(5, 10, 20))
+    shutil.copyfile(first, second)
+    fetch.write_tar(third, sample.archive_files(6, 10, 20))
+    touch(third, at=1)  # older than everything, and still imported
+    house.make("bin", f"ARCHIVE={first}")
+    before = house.artifacts()
+    assert up_to_date(house, "house/data/bin/manifest.json")
+    assert house.make("-q", "house/data/bin/manifest.json", f"ARCHIVE={second}", check=False).returncode == 0
+    house.make("bin", f"ARCHIVE={second}")
+    assert house.rebuilt(before) == set()
+    house.make("bin", f"ARCHIVE={third}")
+    assert "data/bin/manifest.json" in house.rebuilt(before)
+    before = house.artifacts()
+    house.make("bin")
+    assert house.rebuilt(before) == set()  # not given: what ROOT holds stays
+
+
+# Promises 3 to 5: whole or absent, safe under -j, a no-op costs nothing
+
+
+def test_a_failing_stage_leaves_the_earlier_artifact_and_nothing_half_made(house: House) -> None:
+    before = house.artifacts()
+    run_module = house.tree / "scripts/engines/null_run.py"
+    run_module.write_text(run_module.read_text().replace(".copy()", ".copy() * float('nan')"))
+    done = house.make("accuracy", check=False)
+    assert done.returncode == 2
+    assert "not finite" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert house.artifacts() == before
+    assert not list(house.root.rglob("*.tmp.*"))
+
+
+def test_orphans_of_a_killed_run_are_removed_by_the_next(house: House) -> None:
+    orphan = house.root / "results/null/bs16/outputs.tmp.12345"
+    orphan.mkdir()
+    (orphan / "image_0_0.txt").write_text("half")
+    (house.root / RESULT.removeprefix("house/")).unlink()
+    (house.root / "results/null/bs16/outputs/manifest.json").unlink()
+    house.make("accuracy")
+    assert not orphan.exists()
+    assert up_to_date(house)
+
+
+def test_a_deleted_intermediate_is_made_again(house: House) -> None:
+    (house.root / "models/optimized/3d_attention_net.onnx").unlink()
+    assert not up_to_date(house)
+    house.make("accuracy")
+    assert up_to_date(house)
+
+
+def test_j8_builds_each_artifact_once(house: House) -> None:
+    house.make("-j8", "accuracy-all")
+    pythons = house.pythons()
+    assert sorted(pythons) == sorted(["compile_model", "infer", "postprocess"] * 5)  # bs16 was there
+
+
+def test_a_noop_starts_no_python_and_still_prints_top1(house: House) -> None:
+    done = house.make("accuracy")
+    assert house.pythons() == []
+    assert done.stdout.startswith("Top-1 accuracy of inference: ")
+
+
+def test_a_params_file_from_the_future_neither_loops_nor_rebuilds(house: House) -> None:
+    before = house.artifacts()
+    touch(house.tree / "params.yaml", at=TOMORROW)
+    house.make("accuracy")
+    assert house.pythons() == ["sync_inputs"]
+    house.make("accuracy")
+    assert house.pythons() == []
+    assert house.rebuilt(before) == set()
+
+
+def test_a_clock_that_jumped_back_asks_once_and_rebuilds_nothing(house: House) -> None:
+    before = house.artifacts()
+    touch(*(p for p in (house.root / ".make").rglob("*") if p.is_file()), at=TOMORROW)
+    house.make("accuracy")
+    assert house.pythons() != []
+    house.make("accuracy")
+    assert house.pythons() == []
+    assert house.rebuilt(before) == set()
+
+
+def test_records_lost_with_the_make_folder_cost_only_a_look(house: House) -> None:
+    before = house.artifacts()
+    shutil.rmtree(house.root / ".make")
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()
+    assert up_to_date(house)
+
+
+# Promise 7: variants live in the path
+
+
+def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> None:
+    first = (house.root / "results/null/bs16/accuracy.txt").read_bytes()
+    house.make("accuracy", "BS=3")
+    house.make("accuracy", "BS=3", "CHIP=null2")
+    assert (house.root / "results/null/bs16/accuracy.txt").read_bytes() == first
+    for path in ("results/null/bs3", "results/null2/bs3"):
+        assert (house.root / path / "accuracy.json").is_file()
+
+
+# What a tired person types
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["acuracy"], ["acuracy: no such target", "make help"]),
+        (["accuracy", "BS=0"], ["BS=0", "1 to 64"]),
+        (["accuracy", "BS=65"], ["BS=65", "1 to 64"]),
+        (["accuracy", "BS=x"], ["BS=x", "1 to 64"]),
+        (["accuracy", "BS=%"], ["BS=%", "1 to 64"]),
+        (["accuracy", "BS=1 2"], ["BS=1 2", "1 to 64"]),
+        (["accuracy", "BS="], ["BS=", "1 to 64"]),
+        (["accuracy", "CHIP=CPU"], ["CHIP=CPU", "near: cpu;"]),
+        (["accuracy", "CHIP=nul"], ["CHIP=nul", "near: null null2;"]),
+        (["accuracy", "CHIP=it's"], ["CHIP=it's", "near: none;", "cpu"]),
+        (["accuracy", "SOURCE=imagenet"], ["SOURCE=imagenet", "cifar10 or sample"]),
+        (["accuracy", "ROOT=a b"], ["ROOT=a b", "spaces"]),
+        (["accuracy", "ROOT=a:b"], ["ROOT=a:b", "characters"]),
+        (["clean", "accuracy"], ["clean accuracy", "alone"]),
+    ],
+)
+def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(
+    fresh: House, arguments: list[str], words: list[str]
+) -> None:
+    before = sorted(fresh.tree.rglob("*"))
+    chosen = [] if any(word.startswith("ROOT=") for word in arguments) else ["ROOT=house"]
+    done = run("make", *arguments, *chosen, cwd=fresh.tree)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    for word in words:
+        assert word in lines[0], lines[0]
+    assert sorted(fresh.tree.rglob("*")) == before
+
+
+@pytest.mark.parametrize("flag", ["-n", "-q"])
+def test_dry_runs_of_a_fresh_clone_install_nothing_and_say_so(fresh: House, flag: str) -> None:
+    done = run("make", flag, "accuracy", "SOURCE=sample", "ROOT=house", cwd=fresh.tree)
+    assert done.returncode == 2
+    assert "run make setup first" in done.stderr
+    assert not (fresh.tree / ".venv").exists()
+    assert not fresh.root.exists()
+
+
+def test_an_old_make_is_refused_clearly() -> None:
+    done = run("make", ".FEATURES=x", "help")
+    assert done.returncode == 2
+    assert "GNU Make 4.0 or newer is needed" in done.stderr
+
+
+def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -> None:
+    done = run("make", "BS=8", cwd=fresh.tree, PATH="/usr/bin:/bin")
+    assert done.returncode == 0
+    assert "accuracy-all" in done.stdout
+    assert re.search(r"BS +8 ", done.stdout)
+    assert re.search(r"CHIP +cpu ", done.stdout)
+    assert not (fresh.tree / ".make").exists()
+
+
+def test_a_root_that_cannot_be_written_is_one_line(fresh: House) -> None:
+    done = fresh.make("bin", "ROOT=/proc/nowhere", "SOURCE=sample", check=False)
+    assert done.returncode == 2
+    assert "sync_inputs.py: /proc/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_inputs_the_message_says_what_to_give(fresh: House) -> None:
+    done = fresh.make("accuracy", check=False)
+    assert done.returncode == 2
+    assert "ARCHIVE=" in done.stderr
+    assert "make demo" in done.stderr
+    done = fresh.make("accuracy", "ARCHIVE=/no/such/file", check=False)
+    assert "ARCHIVE=/no/such/file: no such file" in done.stderr
+
+
+def test_a_root_of_the_sample_is_not_mixed_with_cifar10(house: House) -> None:
+    before = house.artifacts()
+    done = house.make("accuracy", "SOURCE=cifar10", check=False)
+    assert done.returncode == 2
+    assert "holds inputs of sample" in done.stderr
+    house.make("accuracy")  # not given: as ROOT holds
+    assert house.rebuilt(before) == set()
+
+
+def test_paths_of_users_may_hold_spaces_and_quotes(house: House, tmp_path: Path) -> None:
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    shutil.copyfile(house.root / "data/archive.tar.gz", folder / "the archive.tar.gz")
+    before = house.artifacts()
+    house.make("bin", f"ARCHIVE={folder}/the archive.tar.gz")
+    assert "data/bin/manifest.json" in house.rebuilt(before)  # the same images, but now they count as own data
+
+
+def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(house: House) -> None:
+    first = (house.root / "results/null/bs16/accuracy.txt").read_bytes()
+    house.make("clean")
+    kept = {p.relative_to(house.root).as_posix() for p in house.root.rglob("*") if p.is_file()}
+    assert kept == {"data/archive.tar.gz", "data/archive.json", "models/checkpoint.pkl", "models/checkpoint.json"}
+    house.make("accuracy")
+    assert (house.root / "results/null/bs16/accuracy.txt").read_bytes() == first
+
+
+def test_warn_undefined_variables_has_nothing_to_say(house: House) -> None:
+    for target in ("help", "accuracy", "accuracy-all", "verify", "om-all", "clean"):
+        done = house.make("--warn-undefined-variables", "-n", target)
+        assert "undefined variable" not in done.stderr, done.stderr
+
+
+def test_the_makefile_and_params_stay_small() -> None:
+    assert len((TREE / "Makefile").read_text().splitlines()) <= 200
+    assert len((TREE / "params.yaml").read_text().splitlines()) <= 150
