@@ -106,7 +106,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_record(path: Path, record: Record) -> None:
-    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def remove(path: Path) -> None:

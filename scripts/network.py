@@ -8,7 +8,6 @@ Beside it, what turns a checkpoint file into this network.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -141,10 +140,9 @@ def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises errors of every kind on a file that is none
-        text = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # the reason stands between two paragraphs of advice
-            text = text.split("WeightsUnpickler error: ")[-1]
-        die(path, f"not a checkpoint that may be loaded: {text.split('. ')[0].split(' was not an allowed')[0]}", remedy)
+        paragraphs = [" ".join(part.split()) for part in str(error).split("\n\n") if part.strip()] or [repr(error)]
+        reason = paragraphs[1] if len(paragraphs) > 1 else paragraphs[0]  # torch puts it between two of advice
+        die(path, f"not a checkpoint that may be loaded: {reason.split('. ')[0]}", remedy)
     if not isinstance(loaded, dict):
         die(path, f"holds a {type(loaded).__name__}, not a state_dict", remedy)
     found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}

@@ -38,7 +38,7 @@ def main() -> None:
             f"Top-1 {top1:.2f}% is below {wanted:.2f}% - {tolerance:.2f}, the reference of {source} on {args.chip}"
         )
         die(args.accuracy, problem, "see what it was made from at the end of accuracy.txt, and git diff params.yaml")
-    print(f"verified: Top-1 {top1:.2f}%, reference {wanted:.2f}% - {tolerance:.2f} ({source} on {args.chip})")
+    print(f"verified: Top-1 {top1:.2f}%, reference {wanted:.2f}% - {tolerance:.2f}% ({source} on {args.chip})")
 
 
 if __name__ == "__main__":

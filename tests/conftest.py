@@ -20,10 +20,11 @@ TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
 
 NULL_COMPILE = """
+import zlib
 ENDING = "null"
 PACKAGES = ()
 def compile_model(model, batch_size, out, options):
-    out.write_text(f"stand-in, batch {batch_size}")
+    out.write_text(f"stand-in, batch {batch_size} {zlib.crc32(model.read_bytes())}")
     return {"precision": "stand-in"}
 """
 NULL_RUN = """

@@ -316,6 +316,7 @@ def test_without_inputs_the_message_says_what_to_give(fresh: House) -> None:
     done = fresh.make("accuracy", check=False)
     assert done.returncode == 2
     assert "ARCHIVE=" in done.stderr
+    assert "WEIGHTS=" in done.stderr
     assert "make demo" in done.stderr
     done = fresh.make("accuracy", "ARCHIVE=/no/such/file", check=False)
     assert "ARCHIVE=/no/such/file: no such file" in done.stderr

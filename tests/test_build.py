@@ -1,0 +1,163 @@
+"""Atomic files and folders, locks, records, and one line for what a user can cause."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import _build
+import pytest
+from conftest import SCRIPTS, environment, refused
+
+BUILD_FILE = """
+import sys, time, os; sys.path.insert(0, {scripts!r})
+from pathlib import Path
+import _build
+with _build.build_file(Path({out!r}), {key}) as job:
+    print("building", flush=True)
+    {body}
+"""
+
+
+def start(out: Path, body: str, key: object = None, **more: object) -> subprocess.Popen[str]:
+    code = BUILD_FILE.format(scripts=str(SCRIPTS), out=str(out), key=key or {"a": 1}, body=body)
+    file = out.parent / "stage.py"
+    file.write_text(code)
+    return subprocess.Popen(
+        [sys.executable, file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **more
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if ".tmp." in path.name]
+
+
+def test_a_file_is_built_once_renewed_while_its_key_stays_and_built_anew_when_it_changes(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    assert finish(start(out, "job.path.write_text('x')")).stdout == "building\n"
+    os.utime(out, (1, 1))
+    assert finish(start(out, "job.path.write_text('y')")).stdout == ""
+    assert time.time() - out.stat().st_mtime < 60
+    assert out.read_text() == "x"
+    assert finish(start(out, "job.path.write_text('y')", {"a": 2})).stdout == "building\n"
+    assert out.read_text() == "y"
+    out.write_text("changed by hand")
+    assert finish(start(out, "job.path.write_text('y')", {"a": 2})).stdout == "building\n"
+    assert out.read_text() == "y"
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('ours')", "_build.die('x', 'is wrong', 'mend it')"])
+def test_a_failure_leaves_nothing(tmp_path: Path, fault: str) -> None:
+    out = tmp_path / "a.bin"
+    assert finish(start(out, f"job.path.write_text('half'); {fault}")).returncode == 1
+    assert not out.exists()
+    assert not leftovers(tmp_path)
+
+
+def test_a_kill_leaves_an_orphan_that_the_next_run_removes(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    process = start(out, "job.path.write_text('half'); print('half', flush=True); time.sleep(60)")
+    assert process.stdout is not None
+    while process.stdout.readline() != "half\n":
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    assert leftovers(tmp_path)
+    assert finish(start(out, "job.path.write_text('whole')")).returncode == 0
+    assert out.read_text() == "whole"
+    assert not leftovers(tmp_path)
+
+
+def test_killed_between_file_and_record_make_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "a.bin"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_build, "write_record", killed)
+    with pytest.raises(KeyboardInterrupt), _build.build_file(out, {"a": 1}) as job:
+        job.path.write_text("new")
+    assert out.stat().st_mtime == 0  # older than any prerequisite
+
+
+def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    first = start(out, "time.sleep(2); job.path.write_text('x')")
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = finish(start(out, "time.sleep(2); job.path.write_text('x')"))
+    first.communicate()
+    assert second.stdout == ""  # it waited, and found the artifact there
+    assert "another process builds it; waiting" in second.stderr
+
+
+def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    with _build.build_folder(manifest, {"a": 1}) as job:
+        (job.path / "one").write_text("1")
+        job.record["count"] = 1
+        assert not manifest.parent.exists()
+    with pytest.raises(SystemExit) as stopped, _build.build_folder(manifest, {"a": 1}):
+        pass
+    assert stopped.value.code == 0
+    with pytest.raises(ValueError), _build.build_folder(manifest, {"a": 2}) as job:
+        (job.path / "two").write_text("2")
+        raise ValueError
+    assert sorted(p.name for p in manifest.parent.iterdir()) == ["manifest.json", "one"]
+    (manifest.parent / "one").unlink()
+    with _build.build_folder(manifest, {"a": 1}) as job:  # a hole is noticed
+        (job.path / "one").write_text("1")
+        job.record["count"] = 1
+    assert (manifest.parent / "one").exists()
+    assert not leftovers(tmp_path)
+
+
+def test_the_time_of_an_artifact_is_never_older_than_its_prerequisites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future = tmp_path / "future"
+    future.write_text("")
+    os.utime(future, (time.time() + 86400,) * 2)
+    monkeypatch.setenv("DEPS", f"{future} {tmp_path}/absent")
+    (tmp_path / "a").write_text("")
+    _build.renew(tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mtime_ns == future.stat().st_mtime_ns
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    refused(finish(start(out, "job.path.write_bytes(b'x' * 10000)", preexec_fn=limit)), "file too large")
+    assert not out.exists()
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import no_such_package", "no_such_package: not installed"),
+        ("open('/proc/no/such')", "/proc/no/such: no such file"),
+        ("raise KeyboardInterrupt", "interrupted"),
+        ("raise OSError(28, 'No space left on device', 'big.bin')", "free some space"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
+    done = finish(start(tmp_path / "a.bin", body))
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

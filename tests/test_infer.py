@@ -1,0 +1,307 @@
+"""Compiled model + bins -> outputs -> accuracy."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import postprocess
+import pytest
+import reference
+from _build import read_record, write_record
+from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, script
+from engines import threads as engine_threads
+
+
+@pytest.fixture(scope="module")
+def model(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample compiled for cpu at batch size 8 (20 images: two batches and a half)."""
+    folder = tmp_path_factory.mktemp("om")
+    assert optimize(onnx_file, bins, folder / "optimized.onnx", "none").returncode == 0
+    done = script(
+        *("compile_model", "--onnx", folder / "optimized.onnx", "--chip", "cpu", "--engine", "onnxruntime"),
+        *("--batch-size", 8, "--out", folder / "3d_attention_net_bs8.onnx"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "3d_attention_net_bs8.onnx"
+
+
+def infer(model: Path, bins: Path, out: Path, form: str = "txt") -> Any:
+    record = model.with_name("bs8.json")
+    return script(
+        "infer", "--model", model, "--record", record, "--bins", bins, "--format", form, "--out", out / "manifest.json"
+    )
+
+
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_every_bin_has_its_output_and_the_padding_of_the_last_batch_is_dropped(
+    model: Path, bins: Path, onnx_file: Path, tmp_path: Path, form: str
+) -> None:
+    done = infer(model, bins, tmp_path / "outputs", form)
+    assert done.returncode == 0, done.stderr
+    assert "20/20 images" in done.stderr  # plain lines where there is no terminal
+    assert "\r" not in done.stderr
+    names = {path.name for path in (tmp_path / "outputs").iterdir()}
+    assert names == {"manifest.json", *(f"image_{i}_0.{form}" for i in range(20))}
+    wanted = reference.logits_of(onnx_file, reference.some_bins(bins, 20))
+    record = read_record(tmp_path / "outputs/manifest.json")
+    found = postprocess.read_outputs(tmp_path / "outputs/manifest.json", record, 20)
+    assert reference.relative_error(found, wanted) < 1e-4
+    assert (found.argmax(1) == wanted.argmax(1)).all()
+    assert record["conditions"]["threads"] == engine_threads.threads()
+
+
+def test_text_outputs_look_as_ais_bench_writes_them_and_lose_no_digit(tmp_path: Path) -> None:
+    from infer import encode
+
+    row = np.array([1e-9, 1 / 3, -2.5, 1e9, 0, 1, 2, 3, 4, 5], np.float32)
+    data = encode(row, "txt")
+    assert data.endswith(b" \n")
+    assert data.count(b"\n") == 1
+    assert np.array_equal(np.array(data.split(), np.float32), row)
+    assert np.load(io.BytesIO(encode(row, "npy"))).shape == (1, 10)
+    assert len(encode(row, "bin")) == 40
+
+
+def test_a_terminal_sees_a_bar(model: Path, bins: Path, tmp_path: Path) -> None:
+    import os
+
+    ours, theirs = pty.openpty()
+    record = model.with_name("bs8.json")
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "infer.py", "--model", model, "--record", record, "--bins", bins]
+        + ["--format", "txt", "--out", tmp_path / "outputs/manifest.json"],
+        stderr=theirs,
+        env=environment(),
+    )
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    assert done.returncode == 0
+    assert "\r  [####" in text
+    assert "s left" in text
+
+
+@pytest.mark.parametrize("fault", ["missing", "short", "long"])
+def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
+    model: Path, bins: Path, tmp_path: Path, fault: str
+) -> None:
+    shutil.copytree(bins.parent, tmp_path / "bin")
+    bad = tmp_path / "bin/image_13.bin"
+    if fault == "missing":
+        bad.unlink()
+    else:
+        bad.write_bytes(b"\0" * (12284 if fault == "short" else 12292))
+    done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert "image_13.bin" in last
+    assert "make bin" in last
+    assert not (tmp_path / "outputs").exists()
+    assert not list(tmp_path.glob("*.tmp.*"))
+
+
+# threads
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_threads_follow_the_cgroup(tmp_path: Path, files: dict[str, str], wanted: float) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert engine_threads.quota(tmp_path) == wanted
+
+
+def test_threads_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(engine_threads, "quota", lambda: math.inf)
+    assert engine_threads.threads() == 3
+    monkeypatch.setattr(engine_threads, "quota", lambda: 1.5)
+    assert engine_threads.threads() == 2
+    monkeypatch.setattr(engine_threads, "quota", lambda: 0.2)
+    assert engine_threads.threads() == 1
+
+
+# accuracy
+
+
+class Outputs:
+    """Planted outputs: of 40 images, k of class k % 10, the first 31 answered right."""
+
+    def __init__(self, folder: Path, *, form: str = "txt", origin: str = "official") -> None:
+        from hashlib import sha256
+
+        from infer import encode
+
+        self.folder = folder / "outputs"
+        self.folder.mkdir(parents=True)
+        self.labels = folder / "labels.txt"
+        self.labels.write_text("".join(f"{k % 10}\n" for k in range(40)))
+        found = sha256()
+        for i in range(40):
+            row = np.zeros(10, np.float32)
+            row[(i if i < 31 else i + 1) % 10] = 7.5
+            data = encode(row, form)
+            found.update(data)
+            (self.folder / f"image_{i}_0.{form}").write_bytes(data)
+        self.model = folder / "bs16.json"
+        write_record(self.model, {"sha256": "m"})
+        self.manifest = self.folder / "manifest.json"
+        provenance = {"model": "m", "data_origin": origin, "checkpoint_origin": origin}
+        self.record = {"count": 40, "format": form, "digest": found.hexdigest(), "provenance": provenance}
+        write_record(self.manifest, self.record)
+
+    def judge(self, *flags: str) -> Any:
+        return script(
+            *("postprocess", "--outputs", self.manifest, "--labels", self.labels, "--model-record", self.model),
+            *(*flags, "--out", self.folder.parent / "accuracy.txt"),
+        )
+
+
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_accuracy_of_planted_outputs(tmp_path: Path, form: str) -> None:
+    outputs = Outputs(tmp_path, form=form)
+    done = outputs.judge("--published", "GPU 95.40")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "accuracy.txt").read_text().splitlines()
+    assert lines[0] == "Top-1 accuracy of inference: 77.50%"
+    assert lines[1] == "Correct: 31 of 40 images"
+    assert lines[2] == "Wilson 95% interval: 62.50% to 87.68%"
+    assert lines[3] == "Published (GPU): 95.40%, ratio to it 0.8124"
+    result = json.loads((tmp_path / "accuracy.json").read_text())
+    assert (result["top1"], result["correct"], result["total"]) == (0.775, 31, 40)
+    assert result["wilson95"] == pytest.approx([0.62500, 0.87680], abs=5e-5)
+    assert list(result["classes"]) == postprocess.CLASSES
+    assert result["classes"]["plane"] == {"correct": 4, "total": 4}
+    assert result["classes"]["car"] == {"correct": 3, "total": 4}
+    assert result["confusion"][1] == [0, 3, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert sum(map(sum, result["confusion"])) == 40
+    assert result["source"] == "cifar10"
+    assert set(result["digests"]) == {"model", "labels", "predictions"}
+    rows = [line.split()[0] for line in lines if line.endswith("%") and line.split()[1:2] and line.split()[1].isdigit()]
+    assert rows == postprocess.CLASSES
+
+
+def test_wilson_is_scipys_score_interval() -> None:
+    # scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+    for (k, n), wanted in {
+        (9534, 10000): (0.9490918, 0.9573600),
+        (0, 10): (0.0, 0.2775328),
+        (10, 10): (0.7224672, 1.0),
+        (1650, 2000): (0.8077288, 0.8410251),
+    }.items():
+        assert postprocess.wilson(k, n) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "THE BUILT-IN SAMPLE")])
+def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path: Path, origin: str, words: str) -> None:
+    assert Outputs(tmp_path, origin=origin).judge("--published", "GPU 95.40").returncode == 0
+    text = (tmp_path / "accuracy.txt").read_text()
+    assert words in text
+    assert "95.40" not in text
+
+
+def break_outputs(outputs: Outputs, fault: str) -> str:
+    """Plants a fault; returns what the one line must name."""
+    file = outputs.folder / "image_17_0.txt"
+    data = file.read_bytes()
+    other = outputs.folder / "image_5_0.txt"
+    if fault == "missing":
+        file.unlink()
+    elif fault == "double":
+        shutil.copyfile(file, outputs.folder / "image_17_0.npy")
+        return "image_17_0.npy"
+    elif fault == "too many":
+        shutil.copyfile(file, outputs.folder / "image_40_0.txt")
+        return "image_40_0.txt"
+    elif fault == "short":
+        file.write_bytes(b" ".join(data.split()[:9]) + b" \n")
+    elif fault == "long":
+        file.write_bytes(data + data)
+    elif fault == "empty":
+        file.write_bytes(b"")
+    elif fault == "no numbers":
+        file.write_bytes(b"a b c d e f g h i j \n")
+    elif fault in ("nan", "inf"):
+        file.write_bytes(fault.encode() + b" " + b" ".join(data.split()[1:]) + b" \n")
+    elif fault == "of an earlier run":
+        file.write_bytes(other.read_bytes())
+        return "digest"
+    elif fault == "of another model":
+        write_record(outputs.model, {"sha256": "another"})
+        return "earlier run"
+    elif fault == "fewer labels":
+        outputs.labels.write_text("".join(outputs.labels.read_text().splitlines(keepends=True)[:-1]))
+        return "40 outputs for 39 labels"
+    elif fault == "a label of 10":
+        outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "10\n", 1))
+        return "labels.txt:4"
+    return "image_17_0.txt"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["missing", "double", "too many", "short", "long", "empty", "no numbers", "nan", "inf", "of an earlier run"]
+    + ["of another model", "fewer labels", "a label of 10"],
+)
+def test_outputs_that_are_not_one_for_each_label_are_refused(tmp_path: Path, fault: str) -> None:
+    outputs = Outputs(tmp_path)
+    word = break_outputs(outputs, fault)
+    refused(outputs.judge(), word)
+    assert not (tmp_path / "accuracy.txt").exists()
+    assert not (tmp_path / "accuracy.json").exists()
+
+
+# the gate
+
+
+def verify(tmp_path: Path, top1: float, origin: str, *flags: object) -> Any:
+    provenance = {"data_origin": origin, "checkpoint_origin": origin}
+    source = "sample" if origin == "sample" else "cifar10"
+    write_record(tmp_path / "accuracy.json", {"top1": top1, "source": source, "provenance": provenance})
+    return script("verify", "--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", *flags)
+
+
+def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(tmp_path: Path) -> None:
+    good = verify(tmp_path, 0.9526, "official", "--cifar10", 95.34, 0.1, "--sample", 99, 0)
+    assert good.returncode == 0
+    assert good.stdout == "verified: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)\n"
+    refused(verify(tmp_path, 0.9523, "official", "--cifar10", 95.34, 0.1), "95.23% is below 95.34%")
+    refused(verify(tmp_path, 0.99, "own", "--cifar10", 95.34, 0.1), "no reference", "own data")
+    refused(verify(tmp_path, 0.99, "official", "--cifar10"), "no reference")
+    refused(verify(tmp_path, 0.98, "sample", "--sample", 99, 0), "below 99.00%")
+
+
+def test_make_verify_judges_this_chips_result(house: House) -> None:
+    done = house.make("verify", check=False)
+    assert done.returncode == 2
+    assert "no reference for sample data with sample checkpoint on null" in done.stderr
+    house.set_param("    sample:\n      cpu: 99.90", "    sample:\n      null: 0.01\n      cpu: 99.90")
+    house.set_param("    sample:\n      cpu: 0.20", "    sample:\n      null: 0.01\n      cpu: 0.20")
+    assert "verified: Top-1" in house.make("verify").stdout
+
+
+def test_inference_of_the_same_inputs_is_not_run_again(model: Path, bins: Path, tmp_path: Path, inputs: Inputs) -> None:
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0
+    inode = (tmp_path / "outputs/manifest.json").stat().st_ino
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0
+    assert (tmp_path / "outputs/manifest.json").stat().st_ino == inode
+    (tmp_path / "outputs/image_3_0.txt").unlink()
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0  # a hole in it is
+    assert (tmp_path / "outputs/image_3_0.txt").exists()

@@ -1,0 +1,177 @@
+"""The network and its checkpoints."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sample
+import torch
+from conftest import SCRIPTS, run
+from golden import golden_weights
+from network import ResidualAttentionNetwork, load_checkpoint
+from python2_pickle import Call, Global, Storage, python2_pickle
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_state() -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in golden_weights.state_dict().items()}
+
+
+def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        load_checkpoint(path)
+    assert stopped.value.code == 1
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+def test_it_has_exactly_the_940_tensors_of_the_checkpoint() -> None:
+    found = {name: tuple(value.shape) for name, value in ResidualAttentionNetwork().state_dict().items()}
+    assert len(found) == 940
+    assert list(found.items()) == list(golden_weights.shapes().items())
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "nearest"])
+def test_it_gives_the_reference_logits(resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = json.loads((GOLDEN / "expected_logits.json").read_text())
+    wanted = np.array(expected["float64" if resize == "bilinear" else "float64_with_nearest_resize"])
+    if resize == "nearest":
+        monkeypatch.setattr("network.double", lambda x: torch.nn.functional.interpolate(x, scale_factor=2.0))
+    network = ResidualAttentionNetwork().eval()
+    network.load_state_dict(golden_state())
+    with torch.inference_mode():
+        found = network(torch.from_numpy(golden_weights.image_batch())).numpy()
+    assert np.abs(found - wanted).max() / np.abs(wanted).max() < 1e-5
+
+
+def test_a_zip_container_with_float16_tensors_loads(tmp_path: Path) -> None:
+    state = {name: v.half() if v.is_floating_point() else v for name, v in golden_state().items()}
+    torch.save(state, tmp_path / "new.pkl")
+    loaded = load_checkpoint(tmp_path / "new.pkl").state_dict()
+    for name, value in state.items():
+        assert torch.equal(loaded[name], value.to(loaded[name].dtype)), name
+    assert loaded["fc.weight"].dtype == torch.float32
+
+
+def legacy(path: Path, state: dict[str, np.ndarray[Any, Any]], rebuild: str, location: bytes = b"cuda:0") -> None:
+    """As torch 0.3 (_rebuild_tensor) and 0.4 (_rebuild_tensor_v2) wrote it under Python 2, from a GPU."""
+    ordered = Global("collections", "OrderedDict")
+    entries: dict[bytes, Call] = {}
+    for i, (name, value) in enumerate(state.items()):
+        # a tuple is emitted as it is, so that the storage's location and class are the GPU's
+        storage = CudaStorage("FloatStorage", str(i).encode(), value.size)
+        strides = tuple(s // value.itemsize for s in value.strides)
+        arguments: tuple[Any, ...] = (storage, 0, value.shape, strides)
+        if rebuild == "_rebuild_tensor_v2":
+            arguments += (False, Call(ordered, ()))
+        entries[name.encode()] = Call(Global("torch._utils", rebuild), arguments)
+    keys = [str(i).encode() for i in range(len(state))]
+    with open(path, "wb") as out:
+        for part in (0x1950A86A20F9469CFC6C, 1001, {b"protocol_version": 1001, b"little_endian": True}, entries, keys):
+            out.write(python2_pickle(part).replace(b"U\x03cpu", b"U" + bytes([len(location)]) + location))
+        for value in state.values():
+            out.write(value.size.to_bytes(8, "little") + value.tobytes())
+
+
+class CudaStorage(Storage):
+    """A storage whose class is torch.cuda.FloatStorage."""
+
+
+@pytest.mark.parametrize("rebuild", ["_rebuild_tensor", "_rebuild_tensor_v2"])
+def test_the_container_of_2018_loads_without_counters_from_cuda_storages(
+    tmp_path: Path, rebuild: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {k: v for k, v in golden_weights.state_dict().items() if not k.endswith("num_batches_tracked")}
+    monkeypatch.setattr("python2_pickle.Global", Global)
+    legacy(tmp_path / "old.pkl", state, rebuild)
+    raw = (tmp_path / "old.pkl").read_bytes()
+    (tmp_path / "old.pkl").write_bytes(raw.replace(b"ctorch\nFloatStorage\n", b"ctorch.cuda\nFloatStorage\n"))
+    assert b"cuda:0" in raw
+    loaded = load_checkpoint(tmp_path / "old.pkl").state_dict()
+    for name, value in state.items():
+        assert np.array_equal(loaded[name].numpy(), value), name
+
+
+class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("container", ["plain", "zip", "legacy"])
+def test_a_malicious_checkpoint_does_not_run(
+    tmp_path: Path, container: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "evil.pkl"
+    if container == "plain":
+        path.write_bytes(pickle.dumps(Evil(mark), 2))
+    else:
+        torch.save({"fc.bias": Evil(mark)}, path, _use_new_zipfile_serialization=container == "zip")
+    text = refusal(path, capsys)
+    assert not mark.exists()
+    assert "system" in text or "Invalid magic number" in text
+    pickle.loads(pickle.dumps(Evil(mark), 2))
+    assert mark.exists()  # it would have
+
+
+def test_missing_extra_misshapen_and_infinite_tensors_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.pkl"
+    state = golden_state()
+    for change, words in (
+        ({"fc.weight": None}, "1 tensors missing: fc.weight"),
+        ({"fc.extra": torch.zeros(1)}, "1 tensors not of this network: fc.extra"),
+        ({"fc.bias": torch.zeros(11)}, "1 tensors of another shape: fc.bias [11], not [10]"),
+        ({"fc.bias": "text"}, "1 tensors of another shape: fc.bias"),
+        ({"fc.bias": torch.full((10,), torch.nan)}, "1 tensors not finite: fc.bias"),
+    ):
+        changed = {**state, **change}
+        torch.save({k: v for k, v in changed.items() if v is not None}, path)
+        assert words in refusal(path, capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half a zip"])
+def test_a_file_that_is_no_checkpoint_is_one_line(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.pkl").write_bytes(content)
+    assert "c.pkl: not a checkpoint" in refusal(tmp_path / "c.pkl", capsys)
+    torch.save([1], tmp_path / "c.pkl")
+    assert "holds a list" in refusal(tmp_path / "c.pkl", capsys)
+
+
+def test_torch_load_is_never_called_without_weights_only() -> None:
+    calls = [line for p in SCRIPTS.rglob("*.py") for line in p.read_text().splitlines() if "torch.load(" in line]
+    assert len(calls) == 1
+    assert "weights_only=True" in calls[0]
+    assert run("grep", "-rnE", r"pickle\.loads?\(", SCRIPTS).stdout == ""
+
+
+def test_the_legacy_writer_is_what_torch_reads_back() -> None:
+    stream = io.BytesIO()
+    for part in (0x1950A86A20F9469CFC6C, 1001, {}, {b"a": sample_call()}, [b"0"]):
+        stream.write(python2_pickle(part))
+    stream.write((2).to_bytes(8, "little") + np.array([1, 2], np.float32).tobytes())
+    stream.seek(0)
+    loaded = torch.load(stream, weights_only=True)
+    assert list(loaded.values())[0].tolist() == [1, 2]
+
+
+def sample_call() -> Call:
+    return Call(Global("torch._utils", "_rebuild_tensor"), (Storage("FloatStorage", b"0", 2), 0, (2,), (1,)))
+
+
+def test_the_sample_names_the_same_tensors() -> None:
+    assert list(sample.shapes().items()) == list(golden_weights.shapes().items())

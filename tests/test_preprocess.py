@@ -1,0 +1,159 @@
+"""Archives -> bins and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import fetch
+import numpy as np
+import pytest
+import sample
+from _build import read_record
+from conftest import MD5, refused, script
+from python2_pickle import Global, python2_pickle
+
+IMAGES, LABELS = sample.draw(3, 12)
+
+
+def preprocess(archive: Path, tmp_path: Path, what: str = "bins") -> Any:
+    out = tmp_path / ("bin" if what == "bins" else "labels.txt")
+    return script("preprocess", "--archive", archive, *MD5, f"--{what}", out)
+
+
+def pack(tmp_path: Path, batch: bytes) -> Path:
+    fetch.write_tar(tmp_path / "archive.tar.gz", {"batches.meta": b"", "test_batch": batch})
+    return tmp_path / "archive.tar.gz"
+
+
+def test_bins_are_float32_chw_rgb_over_255_in_the_order_of_the_test_batch(tmp_path: Path) -> None:
+    archive = pack(tmp_path, sample.batch("t", IMAGES, LABELS))
+    assert preprocess(archive, tmp_path).returncode == 0
+    assert preprocess(archive, tmp_path, "labels").returncode == 0
+    everything = hashlib.sha256()
+    for i, image in enumerate(IMAGES):
+        data = (tmp_path / f"bin/image_{i}.bin").read_bytes()
+        everything.update(data)
+        assert len(data) == 12288
+        assert np.array_equal(np.frombuffer(data, np.float32).reshape(3, 32, 32), image.astype(np.float32) / 255)
+    manifest = read_record(tmp_path / "bin/manifest.json")
+    assert (manifest["count"], manifest["digest"]) == (12, everything.hexdigest())
+    assert len(list((tmp_path / "bin").iterdir())) == 13
+    assert (tmp_path / "labels.txt").read_text() == "".join(f"{k}\n" for k in LABELS)
+    assert not list((tmp_path / "bin").glob("*.txt"))
+
+
+@pytest.mark.parametrize("which", ["folder", "parent", "tar"])
+def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, which: str) -> None:
+    files = sample.archive_files(3, 10, 12)
+    folder = tmp_path / "given/cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    with tarfile.open(tmp_path / "given.tar.gz", "w:gz") as tar:
+        tar.add(folder, "cifar-10-batches-py")
+    given = {"folder": folder, "parent": folder.parent, "tar": tmp_path / "given.tar.gz"}[which]
+    out = tmp_path / "data/archive.tar.gz"
+    assert script("fetch", "--what", "archive", "--given", given, "--out", out).returncode == 0
+    assert preprocess(out, tmp_path).returncode == 0
+    manifest = read_record(tmp_path / "bin/manifest.json")
+    pixels = (IMAGES.astype(np.float32) / 255).tobytes()
+    assert manifest["digest"] == hashlib.sha256(pixels).hexdigest()
+    assert manifest["provenance"]["data_origin"] == "own"
+
+
+def test_the_official_test_batch_is_known_by_its_digest(tmp_path: Path) -> None:
+    batch = sample.batch("t", IMAGES, LABELS)
+    md5 = hashlib.new("md5", batch).hexdigest()
+    done = script("preprocess", "--archive", pack(tmp_path, batch), "--official-md5", md5, "--bins", tmp_path / "bin")
+    assert done.returncode == 0
+    assert read_record(tmp_path / "bin/manifest.json")["provenance"]["data_origin"] == "official"
+
+
+class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    archive = pack(tmp_path, pickle.dumps({"data": Evil(mark), "labels": []}, 2))
+    refused(preprocess(archive, tmp_path), "test_batch", "posix.system")
+    assert not mark.exists()
+    assert not (tmp_path / "bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("builtins", "eval"),
+        ("numpy", "load"),
+        ("numpy.core.multiarray", "fromfile"),
+        ("os", "system"),
+        ("copyreg", "_reconstructor"),
+    ],
+)
+def test_any_name_but_the_three_of_numpy_is_refused(tmp_path: Path, module: str, name: str) -> None:
+    batch = python2_pickle({b"data": Global(module, name), b"labels": []})
+    refused(preprocess(pack(tmp_path, batch), tmp_path), f"{module}.{name}")
+
+
+GOOD = sample.batch("t", IMAGES, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (GOOD[:-3000], "not a CIFAR-10 batch"),
+        (b"", "not a CIFAR-10 batch"),
+        (sample.batch("t", IMAGES, np.where(LABELS == 3, 10, LABELS)), "label 10"),
+        (sample.batch("t", IMAGES, np.where(LABELS == 3, -1, LABELS)), "label -1"),
+        (sample.batch("t", IMAGES, LABELS[:-1]), "as many labels"),
+        (sample.batch("t", IMAGES[:0], LABELS[:0]), "no uint8 images"),
+        (python2_pickle({b"labels": [1]}), "KeyError"),
+        (python2_pickle({b"data": b"text", b"labels": [1]}), "no uint8 images"),
+        (python2_pickle([1]), "not a CIFAR-10 batch"),
+    ],
+)
+def test_a_bad_batch_is_one_line_and_nothing_is_made(tmp_path: Path, batch: bytes, words: str) -> None:
+    archive = pack(tmp_path, batch)
+    for what in ("bins", "labels"):
+        refused(preprocess(archive, tmp_path, what), "test_batch", words)
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["archive.tar.gz"]
+
+
+def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
+    archive = pack(tmp_path, GOOD)
+    whole = archive.read_bytes()
+    for content in (whole[: len(whole) // 2], b"no archive at all" * 100, b""):
+        archive.write_bytes(content)
+        refused(preprocess(archive, tmp_path), "archive.tar.gz")
+    fetch.write_tar(archive, {"batches.meta": b""})
+    refused(preprocess(archive, tmp_path), "no cifar-10-batches-py/test_batch in it")
+
+
+def test_only_a_regular_file_of_the_right_folder_is_read(tmp_path: Path) -> None:
+    archive = tmp_path / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, kind in (
+            ("cifar-10-batches-py/test_batch", tarfile.SYMTYPE),
+            ("elsewhere/test_batch", tarfile.REGTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member, io.BytesIO())
+    refused(preprocess(archive, tmp_path), "no cifar-10-batches-py/test_batch in it")
+
+
+def test_given_inputs_that_are_none_are_named(tmp_path: Path) -> None:
+    for what, given in (("archive", "/no/such"), ("weights", "/no/such"), ("archive", tmp_path), ("weights", tmp_path)):
+        done = script("fetch", "--what", what, "--given", given, "--out", tmp_path / "out")
+        refused(done, f"{what.upper()}={given}")
