@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+PROBE = 7  # a batch size that is no other dimension of this network, to see what depends on it
 RESIZES = 4  # of this network: 8→16 and 16→32 at 128 channels, 8→16 at 256 channels, twice
 SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
 
@@ -31,14 +32,33 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    """{tensor name: inferred shape}; an unknown dimension is its symbol, or ""."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """{tensor name: inferred shape}, of the tensors whose every dimension is known."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
     return {
-        value.name: [d.dim_value if d.HasField("dim_value") else d.dim_param for d in value.type.tensor_type.shape.dim]
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*graph.input, *graph.value_info, *graph.output]
         if value.type.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
     }
+
+
+def fix_batch(model: onnx.ModelProto, batch_size: int) -> None:
+    """Gives the first dimension of every input and output a number and folds, until no more shapes become known."""
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    before = -1
+    while before != len(model.graph.node):
+        before = len(model.graph.node)
+        fold(model)
+
+
+def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
+    """{tensor name: shape} of a model whose batch is free, as they are for one batch size."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fix_batch(fixed, batch_size)
+    return shapes_of(fixed)
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
@@ -68,7 +88,7 @@ def fold(model: onnx.ModelProto) -> None:
         shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
         if node.op_type == "Identity" and node.output[0] not in outputs:
             alias[node.output[0]] = node.input[0]
-        elif shape and all(isinstance(d, int) for d in shape):
+        elif shape:
             bounds = attributes(node)
             known[node.output[0]] = np.array(shape, np.int64)[bounds.get("start", 0) : bounds.get("end")]
         elif all(name in known or not name for name in node.input) and len(node.output) == 1:
@@ -110,7 +130,7 @@ def align_corners_matrix(size: int) -> NDArray[Any]:
 
 def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
     """Rewrites the four Resize nodes; exits 1 if there are other than four, or one that does not double a map."""
-    graph, shapes = model.graph, shapes_of(model)
+    graph, shapes = model.graph, shapes_at(model, PROBE)
     found = sum(is_bilinear(node) for node in graph.node)
     if found != RESIZES:
         problem = f"{found} bilinear align_corners Resize nodes, not {RESIZES}"
@@ -122,9 +142,9 @@ def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
             continue
         x, y = node.input[0], node.output[0]
         before, after = shapes.get(x, [])[2:], shapes.get(y, [])[2:]
-        if len(before) != 2 or any(not isinstance(d, int) for d in before) or after != [2 * int(d) for d in before]:
+        if len(before) != 2 or after != [2 * d for d in before]:
             die(subject, f"{node.name} resizes {before} to {after}, not to twice that", "give the plain export")
-        height, width = (int(d) for d in before)
+        height, width = before
         if how == "exact":
             rows = add_constant(graph, f"align_corners_{height}", align_corners_matrix(height))
             columns = add_constant(graph, f"align_corners_{width}_transposed", align_corners_matrix(width).T.copy())
@@ -142,13 +162,11 @@ def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
 
 def flatten_reshapes(model: onnx.ModelProto) -> None:
     """A Reshape that keeps the batch and joins all the rest (x.view(x.size(0), -1)) -> Flatten: no shape to compute."""
-    graph, shapes = model.graph, shapes_of(model)
+    graph, shapes = model.graph, shapes_at(model, PROBE)
     nodes = []
     for node in graph.node:
-        before, after = shapes.get(node.input[0], []) if node.input else [], shapes.get(node.output[0], [])
-        rest = [d for d in before[1:] if isinstance(d, int)]
-        joins = len(before) > 1 and len(rest) == len(before) - 1 and after == [before[0], math.prod(rest)]
-        if node.op_type == "Reshape" and joins:
+        before, after = (shapes.get(name, []) for name in (*node.input[:1], *node.output[:1]))
+        if node.op_type == "Reshape" and before[:1] == [PROBE] and after == [PROBE, math.prod(before[1:])]:
             node = helper.make_node("Flatten", [node.input[0]], [node.output[0]], node.name, axis=1)
         nodes.append(node)
     set_nodes(graph, nodes)

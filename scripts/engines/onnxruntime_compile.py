@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 from _build import die
-from optimize_onnx import SHAPE_OPERATORS, fold
+from optimize_onnx import SHAPE_OPERATORS, fix_batch
 
 ENDING = "onnx"
 PACKAGES = ("onnx", "onnxruntime")
@@ -17,9 +17,7 @@ def compile_model(model: Path, batch_size: int, out: Path, options: dict[str, st
     if options:
         die("params.yaml", f"engine onnxruntime has no option {', '.join(options)}", "remove it from the chip's line")
     graph = onnx.load(model)
-    for value in [*graph.graph.input, *graph.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_value = batch_size
-    fold(graph)
+    fix_batch(graph, batch_size)
     left = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
     assert not left, f"{left} stay with the batch fixed"
     onnx.checker.check_model(graph, full_check=True)
