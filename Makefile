@@ -71,10 +71,11 @@ setup: $(environment) ## the virtual environment .venv, which every other target
 demo: ## the whole chain on the built-in sample, on this machine's CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS=
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
-	rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* $(R)models/onnx $(R)models/optimized \
-	  $(R)models/om $(R)results $(M) $(if $(R),,demo)
+	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* $(R)models/onnx \
+	  $(R)models/optimized $(R)models/om $(R)results $(M))
+	$(if $(R),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
-	rm -rf $(R)data/archive.* $(R)models/checkpoint.* .venv
+	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) .venv
 .venv/requirements.txt: requirements.txt
 	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D)
 .venv/requirements-dev.txt: requirements-dev.txt .venv/requirements.txt

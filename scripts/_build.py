@@ -144,7 +144,7 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            print(f"{Path(sys.argv[0]).name}: {artifact}: another process builds it; waiting", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: {artifact}: in use by another process; waiting", file=sys.stderr)
             fcntl.lockf(stream, fcntl.LOCK_EX)
         yield
 

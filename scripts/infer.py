@@ -45,7 +45,9 @@ def main() -> None:
     name = f"engines.{made['engine']}_run"
     engine = importlib.import_module(name)
     inputs = {"model": digest(args.model), "bins": bins["digest"]}
-    with _build.build_folder(args.out, _build.key_of(inputs, {"format": args.format}, engine.PACKAGES, name)) as job:
+    key = _build.key_of(inputs, {"format": args.format}, engine.PACKAGES, name)
+    device = args.model.parent / "device"  # a chip has one user at a time; a CPU, too, is faster so
+    with _build.build_folder(args.out, key) as job, _build.locked(device):
         run, conditions = engine.load(args.model, dict(word.split("=", 1) for word in made["options"].split()))
         count, batch_size = bins["count"], made["batch_size"]
         found, top1 = hashlib.sha256(), hashlib.sha256()

@@ -168,17 +168,19 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
     return lines
 
 
-def source_of(root: Path, given: str) -> str:
+def held_origin(held: Path) -> str:
+    """Where an input that ROOT holds came from: "sample", "given" (also what was put there by hand), or "": none."""
+    if not held.is_file() or held.stat().st_mtime == 0:  # see _build.build_file: killed before it was finished
+        return ""
+    return str(read_record(_build.record_of(held)).get("origin", "given"))
+
+
+def source_of(root: Path, given: str, origins: List[str]) -> str:
     """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
-    held = {read_record(root / name).get("origin") for name in ("data/archive.json", "models/checkpoint.json")} - {None}
-    holds = "sample" if "sample" in held else "cifar10"
-    if given and held and given != holds:
-        die(
-            f"SOURCE={given}",
-            f"ROOT={root} holds inputs of {holds}",
-            f"give another ROOT=, or make distclean ROOT={root}",
-        )
-    return given or (holds if held else "cifar10")
+    holds = "sample" if "sample" in origins else "cifar10"
+    if given and any(origins) and given != holds:
+        die(f"SOURCE={given}", f"ROOT={root} holds inputs of {holds}", "give another ROOT=, or leave SOURCE out")
+    return given or (holds if any(origins) else "cifar10")
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
@@ -205,10 +207,11 @@ def main() -> None:
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
         files["requirements.txt"] = args.requirements.read_bytes()
-        source = source_of(args.root, args.source)
+        origins = [held_origin(args.root / name) for name in ("data/archive.tar.gz", "models/checkpoint.pkl")]
+        source = source_of(args.root, args.source, origins)
         before = dict(re.findall(r"^(\S+) := (.*)$", read_text(house / "inputs.mk"), re.MULTILINE))
         inputs = {"source": source}
-        for name, held in (("archive", "data/archive.json"), ("weights", "models/checkpoint.json")):
+        for name, held in zip(("archive", "weights"), origins):
             path, stat = getattr(args, name), getattr(args, f"{name}_stat")
             note = f"given/{name}"
             if path:
@@ -217,8 +220,7 @@ def main() -> None:
             else:
                 files[note] = read_text(house / note).encode()
                 inputs[f"{name}.stat"] = before.get(f"I.{name}.stat", "")
-            origin = "given" if path else read_record(args.root / held).get("origin", source)
-            inputs[f"{name}.by"] = "sample" if origin == "sample" else "fetch"
+            inputs[f"{name}.by"] = "sample" if not path and (held or source) == "sample" else "fetch"
         lines += [f"I.{key} := {text}" for key, text in inputs.items()]
         lines += [f"P.{key} := {text}" for key, text in sorted(params.items())]
         lines += ["CHIPS := " + " ".join(key.split(".", 1)[1] for key in params if key.startswith("chips."))]

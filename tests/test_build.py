@@ -99,7 +99,7 @@ def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
     second = finish(start(out, "time.sleep(2); job.path.write_text('x')"))
     first.communicate()
     assert second.stdout == ""  # it waited, and found the artifact there
-    assert "another process builds it; waiting" in second.stderr
+    assert "in use by another process; waiting" in second.stderr
 
 
 def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:

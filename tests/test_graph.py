@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, TREE, House, run
+from conftest import SCRIPTS, TREE, House, Inputs, run
 
 RESULT = "house/results/null/bs16/accuracy.txt"
 TOMORROW = time.time() + 86400
@@ -358,3 +358,21 @@ def test_warn_undefined_variables_has_nothing_to_say(house: House) -> None:
 def test_the_makefile_and_params_stay_small() -> None:
     assert len((TREE / "Makefile").read_text().splitlines()) <= 200
     assert len((TREE / "params.yaml").read_text().splitlines()) <= 150
+
+
+def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh: House, inputs: Inputs) -> None:
+    (fresh.root / "data").mkdir(parents=True)
+    held = fresh.root / "data/archive.tar.gz"
+    shutil.copyfile(inputs.archive, held)
+    first = held.read_bytes()
+    assert "holds inputs of cifar10" in fresh.make("bin", "SOURCE=sample", check=False).stderr
+    fresh.make("bin")
+    assert held.read_bytes() == first
+
+
+def test_clean_touches_no_folder_where_nothing_was_built(fresh: House) -> None:
+    (fresh.root / "results").mkdir(parents=True)
+    (fresh.root / "results/mine.txt").write_text("mine")
+    fresh.make("clean")
+    fresh.make("distclean")
+    assert (fresh.root / "results/mine.txt").exists()

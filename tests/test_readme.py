@@ -1,0 +1,53 @@
+"""README.md and README.zh-CN.md say what the Makefile and params.yaml say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import sync_inputs
+import yaml
+from conftest import TREE, run
+
+READMES = [(TREE / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md")]
+PARAMS: dict[str, Any] = yaml.load((TREE / "params.yaml").read_text("utf-8"), yaml.BaseLoader)
+
+
+def published_table() -> str:
+    devices = PARAMS["published"]["throughput"]
+    batches = [str(n) for n in PARAMS["batch_sizes"]]
+    rows = [[n, *(devices[device][n] for device in devices)] for n in batches]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=["en", "zh"])
+def test_a_readme_quotes_the_published_figures_of_params(readme: str) -> None:
+    assert published_table() in readme
+    for figure in PARAMS["published"]["accuracy"].values():
+        assert figure in readme
+
+
+@pytest.mark.parametrize("readme", READMES, ids=["en", "zh"])
+def test_a_readme_names_every_target_variable_and_key_and_no_other_target(readme: str) -> None:
+    page = run("make", "help").stdout
+    targets = set(re.findall(r"^  ([a-z][a-z-]*) ", page, re.MULTILINE))
+    variables = set(re.findall(r"^  ([A-Z]+) ", page, re.MULTILINE))
+    assert len(targets) > 10
+    for name in targets | variables:
+        assert f"`{name}`" in readme, name
+    for key in sync_inputs.SCHEMA:
+        assert f"`{key.split('.*')[0]}`" in readme, key
+    for name in re.findall(r"`make ([a-z][a-z-]*)[ `]", readme):
+        assert name in targets, name
+
+
+def test_the_two_readmes_hold_the_same_commands_and_tables() -> None:
+    code = [re.findall(r"^```\n.*?^```", text, re.MULTILINE | re.DOTALL) for text in READMES]
+    assert len(code[0]) == len(code[1])
+    commands = [
+        [re.sub(r"\s+#.*|<.*?>", "", line) for block in blocks for line in block.splitlines()] for blocks in code
+    ]
+    assert commands[0] == commands[1]
+    assert READMES[0].count("\n|") == READMES[1].count("\n|")
+    assert READMES[0].count("\n## ") == READMES[1].count("\n## ")
