@@ -1,9 +1,7 @@
 # The graph: archive -> data/bin -> models/onnx -> models/optimized -> models/om/<chip>/ -> results/<chip>/bs<n>/outputs
 # -> accuracy.txt. make asks by time, the scripts decide by content: see scripts/_build.py and scripts/sync_inputs.py.
 
-ifeq ($(filter output-sync,$(.FEATURES)),)
-$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it (macOS: brew install make) and type gmake)
-endif
+$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it))
 MAKEFLAGS += -rR
 .DEFAULT_GOAL := help
 
@@ -28,40 +26,34 @@ R := $(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/)
 M := $(R).make
 flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
 Q := $(if $(V),,@)
-say = $(if $(findstring s,$(flags)),@:,@printf '  %-9s %s\n' $1 $@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 environment := $(if $(PYTHON),,.venv/requirements.txt)
+run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )$(python) scripts/$2.py
 export DEPS = $^
 
 # Refusals, before anything is installed or written
 stages := bin onnx optimized om om-all infer accuracy accuracy-all verify test check
 unknown := $(filter-out $(bare) $(stages) $(addprefix $(R),data/% models/% results/% .make/%),$(goals:./%=%))
-ifneq ($(unknown),)
-$(error $(unknown): no such target; type make help for all of them)
-endif
-ifneq ($(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),)
-$(error $(goals): setup, clean and distclean stand alone; type one make command after the other)
-endif
-ifneq ($(if $(filter 1,$(words $(ROOT))),,x)$(strip $(foreach c,: % ' " * ? [ ] ; & | < > ( ) ~ = \ @,$(findstring $c,$(ROOT)))),)
-$(error ROOT=$(ROOT): spaces and the characters : % ' " * ? [ ] ; & | < > ( ) ~ = \ @ cannot stand in it; give another folder)
-endif
+odd := $(strip $(if $(filter 1,$(words $(ROOT))),,space) \
+  $(foreach c,: % ' " * ? [ ] ; & | < > ( ) ~ = \ @,$(findstring $c,$(ROOT))))
+$(if $(unknown),$(error $(unknown): no such target; type make help for all of them))
+$(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error $(goals): setup, clean and distclean stand \
+  alone; type one make command after the other))
+$(if $(odd),$(error ROOT=$(ROOT): spaces and the characters : % ' " * ? [ ] ; & | < > ( ) ~ = \ @ cannot stand in it; \
+  give another folder))
+$(if $(findstring t,$(flags)),$(error make -t would pass off what is stale as made; type make without it))
 ifneq ($(filter-out $(bare),$(goals)),)
-ifeq ($(if $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),)
-$(error BS=$(BS): not a batch size; give a whole number from 1 to 64)
-endif
-ifeq ($(filter cifar10 sample,$(or $(SOURCE),sample)),)
-$(error SOURCE=$(SOURCE): no such source; give cifar10 or sample)
-endif
 chips := $(shell sed -n '/^chips:/,/^[^ ]*:$$/s/^  \([^ :#]*\):.*/\1/p' params.yaml)
-ifeq ($(if $(filter 1,$(words $(CHIP))),$(filter $(chips),$(CHIP))),)
-near = awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); sub("^ascend", "", asked) } \
-  index(tolower($$1), substr(asked, 1, 3)) == 1 || index(asked, tolower($$1))'
-$(error CHIP=$(CHIP): no such chip; near: $(or $(shell printf '%s\n' $(chips) | $(near)),none); all: $(chips))
-endif
-ifeq ($(if $(findstring n,$(flags))$(findstring q,$(flags))$(findstring t,$(flags)),$(if $(environment),$(shell cmp requirements.txt $(environment) 2>&1))),)
-else
-$(error .venv is missing or its pins changed, and -n, -q and -t install nothing; run make setup first)
-endif
+near = $(shell printf '%s\n' $(chips) | awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); \
+  sub("^ascend", "", asked) } index(tolower($$1), substr(asked, 1, 3)) == 1 || index(asked, tolower($$1))')
+$(if $(and $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),,$(error BS=$(BS): not a batch size; give a whole number \
+  from 1 to 64))
+$(if $(filter cifar10 sample,$(or $(SOURCE),sample)),,$(error SOURCE=$(SOURCE): no such source; give cifar10 or sample))
+$(if $(and $(filter 1,$(words $(CHIP))),$(filter $(chips),$(CHIP))),,$(error CHIP=$(CHIP): no such chip; \
+  near: $(or $(near),none); all: $(chips)))
+dry := $(findstring n,$(flags))$(findstring q,$(flags))
+$(if $(and $(dry),$(environment),$(shell cmp requirements.txt $(environment) 2>&1)),$(error \
+  .venv is missing or its pins changed, and -n and -q install nothing; run make setup first))
 endif
 
 help: ## this page: targets, and variables with their present values
@@ -123,54 +115,43 @@ each = $(foreach n,$2,$(subst %,$n,$1))
 
 ifeq ($(I.archive.by),sample)
 $(archive): $(call script,sample fetch python2_pickle) $(call key,sample.seed sample.train_images sample.test_images)
-	$(call say,SAMPLE)
-	$(Q)$(python) scripts/sample.py --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
+	$(call run,SAMPLE,sample) --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
 	  --test-images $(P.sample.test_images)
 else
 $(archive): $(M)/given/archive $(call script,fetch)
-	$(call say,ARCHIVE)
-	$(Q)$(python) scripts/fetch.py --what archive --given=$(call quote,$(ARCHIVE)) --out $@
+	$(call run,ARCHIVE,fetch) --what archive --given=$(call quote,$(ARCHIVE)) --out $@
 endif
 ifeq ($(I.weights.by),sample)
 $(weights): $(call script,sample fetch python2_pickle)
-	$(call say,SAMPLE)
-	$(Q)$(python) scripts/sample.py --checkpoint $@
+	$(call run,SAMPLE,sample) --checkpoint $@
 else
 $(weights): $(M)/given/weights $(call script,fetch)
-	$(call say,WEIGHTS)
-	$(Q)$(python) scripts/fetch.py --what weights --given=$(call quote,$(WEIGHTS)) --out $@
+	$(call run,WEIGHTS,fetch) --what weights --given=$(call quote,$(WEIGHTS)) --out $@
 endif
 
 $(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
-	$(call say,BIN)
-	$(Q)$(python) scripts/preprocess.py --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
+	$(call run,BIN,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
 $(labels): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
-	$(call say,LABELS)
-	$(Q)$(python) scripts/preprocess.py --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
+	$(call run,LABELS,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
 $(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/threads) $(pins) \
   $(call key,onnx.opset onnx.check_images onnx.tolerance cifar10.checkpoint_git_blob)
-	$(call say,ONNX)
-	$(Q)$(python) scripts/export_onnx.py --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
+	$(call run,ONNX,export_onnx) --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
 	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
 	  --official-blob $(P.cifar10.checkpoint_git_blob) --out $@
 $(optimized): $(onnx) $(bins) $(call script,optimize_onnx reference engines/threads) $(pins) \
   $(call key,optimize.resize optimize.check_images optimize.tolerance)
-	$(call say,OPTIMIZE)
-	$(Q)$(python) scripts/optimize_onnx.py --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
+	$(call run,OPTIMIZE,optimize_onnx) --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
 	  --check-images $(P.optimize.check_images) --tolerance $(P.optimize.tolerance) --out $@
 $(call each,$(om),$(sizes)): $(om): $(optimized) $(call key,chips.$(CHIP)) $(pins) \
   $(call script,compile_model optimize_onnx reference engines/threads engines/$(engine)_compile)
-	$(call say,COMPILE)
-	$(Q)$(python) scripts/compile_model.py --onnx $< --chip $(CHIP) --engine $(engine) \
+	$(call run,COMPILE,compile_model) --onnx $< --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(CHIP.$(CHIP).options)) --batch-size $* --out $@
 $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
   $(call script,infer reference engines/threads engines/$(engine)_run)
-	$(call say,INFER)
-	$(Q)$(python) scripts/infer.py --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
+	$(call run,INFER,infer) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
 	  --format $(P.infer.format) --out $@
 $(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess) $(call key,quote.$(CHIP))
-	$(call say,ACCURACY)
-	$(Q)$(python) scripts/postprocess.py --outputs $< --labels $(labels) \
+	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
 	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 
 bin: $(bins) $(labels) ## the test images as bins, and their labels
