@@ -176,11 +176,11 @@ def key_of(inputs: Record, flags: Record, packages: Iterable[str] = (), engine: 
 
 
 class Job:
-    """An artifact being made: fill `path`, add to `record`."""
+    """An artifact being made: fill `path`, add to `record`, whose provenance begins with that of its inputs."""
 
-    def __init__(self, path: Path, key: Record) -> None:
+    def __init__(self, path: Path, key: Record, upstream: Record) -> None:
         self.path = path
-        self.record: Record = {"key": key}
+        self.record: Record = {"key": key, "provenance": dict(upstream)}
 
 
 def record_of(artifact: Path) -> Path:
@@ -188,8 +188,25 @@ def record_of(artifact: Path) -> Path:
     return artifact.with_name(artifact.name.split(".")[0] + ".json")
 
 
+def origin_of(held: Path) -> str:
+    """Where an input that ROOT holds came from: "sample", "given" (also what was put there by hand), or "": none."""
+    if not held.is_file() or held.stat().st_mtime == 0:  # killed before it was finished, see build_file
+        return ""
+    record = read_record(record_of(held))
+    return str(record.get("origin")) if record.get("sha256") == digest(held) else "given"
+
+
+def renew_record(path: Path, record: Record, upstream: Record) -> None:
+    """The same bytes may have come by another way: writes the provenance of today's inputs into a record."""
+    if {**record["provenance"], **upstream} != record["provenance"]:
+        record["provenance"].update(upstream)
+        write_record(path, record)
+
+
 @contextlib.contextmanager
-def build_file(out: Path, key: Record, record_path: Path | None = None) -> Iterator[Job]:
+def build_file(
+    out: Path, key: Record, upstream: Record | None = None, record_path: Path | None = None
+) -> Iterator[Job]:
     """Makes the file `out` and its record. Exits 0 at once if the record's key is `key` and the bytes are the record's.
 
     Order of the end: the file under its name with a time of 1970, then the record, then the time of now. Killed in
@@ -198,11 +215,12 @@ def build_file(out: Path, key: Record, record_path: Path | None = None) -> Itera
     record_path = record_path or record_of(out)
     with locked(out):
         record = read_record(record_path)
-        if record.get("key") == key and out.is_file() and digest(out) == record["sha256"]:
+        if record.get("key") == key and out.is_file() and digest(out) == record.get("sha256"):
+            renew_record(record_path, record, upstream or {})
             renew(out)
             raise SystemExit(0)
         with temporary(out) as path:
-            job = Job(path, key)
+            job = Job(path, key, upstream or {})
             yield job
             job.record["sha256"] = digest(path)
             os.utime(path, (0, 0))
@@ -212,7 +230,7 @@ def build_file(out: Path, key: Record, record_path: Path | None = None) -> Itera
 
 
 @contextlib.contextmanager
-def build_folder(manifest: Path, key: Record) -> Iterator[Job]:
+def build_folder(manifest: Path, key: Record, upstream: Record | None = None) -> Iterator[Job]:
     """Makes the folder of `manifest` with the manifest, its record, inside; make follows the manifest, never the files.
 
     The caller sets record["count"], the number of files beside the manifest. Exits 0 at once if the manifest's key is
@@ -221,12 +239,13 @@ def build_folder(manifest: Path, key: Record) -> Iterator[Job]:
     folder = manifest.parent
     with locked(folder):
         record = read_record(manifest)
-        if record.get("key") == key and len(os.listdir(folder)) == record["count"] + 1:
+        if record.get("key") == key and len(os.listdir(folder)) == record.get("count", -1) + 1:
+            renew_record(manifest, record, upstream or {})
             renew(manifest)
             raise SystemExit(0)
         with temporary(folder) as path:
             path.mkdir()
-            job = Job(path, key)
+            job = Job(path, key, upstream or {})
             yield job
             write_record(path / manifest.name, job.record)
             renew(path / manifest.name)
@@ -246,6 +265,9 @@ def temporary(out: Path) -> Iterator[Path]:
     path = out.with_name(f"{out.name}.tmp.{os.getpid()}")
     try:
         yield path
+    except OSError as error:
+        error.filename = error.filename or out  # a full disk names no file
+        raise
     finally:
         remove(path)
 

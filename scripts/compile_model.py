@@ -25,14 +25,11 @@ def main() -> None:
     engine = importlib.import_module(name)
     flags = {"chip": args.chip, "engine": args.engine, "options": args.options, "batch_size": args.batch_size}
     key = _build.key_of({"onnx": digest(args.onnx)}, flags, engine.PACKAGES, name)
-    with _build.build_file(args.out, key, args.out.with_name(f"bs{args.batch_size}.json")) as job:
+    upstream = needed_record(record_of(args.onnx), "optimized")["provenance"]
+    with _build.build_file(args.out, key, upstream, args.out.with_name(f"bs{args.batch_size}.json")) as job:
         options = dict(word.split("=", 1) for word in args.options.split())
         job.record["engine"] = engine.compile_model(args.onnx, args.batch_size, job.path, options)
-        job.record["provenance"] = {
-            **needed_record(record_of(args.onnx), "optimized")["provenance"],
-            "model": digest(job.path),
-            **flags,
-        }
+        job.record["provenance"].update(model=digest(job.path), **flags)
 
 
 if __name__ == "__main__":

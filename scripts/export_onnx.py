@@ -14,15 +14,15 @@ from pathlib import Path
 
 import _build
 import reference
-from _build import die, digest, needed_record, read_record, record_of
+from _build import die, digest, needed_record
 from engines.threads import threads
 
 HIGHEST_IR = 8  # what the onnx of CANN's and MagicONNX's time still reads (contract, section 1.8)
 
 
-def origin_of(checkpoint: Path, official_blob: str) -> str:
+def checkpoint_origin(checkpoint: Path, official_blob: str) -> str:
     """`sample`, `official` (git's blob id of the file is the upstream repository's) or `own`."""
-    if read_record(record_of(checkpoint)).get("origin") == "sample":
+    if _build.origin_of(checkpoint) == "sample":
         return "sample"
     data = checkpoint.read_bytes()
     blob = hashlib.new("sha1", b"blob %d\0" % len(data) + data).hexdigest()
@@ -40,11 +40,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    origin = origin_of(args.checkpoint, args.official_blob)
+    origin = checkpoint_origin(args.checkpoint, args.official_blob)
     bins = needed_record(args.bins, "bin")["digest"]
-    inputs = {"checkpoint": {"sha256": digest(args.checkpoint), "origin": origin}, "bins": bins}
+    upstream = {"checkpoint": digest(args.checkpoint), "checkpoint_origin": origin}
+    inputs = {**upstream, "bins": bins}
     flags = {"opset": args.opset, "check_images": args.check_images, "tolerance": args.tolerance}
-    with _build.build_file(args.out, _build.key_of(inputs, flags, ("torch", "onnx", "onnxruntime"))) as job:
+    key = _build.key_of(inputs, flags, ("torch", "onnx", "onnxruntime"))
+    with _build.build_file(args.out, key, upstream) as job:
         import network
         import onnx
         import torch
@@ -80,12 +82,7 @@ def main() -> None:
         error = reference.must_agree(args.out, reference.logits_of(data, images), wanted, args.tolerance)
         job.path.write_bytes(data)
         job.record["check"] = {"images": len(images), "relative_error": error}
-        job.record["provenance"] = {
-            "checkpoint": inputs["checkpoint"]["sha256"],
-            "checkpoint_origin": origin,
-            "onnx": hashlib.sha256(data).hexdigest(),
-            "opset": args.opset,
-        }
+        job.record["provenance"].update(onnx=hashlib.sha256(data).hexdigest(), opset=args.opset)
         print(
             f"  opset {args.opset}; logits of {len(images)} images within {error:.1e} of torch's, every label the same"
         )

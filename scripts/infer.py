@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Iterator
 
 import _build
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from reference import SHAPE, read_bin
 
 CLASSES = 10
+Run = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def encode(row: NDArray[Any], form: str) -> bytes:
@@ -30,6 +31,25 @@ def encode(row: NDArray[Any], form: str) -> bytes:
     stream = io.BytesIO()
     np.save(stream, row[None])
     return stream.getvalue()
+
+
+def answers(run: Run, bins: Path, count: int, batch_size: int, subject: object) -> Iterator[NDArray[Any]]:
+    """One answer an image, float32 [10], in the order of the bins; exits 1 on one of another shape or not finite."""
+    progress = _build.Progress(count, "images")
+    batch = np.empty((batch_size, *SHAPE), np.float32)
+    for start in range(0, count, batch_size):
+        used = min(batch_size, count - start)
+        for slot in range(used):
+            batch[slot] = read_bin(bins / f"image_{start + slot}.bin")
+        batch[used:] = batch[0]
+        rows = run(batch)
+        if rows.shape != (batch_size, CLASSES) or rows.dtype != np.float32:
+            die(subject, f"answered {rows.dtype} {list(rows.shape)}", "type: make om, and report it if it stays")
+        if not np.isfinite(rows[:used]).all():
+            bad = start + int(np.argmin(np.isfinite(rows[:used]).all(1)))
+            die(subject, f"the answer to image {bad} is not finite", "try optimize.resize: none, then report it")
+        yield from rows[:used]
+        progress.update(start + used)
 
 
 def main() -> None:
@@ -45,36 +65,21 @@ def main() -> None:
     name = f"engines.{made['engine']}_run"
     engine = importlib.import_module(name)
     inputs = {"model": digest(args.model), "bins": bins["digest"]}
+    if inputs["model"] != model["sha256"]:
+        die(args.model, f"not the model that {args.record} tells of", f"type: rm {args.model}, then the same command")
     key = _build.key_of(inputs, {"format": args.format}, engine.PACKAGES, name)
+    upstream = {**made, **bins["provenance"]}
     device = args.model.parent / "device"  # a chip has one user at a time; a CPU, too, is faster so
-    with _build.build_folder(args.out, key) as job, _build.locked(device):
+    with _build.build_folder(args.out, key, upstream) as job, _build.locked(device):
         run, conditions = engine.load(args.model, dict(word.split("=", 1) for word in made["options"].split()))
-        count, batch_size = bins["count"], made["batch_size"]
-        found, top1 = hashlib.sha256(), hashlib.sha256()
-        progress = _build.Progress(count, "images")
-        batch = np.empty((batch_size, *SHAPE), np.float32)
-        for start in range(0, count, batch_size):
-            indices = range(start, min(start + batch_size, count))
-            for slot, i in enumerate(indices):
-                batch[slot] = read_bin(args.bins.parent / f"image_{i}.bin")
-            batch[len(indices) :] = batch[0]
-            answers = run(batch)
-            if answers.shape != (batch_size, CLASSES) or answers.dtype != np.float32:
-                die(args.model, f"answered {answers.dtype} {answers.shape}", "type: make om, and report it if it stays")
-            for i, row in zip(indices, answers):
-                if not np.isfinite(row).all():
-                    die(
-                        args.model,
-                        f"image {i}: an answer is not finite: {row}",
-                        "try another precision, then report it",
-                    )
-                data = encode(row, args.format)
-                found.update(data)
-                top1.update(b"%d\n" % row.argmax())
-                (job.path / f"image_{i}_0.{args.format}").write_bytes(data)
-            progress.update(indices[-1] + 1)
-        job.record.update(count=count, format=args.format, digest=found.hexdigest(), conditions=conditions)
-        job.record["provenance"] = {**made, **bins["provenance"], **conditions, "predictions": top1.hexdigest()}
+        found = hashlib.sha256()
+        rows = answers(run, args.bins.parent, bins["count"], made["batch_size"], args.model)
+        for i, row in enumerate(rows):
+            data = encode(row, args.format)
+            found.update(data)
+            (job.path / f"image_{i}_0.{args.format}").write_bytes(data)
+        job.record.update(count=bins["count"], format=args.format, digest=found.hexdigest())
+        job.record["provenance"].update(conditions)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,8 @@ def main() -> None:
     args = parser.parse_args()
     inputs = {"onnx": digest(args.onnx), "bins": needed_record(args.bins, "bin")["digest"]}
     flags = {"resize": args.resize, "check_images": args.check_images, "tolerance": args.tolerance}
-    with _build.build_file(args.out, _build.key_of(inputs, flags, ("onnx", "onnxruntime"))) as job:
+    upstream = needed_record(record_of(args.onnx), "onnx")["provenance"]
+    with _build.build_file(args.out, _build.key_of(inputs, flags, ("onnx", "onnxruntime")), upstream) as job:
         model = onnx.load(args.onnx)
         before = count(model)
         fold(model)
@@ -216,11 +217,7 @@ def main() -> None:
         )
         job.path.write_bytes(data)
         job.record["check"] = check
-        job.record["provenance"] = {
-            **needed_record(record_of(args.onnx), "onnx")["provenance"],
-            "optimized": hashlib.sha256(data).hexdigest(),
-            "resize": args.resize,
-        }
+        job.record["provenance"].update(optimized=hashlib.sha256(data).hexdigest(), resize=args.resize)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import _build
 import numpy as np
-from _build import Record, die, digest, needed_record
+from _build import Record, die, digest, needed_record, record_of
 from numpy.typing import NDArray
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -125,10 +125,15 @@ def main() -> None:
     args = parser.parse_args()
     target = args.outputs.as_posix()
     outputs, model = needed_record(args.outputs, target), needed_record(args.model_record, "om")
+    labels_record = needed_record(record_of(args.labels), "bin")
     inputs = {"outputs": outputs["digest"], "labels": digest(args.labels), "provenance": outputs["provenance"]}
     with _build.build_file(args.out, _build.key_of(inputs, {"published": args.published})) as job:
         if outputs["provenance"]["model"] != model["sha256"]:
             die(args.outputs, "outputs of an earlier run: another model made them", again(args.outputs))
+        archives = outputs["provenance"]["archive"], labels_record["provenance"]["archive"]
+        if inputs["labels"] != labels_record["sha256"] or archives[0] != archives[1]:
+            problem = "not the labels that were made with these bins"
+            die(args.labels, problem, f"type: rm {args.labels}, then the same make command")
         labels = read_labels(args.labels)
         if outputs["count"] != len(labels):
             die(args.outputs, f"{outputs['count']} outputs for {len(labels)} labels", again(args.outputs))

@@ -18,7 +18,7 @@ from typing import Any
 
 import _build
 import numpy as np
-from _build import die, digest, read_record, record_of
+from _build import die, digest
 from numpy.typing import NDArray
 
 IMAGE_BYTES = 3 * 32 * 32
@@ -83,7 +83,7 @@ def main() -> None:
     what.add_argument("--bins", type=Path)
     what.add_argument("--labels", type=Path)
     args = parser.parse_args()
-    archive = {"sha256": digest(args.archive), "origin": read_record(record_of(args.archive)).get("origin", "given")}
+    archive = {"sha256": digest(args.archive), "origin": _build.origin_of(args.archive)}
     key = _build.key_of({"archive": archive}, {"official_md5": args.official_md5})
 
     def provenance(raw: bytes) -> _build.Record:
@@ -96,7 +96,8 @@ def main() -> None:
         with _build.build_file(args.labels, key) as job:
             _, labels, raw = read_batch(args.archive, "test_batch")
             job.path.write_text("".join(f"{label}\n" for label in labels))
-            job.record.update(count=len(labels), provenance=provenance(raw))
+            job.record["count"] = len(labels)
+            job.record["provenance"].update(provenance(raw))
         return
     with _build.build_folder(args.bins / "manifest.json", key) as job:
         images, _, raw = read_batch(args.archive, "test_batch")
@@ -106,7 +107,7 @@ def main() -> None:
             found.update(data)
             (job.path / f"image_{i}.bin").write_bytes(data)
         job.record.update(count=len(images), digest=found.hexdigest())
-        job.record["provenance"] = {**provenance(raw), "bins": found.hexdigest()}
+        job.record["provenance"].update(provenance(raw), bins=found.hexdigest())
 
 
 if __name__ == "__main__":

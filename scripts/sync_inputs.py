@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Tuple
 import _build
 import fetch
 import yaml
-from _build import die, read_record
+from _build import die
 
 SAFE = re.compile(r"[\w.,:/=+-]+( [\w.,:/=+-]+)*", re.ASCII)
 
@@ -32,7 +32,7 @@ def integer(low: int, high: int) -> Callable[[str], str]:
 
 def number(text: str) -> str:
     if not re.fullmatch(r"\d+(\.\d+)?([eE]-?\d+)?", text):
-        raise ValueError("a positive number")
+        raise ValueError("a number that is not negative")
     return text
 
 
@@ -168,13 +168,6 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
     return lines
 
 
-def held_origin(held: Path) -> str:
-    """Where an input that ROOT holds came from: "sample", "given" (also what was put there by hand), or "": none."""
-    if not held.is_file() or held.stat().st_mtime == 0:  # see _build.build_file: killed before it was finished
-        return ""
-    return str(read_record(_build.record_of(held)).get("origin", "given"))
-
-
 def source_of(root: Path, given: str, origins: List[str]) -> str:
     """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
     holds = "sample" if "sample" in origins else "cifar10"
@@ -207,7 +200,7 @@ def main() -> None:
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
         files["requirements.txt"] = args.requirements.read_bytes()
-        origins = [held_origin(args.root / name) for name in ("data/archive.tar.gz", "models/checkpoint.pkl")]
+        origins = [_build.origin_of(args.root / name) for name in ("data/archive.tar.gz", "models/checkpoint.pkl")]
         source = source_of(args.root, args.source, origins)
         before = dict(re.findall(r"^(\S+) := (.*)$", read_text(house / "inputs.mk"), re.MULTILINE))
         inputs = {"source": source}

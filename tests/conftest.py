@@ -30,7 +30,7 @@ def compile_model(model, batch_size, out, options):
 NULL_RUN = """
 PACKAGES = ()
 def load(model, options):
-    return (lambda images: images.reshape(len(images), -1)[:, :10].copy()), {"engine": "stand-in"}
+    return (lambda images: images.reshape(len(images), -1)[:, :10].copy()), {"runtime": "stand-in"}
 """
 
 

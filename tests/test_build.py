@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    refused(finish(start(out, "job.path.write_bytes(b'x' * 10000)", preexec_fn=limit)), "file too large")
+    refused(finish(start(out, "job.path.write_bytes(b'x' * 10000)", preexec_fn=limit)), "file too large", str(out))
     assert not out.exists()
     assert not leftovers(tmp_path)
 

@@ -337,7 +337,12 @@ def test_paths_of_users_may_hold_spaces_and_quotes(house: House, tmp_path: Path)
     shutil.copyfile(house.root / "data/archive.tar.gz", folder / "the archive.tar.gz")
     before = house.artifacts()
     house.make("bin", f"ARCHIVE={folder}/the archive.tar.gz")
-    assert "data/bin/manifest.json" in house.rebuilt(before)  # the same images, but now they count as own data
+    assert house.rebuilt(before) == {"data/archive.tar.gz", "data/bin/manifest.json", "data/labels.txt"}
+    output = house.root / "results/null/bs16/outputs/image_0_0.txt"
+    inode = output.stat().st_ino
+    house.make("accuracy")  # the same images, so nothing is inferred again; but now they count as own data
+    assert output.stat().st_ino == inode
+    assert re.search(r"data_origin +own", (house.root / "results/null/bs16/accuracy.txt").read_text())
 
 
 def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(house: House) -> None:

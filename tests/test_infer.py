@@ -16,7 +16,7 @@ import numpy as np
 import postprocess
 import pytest
 import reference
-from _build import read_record, write_record
+from _build import digest, read_record, write_record
 from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, script
 from engines import threads as engine_threads
 
@@ -56,7 +56,7 @@ def test_every_bin_has_its_output_and_the_padding_of_the_last_batch_is_dropped(
     found = postprocess.read_outputs(tmp_path / "outputs/manifest.json", record, 20)
     assert reference.relative_error(found, wanted) < 1e-4
     assert (found.argmax(1) == wanted.argmax(1)).all()
-    assert record["conditions"]["threads"] == engine_threads.threads()
+    assert record["provenance"]["threads"] == engine_threads.threads()
 
 
 def test_text_outputs_look_as_ais_bench_writes_them_and_lose_no_digit(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ class Outputs:
         self.folder = folder / "outputs"
         self.folder.mkdir(parents=True)
         self.labels = folder / "labels.txt"
-        self.labels.write_text("".join(f"{k % 10}\n" for k in range(40)))
+        self.write_labels("".join(f"{k % 10}\n" for k in range(40)))
         found = sha256()
         for i in range(40):
             row = np.zeros(10, np.float32)
@@ -163,9 +163,13 @@ class Outputs:
         self.model = folder / "bs16.json"
         write_record(self.model, {"sha256": "m"})
         self.manifest = self.folder / "manifest.json"
-        provenance = {"model": "m", "data_origin": origin, "checkpoint_origin": origin}
+        provenance = {"model": "m", "archive": "a", "data_origin": origin, "checkpoint_origin": origin}
         self.record = {"count": 40, "format": form, "digest": found.hexdigest(), "provenance": provenance}
         write_record(self.manifest, self.record)
+
+    def write_labels(self, text: str) -> None:
+        self.labels.write_text(text)
+        write_record(self.labels.with_suffix(".json"), {"sha256": digest(self.labels), "provenance": {"archive": "a"}})
 
     def judge(self, *flags: str) -> Any:
         return script(
@@ -247,18 +251,25 @@ def break_outputs(outputs: Outputs, fault: str) -> str:
         write_record(outputs.model, {"sha256": "another"})
         return "earlier run"
     elif fault == "fewer labels":
-        outputs.labels.write_text("".join(outputs.labels.read_text().splitlines(keepends=True)[:-1]))
+        outputs.write_labels("".join(outputs.labels.read_text().splitlines(keepends=True)[:-1]))
         return "40 outputs for 39 labels"
     elif fault == "a label of 10":
-        outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "10\n", 1))
+        outputs.write_labels(outputs.labels.read_text().replace("3\n", "10\n", 1))
         return "labels.txt:4"
+    elif fault == "labels changed by hand":
+        outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "4\n", 1))
+        return "not the labels"
+    elif fault == "labels of another archive":
+        record = {"sha256": digest(outputs.labels), "provenance": {"archive": "b"}}
+        write_record(outputs.labels.with_suffix(".json"), record)
+        return "not the labels"
     return "image_17_0.txt"
 
 
 @pytest.mark.parametrize(
     "fault",
     ["missing", "double", "too many", "short", "long", "empty", "no numbers", "nan", "inf", "of an earlier run"]
-    + ["of another model", "fewer labels", "a label of 10"],
+    + ["of another model", "fewer labels", "a label of 10", "labels changed by hand", "labels of another archive"],
 )
 def test_outputs_that_are_not_one_for_each_label_are_refused(tmp_path: Path, fault: str) -> None:
     outputs = Outputs(tmp_path)

@@ -23,5 +23,5 @@ def load(model: Path, options: dict[str, str]) -> tuple[Callable[[NDArray[Any]],
         answer: NDArray[Any] = session.run(["class"], {"image": images})[0]
         return answer
 
-    versions = {"engine": f"ONNX Runtime {onnxruntime.__version__}", "precision": "float32"}
-    return run, {**versions, "threads": settings.intra_op_num_threads}
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    return run, {"runtime": runtime, "precision": "float32", "threads": settings.intra_op_num_threads}
