@@ -83,15 +83,18 @@ def digest(path: Path) -> str:
 def read_record(path: Path) -> Record:
     """The record at `path`, or an empty one where there is none that can be read."""
     try:
-        found: Record = json.loads(path.read_text("utf-8"))
-        return found
+        found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def needed_record(path: Path, target: str) -> Record:
-    """The record at `path`; exits 1 where there is none, naming the make target that writes it."""
-    return read_record(path) or die(path, "no such record, or not one of ours", f"type: make {target}")
+    """The record at `path`; exits 1 where there is none of ours, naming the make target that writes it."""
+    record = read_record(path)
+    if "provenance" not in record:
+        die(path, "no such record, or not one of ours", f"remove it and type: make {target}")
+    return record
 
 
 def write_text(path: Path, text: str) -> None:
@@ -198,9 +201,9 @@ def origin_of(held: Path) -> str:
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:
     """The same bytes may have come by another way: writes the provenance of today's inputs into a record."""
-    if {**record["provenance"], **upstream} != record["provenance"]:
-        record["provenance"].update(upstream)
-        write_record(path, record)
+    today = {**record.get("provenance", {}), **upstream}
+    if today != record.get("provenance"):
+        write_record(path, {**record, "provenance": today})
 
 
 @contextlib.contextmanager
