@@ -22,10 +22,10 @@ goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
 quote = '$(subst ','\'',$1)'
-R := $(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/)
+R := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
 M := $(R).make
 flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
-Q := $(if $(V),,@)
+Q := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 environment := $(if $(PYTHON),,.venv/requirements.txt)
 run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )$(python) scripts/$2.py
@@ -34,23 +34,31 @@ export DEPS = $^
 # Refusals, before anything is installed or written
 stages := bin onnx optimized om om-all infer accuracy accuracy-all verify test check
 unknown := $(filter-out $(bare) $(stages) $(addprefix $(R),data/% models/% results/% .make/%),$(goals:./%=%))
-odd := $(strip $(if $(filter 1,$(words $(ROOT))),,space) \
-  $(foreach c,: % ' " * ? [ ] ; & | < > ( ) ~ = \ @,$(findstring $c,$(ROOT))))
+odd := $(word 2,$(ROOT))$(filter -%,$(ROOT))$(if $(filter-out .,$(ROOT)),$(shell printf %s $(call quote,$(ROOT)) | \
+  LC_ALL=C tr -d 'A-Za-z0-9._/+\200-\377-'))
+typed := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
+strange := $(filter-out $(variables) DEVICE MIRROR ATC AIS_BENCH LAYERS MAKE% -*-% .%,$(typed))
 $(if $(unknown),$(error $(unknown): no such target; type make help for all of them))
 $(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error $(goals): setup, clean and distclean stand \
   alone; type one make command after the other))
-$(if $(odd),$(error ROOT=$(ROOT): spaces and the characters : % ' " * ? [ ] ; & | < > ( ) ~ = \ @ cannot stand in it; \
-  give another folder))
+$(if $(odd),$(error ROOT=$(ROOT): may hold letters, digits and . _ / + - alone, and not begin with -; give another))
+$(if $(strange),$(error $(strange): no such variable; type make help for all of them))
+$(if $(PYTHON),$(if $(shell command -v $(call quote,$(PYTHON))),,$(error PYTHON=$(PYTHON): no such program; leave it \
+  out to use .venv)))
 $(if $(findstring t,$(flags)),$(error make -t would pass off what is stale as made; type make without it))
 ifneq ($(filter-out $(bare),$(goals)),)
-chips := $(shell sed -n '/^chips:/,/^[^ ]*:$$/s/^  \([^ :#]*\):.*/\1/p' params.yaml)
+chips := $(shell sed -n '/^chips:/,/^[^ \#]/s/^  *\([^ :\#]*\):.*/\1/p' params.yaml 2>&1)
+$(if $(chips),,$(error params.yaml: no chips in it; see git diff params.yaml))
 near = $(shell printf '%s\n' $(chips) | awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); \
-  sub("^ascend", "", asked) } index(tolower($$1), substr(asked, 1, 3)) == 1 || index(asked, tolower($$1))')
+  sub("^ascend", "", asked) } index(tolower($$1), substr(asked, 1, 2)) == 1 || index(asked, tolower($$1))')
 $(if $(and $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),,$(error BS=$(BS): not a batch size; give a whole number \
   from 1 to 64))
-$(if $(filter cifar10 sample,$(or $(SOURCE),sample)),,$(error SOURCE=$(SOURCE): no such source; give cifar10 or sample))
+$(if $(or $(word 2,$(SOURCE)),$(filter-out cifar10 sample,$(SOURCE))),$(error SOURCE=$(SOURCE): no such source; give \
+  cifar10 or sample))
 $(if $(and $(filter 1,$(words $(CHIP))),$(filter $(chips),$(CHIP))),,$(error CHIP=$(CHIP): no such chip; \
   near: $(or $(near),none); all: $(chips)))
+$(foreach v,ARCHIVE WEIGHTS,$(if $($v),$(if $(shell test -e $(call quote,$($v)) || echo x),$(error \
+  $v=$($v): no such file or folder; check the path))))
 dry := $(findstring n,$(flags))$(findstring q,$(flags))
 $(if $(and $(dry),$(environment),$(shell cmp requirements.txt $(environment) 2>&1)),$(error \
   .venv is missing or its pins changed, and -n and -q install nothing; run make setup first))
@@ -67,7 +75,7 @@ clean: ## remove what was made under ROOT, and the demo; given inputs and .venv 
 	  $(R)models/optimized $(R)models/om $(R)results $(M))
 	$(if $(R),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
-	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) .venv
+	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) .venv .venv.lock
 .venv/requirements.txt: requirements.txt
 	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D)
 .venv/requirements-dev.txt: requirements-dev.txt .venv/requirements.txt
@@ -81,17 +89,17 @@ check: test ## tests, lint, types, and the Makefile's own
 CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
 I.source :=
-I.archive.stat :=
-I.weights.stat :=
 include $(M)/inputs.mk
 stat = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
   $(call quote,$1)/cifar-10-batches-py/*batch* 2>/dev/null | cksum | tr ' ' -))
+held = $(if $1,$(shell cat $(M)/given/$2.stat 2>&1))
 archive_stat := $(call stat,$(ARCHIVE))
 weights_stat := $(call stat,$(WEIGHTS))
-given := $(filter-out $(I.archive.stat),$(archive_stat)) $(filter-out $(I.weights.stat),$(weights_stat)) \
-  $(filter-out $(I.source),$(SOURCE))
+given := $(filter-out $(call held,$(ARCHIVE),archive),$(archive_stat)) \
+  $(filter-out $(call held,$(WEIGHTS),weights),$(weights_stat)) $(filter-out $(I.source),\
+  $(or $(SOURCE),$(if $(wildcard $(R)data/archive.tar.gz $(R)models/checkpoint.pkl),$(I.source),cifar10)))
 $(M)/inputs.mk: params.yaml requirements.txt $(wildcard scripts/*.py scripts/engines/*.py) $(environment) \
-  $(if $(strip $(given)),FORCE)
+  $(if $(MAKE_RESTARTS),,$(if $(strip $(given)),FORCE))
 	$(Q)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
 	  --root $(or $(R),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
 	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
@@ -114,19 +122,20 @@ accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
 ifeq ($(I.archive.by),sample)
-$(archive): $(call script,sample fetch python2_pickle) $(call key,sample.seed sample.train_images sample.test_images)
+$(archive): $(call script,sample fetch preprocess python2_pickle) \
+  $(call key,sample.seed sample.train_images sample.test_images)
 	$(call run,SAMPLE,sample) --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
 	  --test-images $(P.sample.test_images)
 else
-$(archive): $(M)/given/archive $(call script,fetch)
-	$(call run,ARCHIVE,fetch) --what archive --given=$(call quote,$(ARCHIVE)) --out $@
+$(archive): $(M)/given/archive $(call script,fetch preprocess)
+	$(call run,ARCHIVE,fetch) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) --note $< --out $@
 endif
 ifeq ($(I.weights.by),sample)
-$(weights): $(call script,sample fetch python2_pickle)
+$(weights): $(call script,sample fetch preprocess python2_pickle)
 	$(call run,SAMPLE,sample) --checkpoint $@
 else
-$(weights): $(M)/given/weights $(call script,fetch)
-	$(call run,WEIGHTS,fetch) --what weights --given=$(call quote,$(WEIGHTS)) --out $@
+$(weights): $(M)/given/weights $(call script,fetch preprocess)
+	$(call run,WEIGHTS,fetch) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) --note $< --out $@
 endif
 
 $(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
@@ -161,7 +170,7 @@ om: $(subst %,$(BS),$(om)) ## the compiled model for CHIP and BS
 om-all: $(call each,$(om),$(P.batch_sizes)) ## the compiled models of every listed batch size
 infer: $(subst %,$(BS),$(outputs)) ## outputs for every image
 accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints Top-1
-	@head -n 5 $<
+	@head -n 6 $< && echo 'All of it: $<'
 accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every listed batch size
 	@grep -H Top-1 $^
 verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml

@@ -25,12 +25,14 @@ from types import TracebackType
 from typing import Any, Dict, Iterable, Iterator, NoReturn, Type
 
 SCRIPTS = Path(__file__).resolve().parent
+UNFINISHED = 314159265  # ns after 1970: the time of a file whose record is not yet written, and of no other
 Record = Dict[str, Any]
 
 
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
     """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call)."""
-    print(f"{Path(sys.argv[0]).name}: {subject}: {problem}; {remedy}", file=sys.stderr)
+    line = " ".join(f"{Path(sys.argv[0]).name}: {subject}: {problem}; {remedy}".split())
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -89,11 +91,14 @@ def read_record(path: Path) -> Record:
     return found if isinstance(found, dict) else {}
 
 
-def needed_record(path: Path, target: str) -> Record:
-    """The record at `path`; exits 1 where there is none of ours, naming the make target that writes it."""
+def needed_record(artifact: Path, path: Path | None = None) -> Record:
+    """The record of `artifact`; exits 1 where there is none of ours, or if it tells of other bytes than are there."""
+    path = path or record_of(artifact)
     record = read_record(path)
-    if "provenance" not in record:
-        die(path, "no such record, or not one of ours", f"remove it and type: make {target}")
+    if not isinstance(record.get("provenance"), dict):
+        die(path, "no such record, or not one of ours", again(artifact))
+    if artifact.name != "manifest.json" and record.get("sha256") != digest(artifact):
+        die(artifact, f"not the file that {path.name} tells of", again(artifact))
     return record
 
 
@@ -120,13 +125,22 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def renew(path: Path) -> None:
-    """Gives `path` a time not older than now nor than its prerequisites (make's $^, in DEPS): clocks may jump."""
+def begun() -> int:
+    """The time, in ns, of what this run makes: its start, since later edits are not in it, but not older than any
+    prerequisite (make's $^, in DEPS), since clocks may jump."""
     times = [time.time_ns()]
     for name in os.environ.get("DEPS", "").split():
         with contextlib.suppress(OSError):
             times.append(os.stat(name).st_mtime_ns)
-    os.utime(path, ns=(max(times), max(times)))
+    return max(times)
+
+
+BEGUN = begun()
+
+
+def renew(path: Path) -> None:
+    """Gives `path` the time of this run: see begun()."""
+    os.utime(path, ns=(BEGUN, BEGUN))
 
 
 @contextlib.contextmanager
@@ -141,7 +155,7 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     if house and not beside:
         path = house / ".make" / "locks" / "__".join(artifact.relative_to(house).parts)
     else:
-        path = artifact.with_name(f".{artifact.name}.lock")
+        path = artifact.with_name(f".{artifact.name.lstrip('.')}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as stream:
         try:
@@ -178,6 +192,10 @@ def key_of(inputs: Record, flags: Record, packages: Iterable[str] = (), engine: 
     return {"inputs": inputs, "flags": flags, "scripts": digests, "versions": versions}
 
 
+class Unchanged(SystemExit):
+    """The artifact is what it would be: the process exits 0, or the caller goes on."""
+
+
 class Job:
     """An artifact being made: fill `path`, add to `record`, whose provenance begins with that of its inputs."""
 
@@ -193,10 +211,15 @@ def record_of(artifact: Path) -> Path:
 
 def origin_of(held: Path) -> str:
     """Where an input that ROOT holds came from: "sample", "given" (also what was put there by hand), or "": none."""
-    if not held.is_file() or held.stat().st_mtime == 0:  # killed before it was finished, see build_file
+    if not held.is_file() or held.stat().st_mtime_ns == UNFINISHED:
         return ""
     record = read_record(record_of(held))
     return str(record.get("origin")) if record.get("sha256") == digest(held) else "given"
+
+
+def again(artifact: Path) -> str:
+    """The remedy for an artifact that is not what was made."""
+    return f"type: rm {artifact}, then the same make command"
 
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:
@@ -212,8 +235,8 @@ def build_file(
 ) -> Iterator[Job]:
     """Makes the file `out` and its record. Exits 0 at once if the record's key is `key` and the bytes are the record's.
 
-    Order of the end: the file under its name with a time of 1970, then the record, then the time of now. Killed in
-    between, the next make finds the file old and asks again.
+    Order of the end: the file under its name with a time of 1970, then the record, then the time of this run. Killed
+    in between, the next make finds the file old and asks again.
     """
     record_path = record_path or record_of(out)
     with locked(out):
@@ -221,12 +244,13 @@ def build_file(
         if record.get("key") == key and out.is_file() and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})
             renew(out)
-            raise SystemExit(0)
+            print("  unchanged")
+            raise Unchanged(0)
         with temporary(out) as path:
             job = Job(path, key, upstream or {})
             yield job
             job.record["sha256"] = digest(path)
-            os.utime(path, (0, 0))
+            os.utime(path, ns=(UNFINISHED, UNFINISHED))
             path.replace(out)
         write_record(record_path, job.record)
         renew(out)
@@ -245,7 +269,8 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
         if record.get("key") == key and len(os.listdir(folder)) == record.get("count", -1) + 1:
             renew_record(manifest, record, upstream or {})
             renew(manifest)
-            raise SystemExit(0)
+            print("  unchanged")
+            raise Unchanged(0)
         with temporary(folder) as path:
             path.mkdir()
             job = Job(path, key, upstream or {})

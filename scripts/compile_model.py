@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 
 import _build
-from _build import digest, needed_record, record_of
+from _build import digest, needed_record
 
 
 def main() -> None:
@@ -18,15 +18,16 @@ def main() -> None:
     parser.add_argument("--chip", required=True)
     parser.add_argument("--engine", required=True, help="the name of a module in scripts/engines")
     parser.add_argument("--options", default="", help="the engine's own, as words name=value")
-    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, choices=range(1, 65), metavar="1..64", required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     name = f"engines.{args.engine}_compile"
     engine = importlib.import_module(name)
     flags = {"chip": args.chip, "engine": args.engine, "options": args.options, "batch_size": args.batch_size}
-    key = _build.key_of({"onnx": digest(args.onnx)}, flags, engine.PACKAGES, name)
-    upstream = needed_record(record_of(args.onnx), "optimized")["provenance"]
-    with _build.build_file(args.out, key, upstream, args.out.with_name(f"bs{args.batch_size}.json")) as job:
+    optimized = needed_record(args.onnx)
+    key = _build.key_of({"onnx": optimized["sha256"]}, flags, engine.PACKAGES, name)
+    record_path = args.out.with_name(f"bs{args.batch_size}.json")
+    with _build.build_file(args.out, key, optimized["provenance"], record_path) as job:
         options = dict(word.split("=", 1) for word in args.options.split())
         job.record["engine"] = engine.compile_model(args.onnx, args.batch_size, job.path, options)
         job.record["provenance"].update(model=digest(job.path), **flags)

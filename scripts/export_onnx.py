@@ -25,7 +25,7 @@ def checkpoint_origin(checkpoint: Path, official_blob: str) -> str:
     if _build.origin_of(checkpoint) == "sample":
         return "sample"
     data = checkpoint.read_bytes()
-    blob = hashlib.new("sha1", b"blob %d\0" % len(data) + data).hexdigest()
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     return "official" if blob == official_blob else "own"
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
 
     origin = checkpoint_origin(args.checkpoint, args.official_blob)
-    bins = needed_record(args.bins, "bin")["digest"]
+    bins = needed_record(args.bins, args.bins)["digest"]
     upstream = {"checkpoint": digest(args.checkpoint), "checkpoint_origin": origin}
     inputs = {**upstream, "bins": bins}
     flags = {"opset": args.opset, "check_images": args.check_images, "tolerance": args.tolerance}

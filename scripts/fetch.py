@@ -7,6 +7,7 @@ and says what to give.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -15,10 +16,15 @@ import tarfile
 from pathlib import Path
 
 import _build
+import preprocess
 from _build import die, digest
 
 FOLDER = "cifar-10-batches-py"
 MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+ZIP, LEGACY = (
+    b"PK\x03\x04",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+)  # torch's containers: today's, and that of 2018
 VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS"}
 WANTED = {
     "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
@@ -40,7 +46,7 @@ def digest_of_given(what: str, path: Path) -> str:
         return digest(path)
     files = batch_files(path) if what == "archive" else {}
     if not files:
-        problem = "no test_batch in it" if path.is_dir() and what == "archive" else "no such file"
+        problem = "no such file" if not path.exists() else "no test_batch in it" if what == "archive" else "a folder"
         die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
     text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
     return hashlib.sha256(text.encode()).hexdigest()
@@ -59,21 +65,32 @@ def write_tar(out: Path, files: dict[str, bytes]) -> None:
             archive.addfile(member, io.BytesIO(data))
 
 
+def bring(what: str, given: Path, out: Path) -> None:
+    """Imports a given input, if it looks like one: what ROOT holds is not lost to a slip of the fingers."""
+    with contextlib.suppress(_build.Unchanged), _build.build_file(out, {"given": digest_of_given(what, given)}) as job:
+        job.record["origin"] = "given"
+        if given.is_dir():
+            write_tar(job.path, {name: file.read_bytes() for name, file in batch_files(given).items()})
+        else:
+            shutil.copyfile(given, job.path)
+        if what == "archive":
+            preprocess.read_batch(job.path, "test_batch", given)
+        elif not given.read_bytes()[:32].startswith((ZIP, LEGACY)):
+            die(given, "not a file that torch saved", f"give WEIGHTS= {WANTED[what]}")
+
+
 def main() -> None:
     parser = _build.Parser(__doc__)
     parser.add_argument("--what", choices=sorted(WANTED), required=True)
     parser.add_argument("--given", default="", help="the path that the user gave")
+    parser.add_argument("--stat", default="", help="what make saw of it: kept beside --note once it is imported")
+    parser.add_argument("--note", type=Path, help="the file under .make that tells which input was given")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.given:
-        given = Path(args.given)
-        with _build.build_file(args.out, {"given": digest_of_given(args.what, given)}) as job:
-            files = {} if given.is_file() else batch_files(given)
-            if files:
-                write_tar(job.path, {name: file.read_bytes() for name, file in files.items()})
-            else:
-                shutil.copyfile(given, job.path)
-            job.record["origin"] = "given"
+        bring(args.what, Path(args.given), args.out)
+        if args.note:
+            _build.write_text(args.note.with_suffix(".stat"), args.stat + "\n")
     elif not args.out.is_file():
         both = " and ".join(f"{VARIABLE[what]}= ({text})" for what, text in WANTED.items())
         die(args.out, "ROOT has none", f"give {both}, or try make demo")

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 
 import _build
 import numpy as np
-from _build import die, digest, needed_record
+from _build import Record, again, die, needed_record
 from numpy.typing import NDArray
 from reference import SHAPE, read_bin
 
@@ -33,14 +33,20 @@ def encode(row: NDArray[Any], form: str) -> bytes:
     return stream.getvalue()
 
 
-def answers(run: Run, bins: Path, count: int, batch_size: int, subject: object) -> Iterator[NDArray[Any]]:
-    """One answer an image, float32 [10], in the order of the bins; exits 1 on one of another shape or not finite."""
+def answers(run: Run, manifest: Path, bins: Record, batch_size: int, subject: object) -> Iterator[NDArray[Any]]:
+    """One answer an image, float32 [10], in the order of the bins.
+
+    Exits 1 on an answer of another shape or not finite, and if the bins are not those that their manifest counts.
+    """
+    count = bins["count"]
     progress = _build.Progress(count, "images")
+    found = hashlib.sha256()
     batch = np.empty((batch_size, *SHAPE), np.float32)
     for start in range(0, count, batch_size):
         used = min(batch_size, count - start)
         for slot in range(used):
-            batch[slot] = read_bin(bins / f"image_{start + slot}.bin")
+            batch[slot] = read_bin(manifest.with_name(f"image_{start + slot}.bin"))
+        found.update(batch[:used].tobytes())
         batch[used:] = batch[0]
         rows = run(batch)
         if rows.shape != (batch_size, CLASSES) or rows.dtype != np.float32:
@@ -50,6 +56,8 @@ def answers(run: Run, bins: Path, count: int, batch_size: int, subject: object) 
             die(subject, f"the answer to image {bad} is not finite", "try optimize.resize: none, then report it")
         yield from rows[:used]
         progress.update(start + used)
+    if found.hexdigest() != bins["digest"]:
+        die(manifest.parent, "the bins are not those that were made (their digest differs)", again(manifest))
 
 
 def main() -> None:
@@ -60,20 +68,20 @@ def main() -> None:
     parser.add_argument("--format", choices=["txt", "bin", "npy"], required=True)
     parser.add_argument("--out", type=Path, required=True, help="the manifest.json to write, in the outputs' folder")
     args = parser.parse_args()
-    model, bins = needed_record(args.record, "om"), needed_record(args.bins, "bin")
+    model, bins = needed_record(args.model, args.record), needed_record(args.bins, args.bins)
     made = model["provenance"]
     name = f"engines.{made['engine']}_run"
     engine = importlib.import_module(name)
-    inputs = {"model": digest(args.model), "bins": bins["digest"]}
-    if inputs["model"] != model["sha256"]:
-        die(args.model, f"not the model that {args.record} tells of", f"type: rm {args.model}, then the same command")
+    inputs = {"model": model["sha256"], "bins": bins["digest"]}
     key = _build.key_of(inputs, {"format": args.format}, engine.PACKAGES, name)
     upstream = {**made, **bins["provenance"]}
-    device = args.model.parent / "device"  # a chip has one user at a time; a CPU, too, is faster so
-    with _build.build_folder(args.out, key, upstream) as job, _build.locked(device):
+    with (
+        _build.build_folder(args.out, key, upstream) as job,
+        _build.locked(args.model.parent),
+    ):  # one user a chip; two at once on a CPU are slower, too
         run, conditions = engine.load(args.model, dict(word.split("=", 1) for word in made["options"].split()))
         found = hashlib.sha256()
-        rows = answers(run, args.bins.parent, bins["count"], made["batch_size"], args.model)
+        rows = answers(run, args.bins, bins, made["batch_size"], args.model)
         for i, row in enumerate(rows):
             data = encode(row, args.format)
             found.update(data)

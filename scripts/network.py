@@ -8,7 +8,9 @@ Beside it, what turns a checkpoint file into this network.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from _build import die
@@ -129,6 +131,15 @@ class ResidualAttentionNetwork(nn.Module):
         return x
 
 
+def fits(value: object, wanted: Tensor) -> bool:
+    """Whether `value` is a plain tensor of the shape of `wanted` whose numbers can stand for its own."""
+    if type(value) not in (Tensor, nn.Parameter) or not isinstance(value, Tensor):
+        return False
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.shape == wanted.shape
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return plain and (value.dtype in floats if wanted.is_floating_point() else value.dtype == torch.int64)
+
+
 def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
@@ -136,29 +147,33 @@ def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
     weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite; only the counters
     num_batches_tracked, which torch 0.3 did not have, may be absent.
     """
-    remedy = "give WEIGHTS= a state_dict of this network (940 tensors)"
+    remedy = "give WEIGHTS= a bare state_dict of this network (940 tensors, no wrapper, no prefix)"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises errors of every kind on a file that is none
-        paragraphs = [" ".join(part.split()) for part in str(error).split("\n\n") if part.strip()] or [repr(error)]
-        reason = paragraphs[1] if len(paragraphs) > 1 else paragraphs[0]  # torch puts it between two of advice
-        die(path, f"not a checkpoint that may be loaded: {reason.split('. ')[0]}", remedy)
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else f"{type(error).__name__}, damaged or something else"
+        die(path, f"not a checkpoint that may be loaded: {reason}", remedy)
     if not isinstance(loaded, dict):
         die(path, f"holds a {type(loaded).__name__}, not a state_dict", remedy)
-    found = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}
     network = ResidualAttentionNetwork().eval()
     wanted = network.state_dict()
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
-    faults = {
-        "missing": [name for name in wanted if name not in found and name not in counters],
-        "not of this network": [name for name in found if name not in wanted],
-        "of another shape": [
-            f"{name} {list(getattr(value, 'shape', []))}, not {list(wanted[name].shape)}"
-            for name, value in found.items()
-            if name in wanted and not (isinstance(value, Tensor) and value.shape == wanted[name].shape)
-        ],
-    }
+    found: dict[str, Any] = {}
+    faults: dict[str, list[str]] = {"twice": [], "not of this network": [], "of another shape or type": []}
+    for key, value in loaded.items():
+        name = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+        if name in found:
+            faults["twice"].append(name)
+        elif name not in wanted:
+            faults["not of this network"].append(name)
+        elif not fits(value, wanted[name]):
+            shown = [*value.shape, str(value.dtype)] if isinstance(value, Tensor) else type(value).__name__
+            faults["of another shape or type"].append(f"{name} {shown}, not {list(wanted[name].shape)}")
+        found[name] = value
+    absent = [name for name in wanted if name not in found]
+    faults["missing"] = [name for name in absent if not name.endswith("num_batches_tracked")]
     if not any(faults.values()):
+        found = {name: value.to(wanted[name].dtype) for name, value in found.items()}
         faults["not finite"] = [name for name, value in found.items() if not value.isfinite().all()]
     problems = [
         f"{len(names)} tensors {fault}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
@@ -167,5 +182,5 @@ def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
     ]
     if problems:
         die(path, " · ".join(problems), remedy)
-    network.load_state_dict({**{name: wanted[name] for name in counters}, **found})
+    network.load_state_dict({**{name: wanted[name] for name in absent}, **found})
     return network

@@ -18,7 +18,7 @@ import _build
 import numpy as np
 import onnx
 import reference
-from _build import die, digest, needed_record, record_of
+from _build import die, needed_record
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -185,10 +185,12 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, required=True, help="relative, of the largest logit")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    inputs = {"onnx": digest(args.onnx), "bins": needed_record(args.bins, "bin")["digest"]}
+    plain_record = needed_record(args.onnx)
+    inputs = {"onnx": plain_record["sha256"], "bins": needed_record(args.bins, args.bins)["digest"]}
     flags = {"resize": args.resize, "check_images": args.check_images, "tolerance": args.tolerance}
-    upstream = needed_record(record_of(args.onnx), "onnx")["provenance"]
-    with _build.build_file(args.out, _build.key_of(inputs, flags, ("onnx", "onnxruntime")), upstream) as job:
+    with _build.build_file(
+        args.out, _build.key_of(inputs, flags, ("onnx", "onnxruntime")), plain_record["provenance"]
+    ) as job:
         model = onnx.load(args.onnx)
         before = count(model)
         fold(model)

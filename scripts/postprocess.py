@@ -15,12 +15,13 @@ from typing import Any
 
 import _build
 import numpy as np
-from _build import Record, die, digest, needed_record, record_of
+from _build import Record, again, die, needed_record, read_record
 from numpy.typing import NDArray
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
-WORDS = {"sample": "the built-in sample", "official": "official", "own": "own"}
+CONDITIONS = ("chip", "batch_size", "resize", "precision", "runtime", "threads")
+WORDS = {"sample": "THE BUILT-IN SAMPLE'S", "official": "official", "own": "own"}
 
 
 def decode(path: Path, data: bytes, form: str) -> NDArray[Any]:
@@ -35,14 +36,10 @@ def decode(path: Path, data: bytes, form: str) -> NDArray[Any]:
     except ValueError:
         row = np.empty(0)
     if row.shape != (len(CLASSES),):
-        die(path, f"{row.size} values, not {len(CLASSES)}", again(path))
+        die(path, f"{row.size} values, not {len(CLASSES)}", again(path.with_name("manifest.json")))
     if not np.isfinite(row).all():
-        die(path, "a value is not finite", again(path))
+        die(path, "a value is not finite", again(path.with_name("manifest.json")))
     return row
-
-
-def again(path: Path) -> str:
-    return f"type: rm {path.parent}/manifest.json, then the same make command"
 
 
 def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
@@ -53,7 +50,7 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     missing = [name for name in wanted if name not in have]
     extra = sorted(have.difference(wanted))
     if missing:
-        die(folder / missing[0], f"missing, as are {len(missing) - 1} more of {labels} outputs", again(manifest))
+        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", again(manifest))
     if extra:
         die(folder / extra[0], f"one output too many ({len(extra)} in all), no label asks for it", again(manifest))
     found = hashlib.sha256()
@@ -80,14 +77,14 @@ def read_labels(path: Path) -> NDArray[Any]:
     lines = path.read_text().split("\n")[:-1]
     for i, line in enumerate(lines):
         if line not in "0123456789" or len(line) != 1:
-            die(f"{path}:{i + 1}", f"{line!r} is no label 0…9", f"type: rm {path}, then the same make command")
+            die(f"{path}:{i + 1}", f"{line!r} is no label 0…9", again(path))
     if not lines:
-        die(path, "no labels", f"type: rm {path}, then the same make command")
+        die(path, "no labels", again(path))
     return np.array(lines, int)
 
 
 def lines_of(result: Record) -> list[str]:
-    """accuracy.txt, line by line; `make accuracy` prints the first five."""
+    """accuracy.txt, line by line; `make accuracy` prints the first six."""
     low, high = result["wilson95"]
     made, published = result["provenance"], result["published"]
     lines = [
@@ -101,11 +98,11 @@ def lines_of(result: Record) -> list[str]:
         ]
     else:
         lines += ["Published: nothing for these inputs"]
-    if result["source"] == "sample":
+    if made["data_origin"] == made["checkpoint_origin"] == "sample":
         lines += ["Made from: THE BUILT-IN SAMPLE, not CIFAR-10: this figure shows that the chain works, no more"]
     else:
-        data, checkpoint = WORDS[made["data_origin"]], WORDS[made["checkpoint_origin"]]
-        lines += [f"Made from: {data} data, {checkpoint} checkpoint"]
+        lines += [f"Made from: {WORDS[made['data_origin']]} data, {WORDS[made['checkpoint_origin']]} checkpoint"]
+    lines += ["Conditions: " + ", ".join(f"{k.replace('_', ' ')} {made[k]}" for k in CONDITIONS if k in made)]
     lines += ["", f"{'class':<8}{'correct':>9}{'total':>9}{'accuracy':>11}"]
     for name, row in result["classes"].items():
         share = f"{100 * row['correct'] / row['total']:.2f}%" if row["total"] else "no images"
@@ -123,17 +120,17 @@ def main() -> None:
     parser.add_argument("--published", default="", help="the device and its Top-1 in per cent, to quote: `GPU 95.40`")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    target = args.outputs.as_posix()
-    outputs, model = needed_record(args.outputs, target), needed_record(args.model_record, "om")
-    labels_record = needed_record(record_of(args.labels), "bin")
-    inputs = {"outputs": outputs["digest"], "labels": digest(args.labels), "provenance": outputs["provenance"]}
+    outputs, model, labels_record = (
+        needed_record(args.outputs, args.outputs),
+        read_record(args.model_record),
+        needed_record(args.labels),
+    )
+    inputs = {"outputs": outputs["digest"], "labels": labels_record["sha256"], "provenance": outputs["provenance"]}
     with _build.build_file(args.out, _build.key_of(inputs, {"published": args.published})) as job:
-        if outputs["provenance"]["model"] != model["sha256"]:
+        if outputs["provenance"]["model"] != model.get("sha256"):
             die(args.outputs, "outputs of an earlier run: another model made them", again(args.outputs))
-        archives = outputs["provenance"]["archive"], labels_record["provenance"]["archive"]
-        if inputs["labels"] != labels_record["sha256"] or archives[0] != archives[1]:
-            problem = "not the labels that were made with these bins"
-            die(args.labels, problem, f"type: rm {args.labels}, then the same make command")
+        if outputs["provenance"]["archive"] != labels_record["provenance"]["archive"]:
+            die(args.labels, "not the labels that were made with these bins", again(args.labels))
         labels = read_labels(args.labels)
         if outputs["count"] != len(labels):
             die(args.outputs, f"{outputs['count']} outputs for {len(labels)} labels", again(args.outputs))

@@ -26,53 +26,74 @@ MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
 REMEDY = "give ARCHIVE= the official cifar-10-python.tar.gz, or a folder of that format"
 
 
-class CifarUnpickler(pickle.Unpickler):
-    """Reads the Python 2 pickles of CIFAR-10: plain containers and numpy arrays; any other name is refused."""
+class Inert:
+    """What each name of numpy becomes: it keeps its arguments and its state and does nothing with them."""
 
-    names = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
+    def __init__(self, *arguments: object) -> None:
+        self.arguments, self.state = arguments, ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class CifarUnpickler(pickle._Unpickler):  # the one in Python: a pickle cannot make its memo take all memory
+    """Reads the Python 2 pickles of CIFAR-10. No name gets it a real object: three become Inert, others are refused."""
+
+    names = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.names:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
-        return self.names[module, name]
+        return Inert
 
 
-def read_member(archive: Path, wanted: str) -> bytes:
+def pixels(data: object) -> NDArray[Any] | None:
+    """uint8 [n, 3, 32, 32] from the pickled state of numpy's array (version, shape, dtype, Fortran order, bytes)."""
+    try:
+        _, (count, width), dtype, fortran, raw = data.state  # type: ignore[attr-defined]
+        if (width, dtype.arguments[0], fortran, type(raw)) == (IMAGE_BYTES, b"u1", False, bytes) and count > 0:
+            return np.frombuffer(raw, np.uint8).reshape(count, 3, 32, 32)
+    except (AttributeError, TypeError, ValueError, IndexError):
+        pass
+    return None
+
+
+def read_member(archive: Path, wanted: str, subject: object) -> bytes:
     """The bytes of the member cifar-10-batches-py/<wanted>; what stands before it is skipped, nothing is unpacked."""
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
                 if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", wanted]:
                     if member.size > MEMBER_LIMIT:
-                        die(archive, f"{wanted} has {member.size} bytes, too many for a batch", REMEDY)
+                        die(subject, f"{wanted} has {member.size} bytes, too many for a batch", REMEDY)
                     stream = members.extractfile(member)
                     assert stream is not None  # a regular file has one
                     return stream.read()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        die(archive, f"damaged, or no tar archive ({error})", REMEDY)
-    die(archive, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
+        die(subject, f"damaged, or no tar archive ({error})", REMEDY)
+    die(subject, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
 
 
-def read_batch(archive: Path, name: str) -> tuple[NDArray[Any], list[int], bytes]:
-    """(images uint8 [n, 3, 32, 32], n labels 0…9, the batch's bytes) of one batch; exits 1 on anything else."""
-    raw = read_member(archive, name)
+def read_batch(archive: Path, name: str, subject: object = None) -> tuple[NDArray[Any], list[int], bytes]:
+    """(images uint8 [n, 3, 32, 32], n labels 0…9, the batch's bytes) of one batch; exits 1 on anything else, and then
+    names `subject`, or else the archive."""
+    raw = read_member(archive, name, subject or archive)
+    where = f"{subject or archive}: {name}"
     try:
         batch = CifarUnpickler(io.BytesIO(raw), encoding="bytes").load()
         data, labels = batch[b"data"], batch[b"labels"]
     except Exception as error:  # noqa: BLE001  a pickle of strange bytes can raise anything
-        die(f"{archive}: {name}", f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)
-    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (IMAGE_BYTES,) and len(data)):
-        die(f"{archive}: {name}", "its data are no uint8 images of 3072 bytes", REMEDY)
-    if not isinstance(labels, list) or len(labels) != len(data):
-        die(f"{archive}: {name}", f"{len(data)} images have not as many labels", REMEDY)
+        die(where, f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)
+    images = pixels(data)
+    if images is None:
+        die(where, "its data are no uint8 images of 3072 bytes", REMEDY)
+    if not isinstance(labels, list) or len(labels) != len(images):
+        die(where, f"{len(images)} images have not as many labels", REMEDY)
     for i, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            die(f"{archive}: {name}", f"image {i} has label {label!r}, not one of 0…9", REMEDY)
-    return data.reshape(-1, 3, 32, 32), labels, raw
+            what = label if type(label) is int and abs(label) < 1000 else f"of type {type(label).__name__}"
+            die(where, f"image {i} has label {what}, not one of 0…9", REMEDY)
+    return images, labels, raw
 
 
 def main() -> None:
@@ -89,7 +110,7 @@ def main() -> None:
     def provenance(raw: bytes) -> _build.Record:
         origin = archive["origin"]
         if origin != "sample":
-            origin = "official" if hashlib.new("md5", raw).hexdigest() == args.official_md5 else "own"
+            origin = "official" if hashlib.md5(raw, usedforsecurity=False).hexdigest() == args.official_md5 else "own"
         return {"archive": archive["sha256"], "data_origin": origin}
 
     if args.labels:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _build import die, needed_record
+from _build import again, die, needed_record
 from engines.threads import threads
 from numpy.typing import NDArray
 
@@ -16,7 +16,7 @@ BIN_BYTES = 4 * 3 * 32 * 32
 
 def read_bin(path: Path) -> NDArray[Any]:
     """One bin: float32 [3, 32, 32]; exits 1 if it is missing or of another size."""
-    remedy = f"type: rm {path.parent}/manifest.json, then make bin"
+    remedy = again(path.with_name("manifest.json"))
     if not path.is_file():
         die(path, "missing, though the manifest counts it", remedy)
     image = np.fromfile(path, np.float32)
@@ -27,7 +27,7 @@ def read_bin(path: Path) -> NDArray[Any]:
 
 def some_bins(manifest: Path, count: int) -> NDArray[Any]:
     """Up to `count` images, spread evenly over the set: float32 [n, 3, 32, 32]."""
-    have = needed_record(manifest, "bin")["count"]
+    have = needed_record(manifest, manifest)["count"]
     indices = np.unique(np.linspace(0, have - 1, min(count, have)).astype(int))
     return np.stack([read_bin(manifest.parent / f"image_{i}.bin") for i in indices])
 

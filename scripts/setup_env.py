@@ -35,7 +35,7 @@ def base_python() -> str:
 
 def run(command: list[str], remedy: str) -> None:
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command).returncode
+    status = subprocess.run(command, start_new_session=True).returncode  # Ctrl-C is ours to explain
     if status:
         die(command[0], f"failed with status {status}", remedy)
 

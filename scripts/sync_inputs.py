@@ -2,8 +2,8 @@
 
 make's rules depend on those, so that only what a change concerns is rebuilt (Kbuild's include/config). Writes
 .make/inputs.mk, which the Makefile includes: `P.<key> := value`, `CHIP.<chip>.<what> := value` and, for the inputs a
-user may give, who obtains each. The only reader of params.yaml. Exits 1 on any key that is unknown, missing, of the
-wrong type, or that make or a shell would read differently.
+user may give, who obtains each. The only reader of params.yaml, but for make's look at the chips' names. Exits 1 on
+any key that is unknown, missing, of the wrong type, or that make or a shell would read differently.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Callable, Dict, List, Tuple
 import _build
 import fetch
 import yaml
-from _build import die
+from _build import die, read_record
 
+HELD = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
 SAFE = re.compile(r"[\w.,:/=+-]+( [\w.,:/=+-]+)*", re.ASCII)
 
 
@@ -31,8 +32,8 @@ def integer(low: int, high: int) -> Callable[[str], str]:
 
 
 def number(text: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?([eE]-?\d+)?", text):
-        raise ValueError("a number that is not negative")
+    if not re.fullmatch(r"\d+(\.\d+)?([eE]-?\d+)?", text) or not float(text) < 1e6:
+        raise ValueError("a number from 0 to 1e6")
     return text
 
 
@@ -108,8 +109,11 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
     found: List[Tuple[str, str, int]] = []
     seen = set()
     for name, value in node.value:
+        where = f"{path}:{name.start_mark.line + 1}"
+        if not isinstance(name, yaml.ScalarNode) or not re.fullmatch(r"[\w-]+", name.value, re.ASCII):
+            die(where, f"{name.value!r} is no name of a key", "use letters, digits, _ and -")
         if name.value in seen:
-            die(f"{path}:{name.start_mark.line + 1}", f"{name.value} stands there twice", "keep one of the two")
+            die(where, f"{name.value} stands there twice", "keep one of the two")
         seen.add(name.value)
         found += leaves(path, value, f"{prefix}.{name.value}" if prefix else name.value)
     return found
@@ -119,12 +123,15 @@ def read_params(path: Path) -> Dict[str, str]:
     """{dotted key: checked text} of params.yaml. Texts are never read as YAML numbers: 910_9392 stays a name."""
     try:
         document = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        found = leaves(path, document)
+    except RecursionError:
+        die(path, "an alias in it stands for itself", "write the value out")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(getattr(error, "problem", error)).split())
         mark = getattr(error, "problem_mark", None)
         die(f"{path}:{mark.line + 1}" if mark else path, f"not YAML: {problem}", "mend that line")
     params: Dict[str, str] = {}
-    for key, text, line in leaves(path, document):
+    for key, text, line in found:
         where = f"{path}:{line}"
         match = schema_key(key)
         if match is None:
@@ -172,7 +179,8 @@ def source_of(root: Path, given: str, origins: List[str]) -> str:
     """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
     holds = "sample" if "sample" in origins else "cifar10"
     if given and any(origins) and given != holds:
-        die(f"SOURCE={given}", f"ROOT={root} holds inputs of {holds}", "give another ROOT=, or leave SOURCE out")
+        remedy = f"give another ROOT=, leave SOURCE out, or remove {' and '.join(str(root / h) for h in HELD.values())}"
+        die(f"SOURCE={given}", f"ROOT={root} holds inputs of {holds}", remedy)
     return given or (holds if any(origins) else "cifar10")
 
 
@@ -188,33 +196,35 @@ def main() -> None:
     parser.add_argument("--scripts", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--source", default="")
-    for name in ("archive", "weights"):
+    for name in HELD:
         parser.add_argument(f"--{name}", default="", help="the path that the user gave")
-        parser.add_argument(f"--{name}-stat", default="", help="what stat says of it: unchanged, it is not read again")
+        parser.add_argument(f"--{name}-stat", default="", help="what make saw of it: kept once ROOT holds it")
     args = parser.parse_args()
+    params = read_params(args.params)
+    lines = chip_lines(args.params, params, args.scripts)
+    given = {name: getattr(args, name) for name in HELD}
+    digests = {name: fetch.digest_of_given(name, Path(path)) for name, path in given.items() if path}
+    origins = {name: _build.origin_of(args.root / held) for name, held in HELD.items()}
+    source = source_of(args.root, args.source, list(origins.values()))
     house = args.root / ".make"
     house.mkdir(parents=True, exist_ok=True)
     with _build.locked(house / "inputs.mk"):
-        params = read_params(args.params)
-        lines = chip_lines(args.params, params, args.scripts)
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
         files["requirements.txt"] = args.requirements.read_bytes()
-        origins = [_build.origin_of(args.root / name) for name in ("data/archive.tar.gz", "models/checkpoint.pkl")]
-        source = source_of(args.root, args.source, origins)
-        before = dict(re.findall(r"^(\S+) := (.*)$", read_text(house / "inputs.mk"), re.MULTILINE))
-        inputs = {"source": source}
-        for name, held in zip(("archive", "weights"), origins):
-            path, stat = getattr(args, name), getattr(args, f"{name}_stat")
-            note = f"given/{name}"
-            if path:
-                files[note] = (fetch.digest_of_given(name, Path(path)) + "\n").encode()
-                inputs[f"{name}.stat"] = stat
+        lines += [f"I.source := {source}"]
+        for name, held in HELD.items():
+            note = house / "given" / name
+            record = read_record(_build.record_of(args.root / held))
+            if name not in digests:
+                files[f"given/{name}"] = note.read_bytes() if note.is_file() else b""
+            elif record.get("key") == {"given": digests[name]} and origins[name] == "given":  # the same bytes
+                files[f"given/{name}"] = digests[name].encode() + b"\n"
+                _build.write_text(note.with_suffix(".stat"), getattr(args, f"{name}_stat") + "\n")
             else:
-                files[note] = read_text(house / note).encode()
-                inputs[f"{name}.stat"] = before.get(f"I.{name}.stat", "")
-            inputs[f"{name}.by"] = "sample" if not path and (held or source) == "sample" else "fetch"
-        lines += [f"I.{key} := {text}" for key, text in inputs.items()]
+                _build.write_text(note, digests[name] + "\n")  # newer than what ROOT holds, so make imports it
+            sampled = name not in digests and (origins[name] or source) == "sample"
+            lines += [f"I.{name}.by := {'sample' if sampled else 'fetch'}"]
         lines += [f"P.{key} := {text}" for key, text in sorted(params.items())]
         lines += ["CHIPS := " + " ".join(key.split(".", 1)[1] for key in params if key.startswith("chips."))]
         for name, data in files.items():
@@ -225,10 +235,6 @@ def main() -> None:
                     path.unlink()
         write_if_changed(house / "inputs.mk", ("\n".join(lines) + "\n").encode())
         _build.renew(house / "inputs.mk")
-
-
-def read_text(path: Path) -> str:
-    return path.read_text("utf-8") if path.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
             f"--{source}", nargs="*", type=float, default=[], help="reference and tolerance, in per cent"
         )
     args = parser.parse_args()
-    result = needed_record(args.accuracy, "accuracy")
+    result = needed_record(args.accuracy.with_suffix(".txt"))
     made, source = result["provenance"], result["source"]
     reference = getattr(args, source)
     origins = {made["data_origin"], made["checkpoint_origin"]}

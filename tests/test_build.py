@@ -46,7 +46,7 @@ def test_a_file_is_built_once_renewed_while_its_key_stays_and_built_anew_when_it
     out = tmp_path / "a.bin"
     assert finish(start(out, "job.path.write_text('x')")).stdout == "building\n"
     os.utime(out, (1, 1))
-    assert finish(start(out, "job.path.write_text('y')")).stdout == ""
+    assert finish(start(out, "job.path.write_text('y')")).stdout == "  unchanged\n"
     assert time.time() - out.stat().st_mtime < 60
     assert out.read_text() == "x"
     assert finish(start(out, "job.path.write_text('y')", {"a": 2})).stdout == "building\n"
@@ -88,7 +88,8 @@ def test_killed_between_file_and_record_make_asks_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(_build, "write_record", killed)
     with pytest.raises(KeyboardInterrupt), _build.build_file(out, {"a": 1}) as job:
         job.path.write_text("new")
-    assert out.stat().st_mtime == 0  # older than any prerequisite
+    assert out.stat().st_mtime_ns == _build.UNFINISHED  # older than any prerequisite
+    assert _build.origin_of(out) == ""
 
 
 def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
     first.stdout.readline()
     second = finish(start(out, "time.sleep(2); job.path.write_text('x')"))
     first.communicate()
-    assert second.stdout == ""  # it waited, and found the artifact there
+    assert second.stdout == "  unchanged\n"  # it waited, and found the artifact there
     assert "in use by another process; waiting" in second.stderr
 
 
@@ -130,9 +131,27 @@ def test_the_time_of_an_artifact_is_never_older_than_its_prerequisites(
     future.write_text("")
     os.utime(future, (time.time() + 86400,) * 2)
     monkeypatch.setenv("DEPS", f"{future} {tmp_path}/absent")
-    (tmp_path / "a").write_text("")
-    _build.renew(tmp_path / "a")
-    assert (tmp_path / "a").stat().st_mtime_ns == future.stat().st_mtime_ns
+    assert _build.begun() == future.stat().st_mtime_ns
+
+
+def test_the_time_of_an_artifact_is_the_start_of_its_stage_so_that_a_later_edit_is_newer(tmp_path: Path) -> None:
+    out, edited = tmp_path / "a.bin", tmp_path / "edited"
+    process = start(out, "time.sleep(1); job.path.write_text('x')")
+    assert process.stdout is not None
+    process.stdout.readline()
+    edited.write_text("while it ran")
+    process.communicate()
+    assert out.stat().st_mtime_ns < edited.stat().st_mtime_ns
+
+
+def test_two_builds_of_one_folder_take_turns(tmp_path: Path) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    body = "time.sleep(2); (job.path / 'one').write_text('1'); job.record['count'] = 1"
+    code = BUILD_FILE.format(scripts=str(SCRIPTS), out=str(manifest), key={"a": 1}, body=body)
+    (tmp_path / "stage.py").write_text(code.replace("build_file", "build_folder"))
+    command = [sys.executable, tmp_path / "stage.py"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate(timeout=60)[0] for process in both) == ["  unchanged\n", "building\n"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
+import _build
 import pytest
-from conftest import SCRIPTS, TREE, House, Inputs, run
+from conftest import SCRIPTS, TREE, House, Inputs, environment, run
 
 RESULT = "house/results/null/bs16/accuracy.txt"
 TOMORROW = time.time() + 86400
@@ -86,8 +88,6 @@ def test_an_edit_of_one_key_reruns_only_what_uses_it(house: House) -> None:
 
 
 def test_every_parameter_of_a_recipe_and_every_import_of_a_script_is_a_prerequisite() -> None:
-    import _build
-
     text = (TREE / "Makefile").read_text().replace("\\\n", " ")
     rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n((?:\t[^\n]*\n)+)", text, re.MULTILINE)
     assert len([recipe for _, recipe in rules if "$(call run," in recipe]) == 11
@@ -199,6 +199,96 @@ def test_j8_builds_each_artifact_once(house: House) -> None:
     assert sorted(pythons) == sorted(["compile_model", "infer", "postprocess"] * 5)  # bs16 was there
 
 
+def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: House) -> None:
+    fresh.log.write_text("")
+    words = ["make", "-j8", "accuracy-all", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={fresh.python}"]
+    both = [
+        subprocess.Popen(
+            words, cwd=fresh.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    texts = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    out = texts[0][0] + texts[1][0]
+    assert out.count("this is the built-in sample") == 2  # archive and checkpoint
+    assert out.count("  opset 11; ") == 1
+    assert out.count("  resize nearest: ") == 1
+    err = texts[0][1] + texts[1][1]
+    assert err.count("40/40 images") == 6
+    assert up_to_date(fresh)
+
+
+def test_changed_pins_ask_the_stages_that_use_them(house: House) -> None:
+    with open(house.tree / "requirements.txt", "a") as file:
+        file.write("# another pin\n")
+    house.make("accuracy")
+    assert {"export_onnx", "optimize_onnx", "compile_model", "infer"} <= set(house.pythons())
+    record = _build.read_record(house.root / "models/onnx/3d_attention_net.json")
+    assert set(record["key"]["versions"]) == {"torch", "onnx", "onnxruntime"}
+
+
+def test_an_edit_while_a_stage_runs_is_not_lost(house: House) -> None:
+    run_module = house.tree / "scripts/engines/null_run.py"
+    run_module.write_text(run_module.read_text().replace("PACKAGES = ()", "PACKAGES = ()\nimport time; time.sleep(3)"))
+    words = ["make", "accuracy", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    slow = subprocess.Popen(words, cwd=house.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert slow.stdout is not None
+    while b"INFER" not in slow.stdout.readline():
+        pass
+    house.set_param("format: txt", "format: npy")
+    house.make("-n", "bin")
+    slow.communicate()
+    assert not up_to_date(house)
+    house.make("accuracy")
+    assert (house.root / "results/null/bs16/outputs/image_0_0.npy").exists()
+
+
+def test_a_given_input_is_imported_even_if_an_earlier_make_only_looked_at_it(house: House, tmp_path: Path) -> None:
+    import fetch
+    import sample
+
+    first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
+    fetch.write_tar(first, sample.archive_files(5, 10, 20))
+    fetch.write_tar(second, sample.archive_files(6, 10, 20))
+    house.make("bin", f"ARCHIVE={first}")
+    held = (house.root / "data/archive.tar.gz").read_bytes()
+    house.make("-n", "bin", f"ARCHIVE={second}")
+    house.make("bin")
+    house.make("om", f"ARCHIVE={second}", "WEIGHTS=README.md", check=False)
+    assert (house.root / "data/archive.tar.gz").read_bytes() != held or house.make("bin", f"ARCHIVE={second}")
+    assert (house.root / "data/archive.tar.gz").read_bytes() == second.read_bytes()
+    house.make("accuracy", f"ARCHIVE={second}")
+    house.make("accuracy", f"ARCHIVE={second}")
+    assert house.pythons() == []  # a no-op, although it was given
+
+
+def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(house: House, tmp_path: Path) -> None:
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("neither an archive nor a checkpoint")
+    before = house.artifacts()
+    for name in ("ARCHIVE", "WEIGHTS"):
+        done = house.make("accuracy", f"{name}={wrong}", check=False)
+        assert done.returncode == 2
+        assert f"fetch.py: {wrong}" in done.stderr
+    assert house.artifacts() == before
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()
+
+
+def test_own_files_put_over_the_sample_do_not_count_as_the_sample(house: House) -> None:
+    with open(house.root / "data/archive.tar.gz", "ab") as file:
+        file.write(b"\0" * 512)
+    house.make("accuracy")
+    assert re.search(r"data_origin +own", (house.root / "results/null/bs16/accuracy.txt").read_text())
+
+
+def test_a_source_named_once_does_not_stick_where_nothing_is_held(fresh: House) -> None:
+    fresh.make("-n", "bin", "SOURCE=sample")
+    done = fresh.make("bin", check=False)
+    assert "ROOT has none" in done.stderr
+
+
 def test_a_noop_starts_no_python_and_still_prints_top1(house: House) -> None:
     done = house.make("accuracy")
     assert house.pythons() == []
@@ -262,8 +352,16 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "CHIP=nul"], ["CHIP=nul", "near: null null2;"]),
         (["accuracy", "CHIP=it's"], ["CHIP=it's", "near: none;", "cpu"]),
         (["accuracy", "SOURCE=imagenet"], ["SOURCE=imagenet", "cifar10 or sample"]),
-        (["accuracy", "ROOT=a b"], ["ROOT=a b", "spaces"]),
-        (["accuracy", "ROOT=a:b"], ["ROOT=a:b", "characters"]),
+        (["accuracy", "ROOT=a b"], ["ROOT=a b", "letters"]),
+        (["accuracy", "ROOT=a:b"], ["ROOT=a:b", "letters"]),
+        (["accuracy", "ROOT=a`touch mark`"], ["ROOT=a`touch mark`", "letters"]),
+        (["accuracy", "ROOT=a$$(touch mark)"], ["ROOT=a$(touch mark)", "letters"]),
+        (["accuracy", "ROOT=-x"], ["ROOT=-x", "begin with -"]),
+        (["accuracy", "SOURCE=sample ;touch mark;"], ["SOURCE=sample ;touch mark;", "cifar10 or sample"]),
+        (["accuracy", "bs=4"], ["bs: no such variable", "make help"]),
+        (["accuracy", "PYTHON=/no/python"], ["PYTHON=/no/python: no such program"]),
+        (["accuracy", "ARCHIVE=/no/such"], ["ARCHIVE=/no/such: no such file or folder"]),
+        (["accuracy", "WEIGHTS=/no/such"], ["WEIGHTS=/no/such: no such file or folder"]),
         (["clean", "accuracy"], ["clean accuracy", "alone"]),
     ],
 )
@@ -294,6 +392,16 @@ def test_an_old_make_is_refused_clearly() -> None:
     done = run("make", ".FEATURES=x", "help")
     assert done.returncode == 2
     assert "GNU Make 4.0 or newer is needed" in done.stderr
+
+
+def test_a_fresh_root_under_dry_run_warns_of_nothing(fresh: House) -> None:
+    done = fresh.make("--warn-undefined-variables", "-n", "accuracy", "SOURCE=sample")
+    assert "undefined variable" not in done.stderr
+
+
+def test_params_without_chips_are_named(fresh: House) -> None:
+    fresh.set_param("chips:", "chip:")
+    assert "params.yaml: no chips in it" in fresh.make("accuracy", check=False).stderr
 
 
 def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -> None:

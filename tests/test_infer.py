@@ -89,7 +89,7 @@ def test_a_terminal_sees_a_bar(model: Path, bins: Path, tmp_path: Path) -> None:
     assert "s left" in text
 
 
-@pytest.mark.parametrize("fault", ["missing", "short", "long"])
+@pytest.mark.parametrize("fault", ["missing", "short", "long", "of other bytes"])
 def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
     model: Path, bins: Path, tmp_path: Path, fault: str
 ) -> None:
@@ -98,12 +98,12 @@ def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
     if fault == "missing":
         bad.unlink()
     else:
-        bad.write_bytes(b"\0" * (12284 if fault == "short" else 12292))
+        bad.write_bytes(b"\0" * {"short": 12284, "long": 12292}.get(fault, 12288))
     done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
-    assert "image_13.bin" in last
-    assert "make bin" in last
+    assert ("bins are not those" if fault == "of other bytes" else "image_13.bin") in last
+    assert f"rm {tmp_path}/bin/manifest.json" in last
     assert not (tmp_path / "outputs").exists()
     assert not list(tmp_path.glob("*.tmp.*"))
 
@@ -125,7 +125,15 @@ def test_threads_follow_the_cgroup(tmp_path: Path, files: dict[str, str], wanted
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert engine_threads.quota(tmp_path) == wanted
+    assert engine_threads.quota(tmp_path, tmp_path / "none") == wanted
+
+
+def test_threads_follow_the_cgroups_above_this_process(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/cpu.max").write_text("200000 100000\n")
+    (tmp_path / "a/b/cpu.max").write_text("max 100000\n")
+    (tmp_path / "own").write_text("0::/a/b\n")
+    assert engine_threads.quota(tmp_path, tmp_path / "own") == 2.0
 
 
 def test_threads_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +266,7 @@ def break_outputs(outputs: Outputs, fault: str) -> str:
         return "labels.txt:4"
     elif fault == "labels changed by hand":
         outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "4\n", 1))
-        return "not the labels"
+        return "not the file that labels.json tells of"
     elif fault == "labels of another archive":
         record = {"sha256": digest(outputs.labels), "provenance": {"archive": "b"}}
         write_record(outputs.labels.with_suffix(".json"), record)
@@ -285,7 +293,9 @@ def test_outputs_that_are_not_one_for_each_label_are_refused(tmp_path: Path, fau
 def verify(tmp_path: Path, top1: float, origin: str, *flags: object) -> Any:
     provenance = {"data_origin": origin, "checkpoint_origin": origin}
     source = "sample" if origin == "sample" else "cifar10"
-    write_record(tmp_path / "accuracy.json", {"top1": top1, "source": source, "provenance": provenance})
+    (tmp_path / "accuracy.txt").write_text("")
+    record = {"top1": top1, "source": source, "provenance": provenance, "sha256": digest(tmp_path / "accuracy.txt")}
+    write_record(tmp_path / "accuracy.json", record)
     return script("verify", "--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", *flags)
 
 
@@ -306,6 +316,53 @@ def test_make_verify_judges_this_chips_result(house: House) -> None:
     house.set_param("    sample:\n      cpu: 99.90", "    sample:\n      null: 0.01\n      cpu: 99.90")
     house.set_param("    sample:\n      cpu: 0.20", "    sample:\n      null: 0.01\n      cpu: 0.20")
     assert "verified: Top-1" in house.make("verify").stdout
+
+
+@pytest.mark.parametrize("origins", [("sample", "own"), ("own", "sample")])
+def test_the_sample_mixed_with_own_inputs_says_both(tmp_path: Path, origins: tuple[str, str]) -> None:
+    outputs = Outputs(tmp_path)
+    outputs.record["provenance"].update(data_origin=origins[0], checkpoint_origin=origins[1])
+    write_record(outputs.manifest, outputs.record)
+    assert outputs.judge("--published", "GPU 95.40").returncode == 0
+    line = (tmp_path / "accuracy.txt").read_text().splitlines()[4]
+    own = "own data" if origins[0] == "own" else "own checkpoint"
+    assert "THE BUILT-IN SAMPLE'S" in line
+    assert own in line
+    assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "sample"
+
+
+def test_a_model_that_is_not_the_one_of_its_record_is_refused(model: Path, bins: Path, tmp_path: Path) -> None:
+    for name in (model.name, "bs8.json"):
+        shutil.copyfile(model.with_name(name), tmp_path / name)
+    with open(tmp_path / model.name, "ab") as file:
+        file.write(b"x")
+    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), model.name, "not the file that bs8.json tells of")
+    write_record(tmp_path / "bs8.json", {"a": 1})
+    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), "bs8.json", f"rm {tmp_path / model.name}")
+
+
+def test_a_chip_has_one_user_at_a_time(model: Path, bins: Path, tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(scripts=str(SCRIPTS), folder=str(model.parent))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    done = infer(model, bins, tmp_path / "outputs")
+    assert done.returncode == 0
+    assert "in use by another process; waiting" in done.stderr
+    holder.communicate()
+
+
+HOLD = """
+import sys, time; sys.path.insert(0, {scripts!r})
+from pathlib import Path
+import _build
+with _build.locked(Path({folder!r})):
+    print("held", flush=True)
+    time.sleep(4)
+"""
 
 
 def test_inference_of_the_same_inputs_is_not_run_again(model: Path, bins: Path, tmp_path: Path, inputs: Inputs) -> None:

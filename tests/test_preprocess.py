@@ -16,7 +16,7 @@ import pytest
 import sample
 from _build import read_record
 from conftest import MD5, refused, script
-from python2_pickle import Global, python2_pickle
+from python2_pickle import Call, Global, python2_pickle
 
 IMAGES, LABELS = sample.draw(3, 12)
 
@@ -104,6 +104,42 @@ def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
 def test_any_name_but_the_three_of_numpy_is_refused(tmp_path: Path, module: str, name: str) -> None:
     batch = python2_pickle({b"data": Global(module, name), b"labels": []})
     refused(preprocess(pack(tmp_path, batch), tmp_path), f"{module}.{name}")
+
+
+def of_numpy(name: str, *arguments: object, state: object = None) -> Call:
+    module = "numpy.core.multiarray" if name == "_reconstruct" else "numpy"
+    return Call(Global(module, name), arguments, state)
+
+
+ARRAY = Global("numpy", "ndarray")
+OBJECTS = of_numpy("dtype", b"O", 0, 1, state=(3, b"|", None, None, None, -1, -1, 0))
+BYTES = of_numpy("dtype", b"u1", 0, 1, state=(3, b"|", None, None, None, -1, -1, 0))
+POINTERS = of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (2,), OBJECTS, False, b"A" * 16))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        of_numpy("ndarray", POINTERS),  # object pointers of the attacker's choice
+        of_numpy("_reconstruct", ARRAY, (10, 3072), b"B"),  # memory that nobody wrote
+        of_numpy("ndarray", (10, 3072), BYTES),
+        of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, False, b"short")),
+        of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, True, b"A" * 30720)),
+        of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), OBJECTS, False, b"A" * 30720)),
+        of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (-10, 3072), BYTES, False, b"A" * 30720)),
+    ],
+)
+def test_the_three_names_of_numpy_cannot_be_misused(tmp_path: Path, data: Call) -> None:
+    archive = pack(tmp_path, python2_pickle({b"data": data, b"labels": [0] * 10}))
+    refused(preprocess(archive, tmp_path), "no uint8 images")
+
+
+def test_a_label_of_strange_size_is_neither_printed_nor_a_hang(tmp_path: Path) -> None:
+    batch = {b"data": of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (1, 3072), BYTES, False, b"A" * 3072))}
+    for label, words in ((10**200, "label of type int"), ([[1]], "label of type list"), (b"\x1b[2J", "of type bytes")):
+        done = preprocess(pack(tmp_path, python2_pickle({**batch, b"labels": [label]})), tmp_path)
+        refused(done, words)
+        assert "\x1b" not in done.stderr
 
 
 GOOD = sample.batch("t", IMAGES, LABELS)

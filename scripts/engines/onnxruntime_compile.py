@@ -19,7 +19,10 @@ def compile_model(model: Path, batch_size: int, out: Path, options: dict[str, st
     graph = onnx.load(model)
     fix_batch(graph, batch_size)
     left = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
-    assert not left, f"{left} stay with the batch fixed"
+    if left:
+        die(
+            model, f"{', '.join(sorted(left))} nodes stay with the batch fixed", "give the plain export of this network"
+        )
     onnx.checker.check_model(graph, full_check=True)
     out.write_bytes(graph.SerializeToString(deterministic=True))
     return {"precision": "float32"}

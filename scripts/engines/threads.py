@@ -7,18 +7,31 @@ import os
 from pathlib import Path
 
 
-def quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """CPUs that the cgroup allows (cpu.max of version 2, cpu.cfs_* of version 1); infinite where none is set."""
+def quota_of(folder: Path) -> float:
+    """CPUs that one cgroup allows (cpu.max of version 2, cpu.cfs_* of version 1); infinite where it sets none."""
     try:
-        limit, period = (root / "cpu.max").read_text().split()
+        limit, period = (folder / "cpu.max").read_text().split()
         return math.inf if limit == "max" else int(limit) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        limit_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        return limit_us / int((root / "cpu/cpu.cfs_period_us").read_text()) if limit_us > 0 else math.inf
+        limit_us = int((folder / "cpu.cfs_quota_us").read_text())
+        return limit_us / int((folder / "cpu.cfs_period_us").read_text()) if limit_us > 0 else math.inf
     except (OSError, ValueError):
         return math.inf
+
+
+def quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """The smallest quota of this process's cgroup and of those above it."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    folders = [root, root / "cpu"]
+    for _, controllers, path in lines:
+        tree = root / "cpu" if "cpu" in controllers.split(",") else root
+        folders += [tree.joinpath(*Path(path).parts[1:depth]) for depth in range(2, len(Path(path).parts) + 1)]
+    return min(quota_of(folder) for folder in folders)
 
 
 def threads() -> int:
