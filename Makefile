@@ -99,7 +99,7 @@ given := $(filter-out $(call held,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call held,$(WEIGHTS),weights),$(weights_stat)) $(filter-out $(I.source),\
   $(or $(SOURCE),$(if $(wildcard $(R)data/archive.tar.gz $(R)models/checkpoint.pkl),$(I.source),cifar10)))
 $(M)/inputs.mk: params.yaml requirements.txt $(wildcard scripts/*.py scripts/engines/*.py) $(environment) \
-  $(if $(MAKE_RESTARTS),,$(if $(strip $(given)),FORCE))
+  $(and $(filter undefined,$(origin MAKE_RESTARTS)),$(strip $(given)),FORCE)
 	$(Q)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
 	  --root $(or $(R),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
 	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
@@ -122,19 +122,19 @@ accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
 ifeq ($(I.archive.by),sample)
-$(archive): $(call script,sample fetch preprocess python2_pickle) \
+$(archive): $(call script,sample official_formats) \
   $(call key,sample.seed sample.train_images sample.test_images)
 	$(call run,SAMPLE,sample) --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
 	  --test-images $(P.sample.test_images)
 else
-$(archive): $(M)/given/archive $(call script,fetch preprocess)
+$(archive): $(M)/given/archive $(call script,fetch preprocess official_formats)
 	$(call run,ARCHIVE,fetch) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) --note $< --out $@
 endif
 ifeq ($(I.weights.by),sample)
-$(weights): $(call script,sample fetch preprocess python2_pickle)
+$(weights): $(call script,sample official_formats)
 	$(call run,SAMPLE,sample) --checkpoint $@
 else
-$(weights): $(M)/given/weights $(call script,fetch preprocess)
+$(weights): $(M)/given/weights $(call script,fetch preprocess official_formats)
 	$(call run,WEIGHTS,fetch) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) --note $< --out $@
 endif
 

@@ -8,18 +8,15 @@ and says what to give.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import io
 import shutil
-import tarfile
 from pathlib import Path
 
 import _build
 import preprocess
 from _build import die, digest
+from official_formats import FOLDER, write_tar
 
-FOLDER = "cifar-10-batches-py"
 MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 ZIP, LEGACY = (
     b"PK\x03\x04",
@@ -50,19 +47,6 @@ def digest_of_given(what: str, path: Path) -> str:
         die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
     text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_tar(out: Path, files: dict[str, bytes]) -> None:
-    """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
-    with (
-        open(out, "wb") as file,
-        gzip.GzipFile("", "wb", 0, file, mtime=0) as stream,
-        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
-        for name, data in files.items():
-            member = tarfile.TarInfo(f"{FOLDER}/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
 
 
 def bring(what: str, given: Path, out: Path) -> None:

@@ -7,9 +7,9 @@ Of the archive only the test batch is read, by an unpickler that knows three nam
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
+import lzma
 import pickle
 import tarfile
 import zlib
@@ -58,8 +58,12 @@ def pixels(data: object) -> NDArray[Any] | None:
     return None
 
 
-def read_member(archive: Path, wanted: str, subject: object) -> bytes:
-    """The bytes of the member cifar-10-batches-py/<wanted>; what stands before it is skipped, nothing is unpacked."""
+def read_member(archive: Path, wanted: str, subject: object = None) -> bytes:
+    """The bytes of the member cifar-10-batches-py/<wanted>; what stands before it is skipped, nothing is unpacked.
+
+    Exits 1, naming `subject` or else the archive, if it is damaged or has no such member.
+    """
+    subject = subject or archive
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
@@ -69,7 +73,7 @@ def read_member(archive: Path, wanted: str, subject: object) -> bytes:
                     stream = members.extractfile(member)
                     assert stream is not None  # a regular file has one
                     return stream.read()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         die(subject, f"damaged, or no tar archive ({error})", REMEDY)
     die(subject, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
 

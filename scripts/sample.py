@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import _build
-import fetch
 import numpy as np
 from numpy.typing import NDArray
-from python2_pickle import Call, Global, Storage, python2_pickle
+from official_formats import Call, Global, Storage, python2_pickle, write_tar
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 HUES = [
@@ -197,7 +196,7 @@ def main() -> None:
         if args.checkpoint:
             write_checkpoint(job.path, shapes())
         else:
-            fetch.write_tar(job.path, archive_files(args.seed, args.train_images, args.test_images))
+            write_tar(job.path, archive_files(args.seed, args.train_images, args.test_images))
         job.record["origin"] = "sample"
         print(f"  this is {NOTICE}")
 

@@ -140,12 +140,12 @@ def test_another_root_is_another_world(house: House) -> None:
 
 def test_the_same_bytes_from_another_path_rebuild_nothing_and_other_bytes_do(house: House, tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("first.tar.gz", "second.tar.gz", "third.tar.gz"))
-    import fetch
+    import official_formats
     import sample
 
-    fetch.write_tar(first, sample.archive_files(5, 10, 20))
+    official_formats.write_tar(first, sample.archive_files(5, 10, 20))
     shutil.copyfile(first, second)
-    fetch.write_tar(third, sample.archive_files(6, 10, 20))
+    official_formats.write_tar(third, sample.archive_files(6, 10, 20))
     touch(third, at=1)  # older than everything, and still imported
     house.make("bin", f"ARCHIVE={first}")
     before = house.artifacts()
@@ -245,12 +245,12 @@ def test_an_edit_while_a_stage_runs_is_not_lost(house: House) -> None:
 
 
 def test_a_given_input_is_imported_even_if_an_earlier_make_only_looked_at_it(house: House, tmp_path: Path) -> None:
-    import fetch
+    import official_formats
     import sample
 
     first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
-    fetch.write_tar(first, sample.archive_files(5, 10, 20))
-    fetch.write_tar(second, sample.archive_files(6, 10, 20))
+    official_formats.write_tar(first, sample.archive_files(5, 10, 20))
+    official_formats.write_tar(second, sample.archive_files(6, 10, 20))
     house.make("bin", f"ARCHIVE={first}")
     held = (house.root / "data/archive.tar.gz").read_bytes()
     house.make("-n", "bin", f"ARCHIVE={second}")

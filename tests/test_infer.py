@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import math
@@ -373,3 +374,8 @@ def test_inference_of_the_same_inputs_is_not_run_again(model: Path, bins: Path, 
     (tmp_path / "outputs/image_3_0.txt").unlink()
     assert infer(model, bins, tmp_path / "outputs").returncode == 0  # a hole in it is
     assert (tmp_path / "outputs/image_3_0.txt").exists()
+
+
+def test_what_runs_on_an_ascend_host_keeps_to_python_3_7() -> None:
+    for name in ("_build", "infer", "postprocess", "reference", "engines/threads", "engines/onnxruntime_run"):
+        ast.parse((SCRIPTS / f"{name}.py").read_text("utf-8"), feature_version=(3, 7))

@@ -16,7 +16,7 @@ import torch
 from conftest import SCRIPTS, run
 from golden import golden_weights
 from network import ResidualAttentionNetwork, load_checkpoint
-from python2_pickle import Call, Global, Storage, python2_pickle
+from official_formats import Call, Global, Storage, python2_pickle
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -91,7 +91,7 @@ def test_the_container_of_2018_loads_without_counters_from_cuda_storages(
     tmp_path: Path, rebuild: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {k: v for k, v in golden_weights.state_dict().items() if not k.endswith("num_batches_tracked")}
-    monkeypatch.setattr("python2_pickle.Global", Global)
+    monkeypatch.setattr("official_formats.Global", Global)
     legacy(tmp_path / "old.pkl", state, rebuild)
     raw = (tmp_path / "old.pkl").read_bytes()
     (tmp_path / "old.pkl").write_bytes(raw.replace(b"ctorch\nFloatStorage\n", b"ctorch.cuda\nFloatStorage\n"))

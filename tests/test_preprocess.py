@@ -10,13 +10,13 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import fetch
 import numpy as np
+import official_formats
 import pytest
 import sample
 from _build import read_record
 from conftest import MD5, refused, script
-from python2_pickle import Call, Global, python2_pickle
+from official_formats import Call, Global, python2_pickle
 
 IMAGES, LABELS = sample.draw(3, 12)
 
@@ -27,7 +27,7 @@ def preprocess(archive: Path, tmp_path: Path, what: str = "bins") -> Any:
 
 
 def pack(tmp_path: Path, batch: bytes) -> Path:
-    fetch.write_tar(tmp_path / "archive.tar.gz", {"batches.meta": b"", "test_batch": batch})
+    official_formats.write_tar(tmp_path / "archive.tar.gz", {"batches.meta": b"", "test_batch": batch})
     return tmp_path / "archive.tar.gz"
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 2], b"no archive at all" * 100, b""):
         archive.write_bytes(content)
         refused(preprocess(archive, tmp_path), "archive.tar.gz")
-    fetch.write_tar(archive, {"batches.meta": b""})
+    official_formats.write_tar(archive, {"batches.meta": b""})
     refused(preprocess(archive, tmp_path), "no cifar-10-batches-py/test_batch in it")
 
 

@@ -1,9 +1,15 @@
-"""Writes pickles as Python 2 and its numpy and torch wrote them, for files in the official formats of 2009 and 2018."""
+"""Writes files in the formats of the official inputs: Python 2 pickles of 2009 and 2018, and the archive of batches."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
+import tarfile
+from pathlib import Path
 from typing import Any, NamedTuple, Tuple
+
+FOLDER = "cifar-10-batches-py"
 
 
 class Global(NamedTuple):
@@ -60,3 +66,16 @@ def python2_pickle(value: Any) -> bytes:
         raise TypeError(type(x))
 
     return b"\x80\x02" + emit(value) + b"."
+
+
+def write_tar(out: Path, files: dict[str, bytes]) -> None:
+    """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
+    with (
+        open(out, "wb") as file,
+        gzip.GzipFile("", "wb", 0, file, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{FOLDER}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
