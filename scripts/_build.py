@@ -109,6 +109,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, "utf-8")
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or path  # a full disk names no file
+        raise
     finally:
         remove(temporary)
 

@@ -304,6 +304,7 @@ def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(t
     good = verify(tmp_path, 0.9526, "official", "--cifar10", 95.34, 0.1, "--sample", 99, 0)
     assert good.returncode == 0
     assert good.stdout == "verified: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)\n"
+    assert verify(tmp_path, 0.9524, "official", "--cifar10", 95.34, 0.1).returncode == 0
     refused(verify(tmp_path, 0.9523, "official", "--cifar10", 95.34, 0.1), "95.23% is below 95.34%")
     refused(verify(tmp_path, 0.99, "own", "--cifar10", 95.34, 0.1), "no reference", "own data")
     refused(verify(tmp_path, 0.99, "official", "--cifar10"), "no reference")

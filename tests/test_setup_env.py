@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -73,8 +72,10 @@ def test_two_at_once_make_it_once(pins: House) -> None:
 
 def test_an_interrupt_is_one_line(pins: House) -> None:
     command = [sys.executable, SCRIPTS / "setup_env.py", "--out", ".venv", "--requirements", "requirements.txt"]
-    process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), stderr=subprocess.PIPE, text=True)
-    time.sleep(1.5)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), text=True, **pipes)
+    assert process.stdout is not None
+    assert "venv --clear" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert error == "setup_env.py: interrupted; run the same command again to go on\n"
