@@ -13,11 +13,13 @@ SOURCE ?=## cifar10 or sample; empty: as ROOT holds, else cifar10
 ARCHIVE ?=## your cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
 WEIGHTS ?=## your checkpoint file
 # Not inputs
+MIRROR ?=## the url of a folder that has the downloads, tried before those of params.yaml
 PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
 V ?=## 1: show the commands
 
-variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS PYTHON V
-bare := help setup clean distclean demo
+variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS MIRROR PYTHON V
+bare := help setup clean distclean demo doctor
+stages := bin onnx optimized om om-all infer accuracy accuracy-all verify upstream test check
 goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
@@ -31,38 +33,7 @@ environment := $(if $(PYTHON),,.venv/requirements.txt)
 run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )$(python) scripts/$2.py
 export DEPS = $^
 
-# Refusals, before anything is installed or written
-stages := bin onnx optimized om om-all infer accuracy accuracy-all verify test check
-unknown := $(filter-out $(bare) $(stages) $(addprefix $(R),data/% models/% results/% .make/%),$(goals:./%=%))
-odd := $(word 2,$(ROOT))$(filter -%,$(ROOT))$(if $(filter-out .,$(ROOT)),$(shell printf %s $(call quote,$(ROOT)) | \
-  LC_ALL=C tr -d 'A-Za-z0-9._/+\200-\377-'))
-typed := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
-strange := $(filter-out $(variables) DEVICE MIRROR ATC AIS_BENCH LAYERS MAKE% -*-% .%,$(typed))
-$(if $(unknown),$(error $(unknown): no such target; type make help for all of them))
-$(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error $(goals): setup, clean and distclean stand \
-  alone; type one make command after the other))
-$(if $(odd),$(error ROOT=$(ROOT): may hold letters, digits and . _ / + - alone, and not begin with -; give another))
-$(if $(strange),$(error $(strange): no such variable; type make help for all of them))
-$(if $(PYTHON),$(if $(shell command -v $(call quote,$(PYTHON))),,$(error PYTHON=$(PYTHON): no such program; leave it \
-  out to use .venv)))
-$(if $(findstring t,$(flags)),$(error make -t would pass off what is stale as made; type make without it))
-ifneq ($(filter-out $(bare),$(goals)),)
-chips := $(shell sed -n '/^chips:/,/^[^ \#]/s/^  *\([^ :\#]*\):.*/\1/p' params.yaml 2>&1)
-$(if $(chips),,$(error params.yaml: no chips in it; see git diff params.yaml))
-near = $(shell printf '%s\n' $(chips) | awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); \
-  sub("^ascend", "", asked) } index(tolower($$1), substr(asked, 1, 2)) == 1 || index(asked, tolower($$1))')
-$(if $(and $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),,$(error BS=$(BS): not a batch size; give a whole number \
-  from 1 to 64))
-$(if $(or $(word 2,$(SOURCE)),$(filter-out cifar10 sample,$(SOURCE))),$(error SOURCE=$(SOURCE): no such source; give \
-  cifar10 or sample))
-$(if $(and $(filter 1,$(words $(CHIP))),$(filter $(chips),$(CHIP))),,$(error CHIP=$(CHIP): no such chip; \
-  near: $(or $(near),none); all: $(chips)))
-$(foreach v,ARCHIVE WEIGHTS,$(if $($v),$(if $(shell test -e $(call quote,$($v)) || echo x),$(error \
-  $v=$($v): no such file or folder; check the path))))
-dry := $(findstring n,$(flags))$(findstring q,$(flags))
-$(if $(and $(dry),$(environment),$(shell cmp requirements.txt $(environment) 2>&1)),$(error \
-  .venv is missing or its pins changed, and -n and -q install nothing; run make setup first))
-endif
+include scripts/refusals.mk
 
 help: ## this page: targets, and variables with their present values
 	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile
@@ -70,12 +41,15 @@ help: ## this page: targets, and variables with their present values
 setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
 demo: ## the whole chain on the built-in sample, on this machine's CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS=
+doctor: ## what this machine and ROOT have, what is missing, and how to get it
+	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON))
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
 	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* $(R)models/onnx \
 	  $(R)models/optimized $(R)models/om $(R)results $(M))
 	$(if $(R),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
-	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) .venv .venv.lock
+	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) $(R)models/upstream \
+	  .venv .venv.lock
 .venv/requirements.txt: requirements.txt
 	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D)
 .venv/requirements-dev.txt: requirements-dev.txt .venv/requirements.txt
@@ -113,6 +87,8 @@ archive := $(R)data/archive.tar.gz
 bins := $(R)data/bin/manifest.json
 labels := $(R)data/labels.txt
 weights := $(R)models/checkpoint.pkl
+sources := basic_layers attention_module residual_attention_network
+upstream := $(R)models/upstream/%.py
 onnx := $(R)models/onnx/3d_attention_net.onnx
 optimized := $(R)models/optimized/3d_attention_net.onnx
 engine := $(CHIP.$(CHIP).engine)
@@ -121,32 +97,45 @@ outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
+imports := $(call script,import_input preprocess official_formats)
+fetch = --mirror=$(call quote,$(MIRROR)) --timeout $(P.download.timeout) --tries $(P.download.tries)
+fetches := $(call script,fetch) $(call key,download.timeout download.tries)
 ifeq ($(I.archive.by),sample)
 $(archive): $(call script,sample official_formats) \
   $(call key,sample.seed sample.train_images sample.test_images)
 	$(call run,SAMPLE,sample) --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
 	  --test-images $(P.sample.test_images)
+else ifneq ($(ARCHIVE),)
+$(archive): $(M)/given/archive $(imports)
+	$(call run,ARCHIVE,import_input) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) --note $< --out $@
 else
-$(archive): $(M)/given/archive $(call script,fetch preprocess official_formats)
-	$(call run,ARCHIVE,fetch) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) --note $< --out $@
+$(archive): $(fetches) $(call key,cifar10.urls cifar10.bytes cifar10.sha256)
+	$(call run,FETCH,fetch) --urls $(P.cifar10.urls) --bytes $(P.cifar10.bytes) --sha256 $(P.cifar10.sha256) $(fetch) \
+	  --variable ARCHIVE --out $@
 endif
 ifeq ($(I.weights.by),sample)
 $(weights): $(call script,sample official_formats)
 	$(call run,SAMPLE,sample) --checkpoint $@
+else ifneq ($(WEIGHTS),)
+$(weights): $(M)/given/weights $(imports)
+	$(call run,WEIGHTS,import_input) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) --note $< --out $@
 else
-$(weights): $(M)/given/weights $(call script,fetch preprocess official_formats)
-	$(call run,WEIGHTS,fetch) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) --note $< --out $@
+$(weights): $(fetches) $(call key,upstream.urls upstream.model_92_sgd)
+	$(call run,FETCH,fetch) --urls $(addsuffix /model_92_sgd.pkl,$(P.upstream.urls)) \
+	  --git-blob $(P.upstream.model_92_sgd) $(fetch) --variable WEIGHTS --out $@
 endif
+$(call each,$(upstream),$(sources)): $(upstream): $(fetches) $(call key,upstream.urls upstream.%)
+	$(call run,FETCH,fetch) --urls $(addsuffix /model/$*.py,$(P.upstream.urls)) --git-blob $(P.upstream.$*) $(fetch) --out $@
 
 $(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
 	$(call run,BIN,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
 $(labels): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
 	$(call run,LABELS,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
 $(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/threads) $(pins) \
-  $(call key,onnx.opset onnx.check_images onnx.tolerance cifar10.checkpoint_git_blob)
+  $(call key,onnx.opset onnx.check_images onnx.tolerance upstream.model_92_sgd)
 	$(call run,ONNX,export_onnx) --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
 	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
-	  --official-blob $(P.cifar10.checkpoint_git_blob) --out $@
+	  --official-blob $(P.upstream.model_92_sgd) --out $@
 $(optimized): $(onnx) $(bins) $(call script,optimize_onnx reference engines/threads) $(pins) \
   $(call key,optimize.resize optimize.check_images optimize.tolerance)
 	$(call run,OPTIMIZE,optimize_onnx) --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
@@ -177,4 +166,7 @@ verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
 	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \
 	  --sample $(P.verify.reference.sample.$(CHIP)) $(P.verify.tolerance.sample.$(CHIP))
+upstream: $(call each,$(upstream),$(sources)) ## upstream's own source, patched: does our network give the same logits?
+	$(Q)$(python) scripts/check_upstream.py --sources $^ --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
+	  --patches $(wildcard patches/*.patch) --checkpoint $(wildcard $(weights))
 endif

@@ -26,6 +26,7 @@ from typing import Any, Dict, Iterable, Iterator, NoReturn, Type
 
 SCRIPTS = Path(__file__).resolve().parent
 UNFINISHED = 314159265  # ns after 1970: the time of a file whose record is not yet written, and of no other
+NOT_FOR_SECURITY: Dict[str, Any] = {"usedforsecurity": False} if sys.version_info >= (3, 9) else {}  # FIPS hosts
 Record = Dict[str, Any]
 
 
@@ -76,6 +77,15 @@ class Parser(argparse.ArgumentParser):
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     found = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+def git_blob(path: Path) -> str:
+    """What `git hash-object` names a file: the sha1 of "blob <size>\\0" and its bytes, in hexadecimal."""
+    found = hashlib.new("sha1", b"blob %d\0" % path.stat().st_size, **NOT_FOR_SECURITY)
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             found.update(block)
@@ -213,7 +223,7 @@ def record_of(artifact: Path) -> Path:
 
 
 def origin_of(held: Path) -> str:
-    """Where an input that ROOT holds came from: "sample", "given" (also what was put there by hand), or "": none."""
+    """What an input that ROOT holds is: "sample", "official" (by its digest), "given" (also by hand), or "": none."""
     if not held.is_file() or held.stat().st_mtime_ns == UNFINISHED:
         return ""
     record = read_record(record_of(held))
@@ -304,12 +314,16 @@ def temporary(out: Path) -> Iterator[Path]:
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a plain line every five seconds; on stderr, with rate and time left."""
+    """A bar on a terminal, elsewhere a plain line every five seconds; on stderr, with rate and time left.
 
-    def __init__(self, total: int, unit: str) -> None:
-        self.total, self.unit = total, unit
+    `total` (0: not known) and `done` count single things, `scale` of which make one `unit`; `begin` were there before.
+    """
+
+    def __init__(self, total: int, unit: str, scale: int = 1, begin: int = 0) -> None:
+        self.total, self.unit, self.scale, self.begin = total, unit, scale, begin
         self.start = self.shown = time.monotonic()
         self.terminal = sys.stderr.isatty()
+        self.open = False
 
     def update(self, done: int) -> None:
         now = time.monotonic()
@@ -317,10 +331,24 @@ class Progress:
         if not last and now - self.shown < (0.1 if self.terminal else 5.0):
             return
         self.shown = now
-        rate = done / max(now - self.start, 1e-9)
-        text = f"{done}/{self.total} {self.unit}, {rate:.0f}/s, {(self.total - done) / rate:.0f} s left"
+        rate = (done - self.begin) / max(now - self.start, 1e-9)
+        digits = 0 if self.scale == 1 else 1
+        text = f"{done / self.scale:.{digits}f}"
+        if self.total:
+            text += f"/{self.total / self.scale:.{digits}f}"
+        text += f" {self.unit}, {rate / self.scale:.{digits}f}{'' if self.scale == 1 else ' ' + self.unit}/s"
+        if self.total and rate:
+            left = (self.total - done) / rate
+            text += f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left"
         if self.terminal:
-            bar = "#" * (24 * done // self.total)
+            bar = "#" * (24 * done // (self.total or done or 1))
             print(f"\r  [{bar:<24}] {text}\033[K", end="\n" if last else "", file=sys.stderr, flush=True)
+            self.open = not last
         else:
             print(f"  {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Ends the line of a bar that will not get to its end."""
+        if self.open:
+            print(file=sys.stderr)
+            self.open = False

@@ -24,9 +24,7 @@ def checkpoint_origin(checkpoint: Path, official_blob: str) -> str:
     """`sample`, `official` (git's blob id of the file is the upstream repository's) or `own`."""
     if _build.origin_of(checkpoint) == "sample":
         return "sample"
-    data = checkpoint.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return "official" if blob == official_blob else "own"
+    return "official" if _build.git_blob(checkpoint) == official_blob else "own"
 
 
 def main() -> None:

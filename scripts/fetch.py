@@ -1,90 +1,255 @@
-"""An input that the user has -> the file that ROOT holds.
+"""urls + digest -> file: downloads what ROOT does not hold, and proves it before it gets its name.
 
-`--what archive`: the CIFAR-10 tar.gz, a folder cifar-10-batches-py (packed into one uncompressed tar.gz), or its
-parent. `--what weights`: a checkpoint file. Without `--given`, what ROOT holds stays; where it holds nothing, exits 1
-and says what to give.
+Urls are tried in order, then again with a growing pause; a download that breaks off goes on where it stopped, from
+another url or in another run too. What lies at --out already, made by an earlier run or put there by hand, stays.
+Proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and CA bundles (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
+CURL_CA_BUNDLE) are taken from the environment. Exits 1 if no url has the file, and says where to put it by hand.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import shutil
+import http.client
+import os
+import re
+import signal
+import ssl
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any, Callable, Iterator
+from urllib.parse import urlsplit
 
 import _build
-import preprocess
-from _build import die, digest
-from official_formats import FOLDER, write_tar
+from _build import die
 
-MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-ZIP, LEGACY = (
-    b"PK\x03\x04",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
-)  # torch's containers: today's, and that of 2018
-VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS"}
-WANTED = {
-    "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
-    "weights": "a checkpoint file such as model_92_sgd.pkl",
-}
+BLOCK = 1 << 16  # bytes; fewer within --timeout seconds is as good as nothing
+LIMIT = 100 << 20  # bytes, where the size is not known: larger files GitHub does not hold (its "About large files")
+CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+PASSING = (408, 416, 425, 429)  # the statuses of 4xx that another try may mend (RFC 9110, 8470, 6585)
 
 
-def batch_files(path: Path) -> dict[str, Path]:
-    """{member name: file} of an extracted folder or of its parent; empty if it is neither."""
-    for folder in (path, path / FOLDER):
-        if (folder / "test_batch").is_file():
-            return {name: folder / name for name in MEMBERS if (folder / name).is_file()}
-    return {}
+class Broken(Exception):
+    """A download that another try may mend."""
 
 
-def digest_of_given(what: str, path: Path) -> str:
-    """The sha256 of a given file, or over names and digests of a given folder's members; exits 1 if it is no input."""
-    if path.is_file():
-        return digest(path)
-    files = batch_files(path) if what == "archive" else {}
-    if not files:
-        problem = "no such file" if not path.exists() else "no test_batch in it" if what == "archive" else "a folder"
-        die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
-    text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
-    return hashlib.sha256(text.encode()).hexdigest()
+class Unfit(Exception):
+    """A url that no other try will mend."""
 
 
-def bring(what: str, given: Path, out: Path) -> None:
-    """Imports a given input, if it looks like one: what ROOT holds is not lost to a slip of the fingers."""
-    with contextlib.suppress(_build.Unchanged), _build.build_file(out, {"given": digest_of_given(what, given)}) as job:
-        job.record["origin"] = "given"
-        if given.is_dir():
-            write_tar(job.path, {name: file.read_bytes() for name, file in batch_files(given).items()})
-        else:
-            shutil.copyfile(given, job.path)
-        if what == "archive":
-            preprocess.read_batch(job.path, "test_batch", given)
-        elif not given.read_bytes()[:32].startswith((ZIP, LEGACY)):
-            die(given, "not a file that torch saved", f"give WEIGHTS= {WANTED[what]}")
+def host(url: str) -> str:
+    """The host and port of a url: all that a message needs, and no password."""
+    return urlsplit(url).netloc.rsplit("@", 1)[-1]
+
+
+def usable(url: str) -> bool:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # .port may raise
+    return False
+
+
+def proxies() -> dict[str, str]:
+    found = urllib.request.getproxies()
+    for scheme in ("http", "https"):
+        if "all" in found:
+            found.setdefault(scheme, found["all"])
+    return found
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """What opens a url as the environment asks for: its proxies, its CA bundle or else the system's."""
+    name = next((name for name in CA_BUNDLES if os.environ.get(name)), None)
+    bundle = os.environ[name] if name else None
+    try:
+        folder = bool(bundle) and os.path.isdir(str(bundle))
+        context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
+    except OSError as error:  # also ssl.SSLError
+        die(f"{name}={bundle}", f"no CA bundle ({error.strerror or error})", f"mend or unset {name}")
+    handlers = urllib.request.ProxyHandler(proxies()), urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(*handlers)
+
+
+def explained(url: str, error: Exception) -> Exception:
+    """Unfit or Broken, with the reason in a few words."""
+    if isinstance(error, urllib.error.HTTPError):
+        if 300 <= error.code < 400:
+            circle = "infinite loop" in str(error.msg)
+            return Unfit("redirects in a circle" if circle else f"HTTP {error.code}, a redirect that is refused")
+        passing = error.code in PASSING or error.code >= 500
+        return (Broken if passing else Unfit)(f"HTTP {error.code} {error.msg}".strip())
+    inner = getattr(error, "reason", error)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return Unfit(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
+    if isinstance(error, (ValueError, http.client.InvalidURL)):
+        return Unfit(f"no url that can be used ({error})")
+    proxy = proxies().get(urlsplit(url).scheme)
+    by = f" by the proxy {host(proxy) or proxy}" if proxy and not urllib.request.proxy_bypass(host(url)) else ""
+    return Broken(f"{getattr(inner, 'strerror', None) or inner or type(inner).__name__}{by}")
+
+
+@contextlib.contextmanager
+def deadline(seconds: int) -> Iterator[Callable[[], None]]:
+    """Raises Broken unless what it hands out is called again within `seconds`. An alarm, because a time-out of
+    sockets is begun anew by every single byte."""
+
+    def late(*_: object) -> None:
+        raise Broken(f"less than {BLOCK >> 10} KiB in {seconds} s")
+
+    def begin() -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    signal.signal(signal.SIGALRM, late)
+    begin()
+    try:
+        yield begin
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answered(url: str, begin: int) -> Any:
+    """The answer to a request of a url's bytes from `begin` on."""
+    headers = {"User-Agent": "scripts/fetch.py", "Accept-Encoding": "identity"}
+    if begin:
+        headers["Range"] = f"bytes={begin}-"
+    try:
+        return opener().open(urllib.request.Request(url, headers=headers))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise explained(url, error) from None
+
+
+def receive(url: str, part: Path, size: int, seconds: int) -> None:
+    """Adds to `part` the bytes of `url` that it lacks. `size`: of the whole, or 0 where it is not known.
+
+    Raises Broken, with what came kept, or Unfit, with `part` as it was."""
+    begin = part.stat().st_size if part.is_file() else 0
+    with deadline(seconds) as renew, answered(url, begin) as answer:
+        span = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
+        first = int(span[1]) if answer.status == 206 and span else 0
+        total = None if answer.length is None else first + answer.length
+        if first > begin or (size and total not in (size, None)):
+            raise Unfit(f"another file, of {total} bytes, not {size}" if first <= begin else "not the bytes asked for")
+        progress = _build.Progress(size or total or 0, "MB", 10**6, begin)
+        have, renewed = first, first
+        with open(part, "ab") as stream, contextlib.closing(progress):
+            while True:
+                try:
+                    block = answer.read1(BLOCK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise explained(url, error) from None
+                if not block:
+                    break
+                stream.write(block[max(0, begin - have) :])
+                have += len(block)
+                if have > (size or LIMIT):
+                    stream.truncate(begin)
+                    raise Unfit(f"more than {size or LIMIT} bytes")
+                if have - renewed >= BLOCK:
+                    renewed = have
+                    renew()
+                if have > max(begin, 10**6):
+                    progress.update(have)
+            if total is None and size and have < size:  # an error page, perhaps: nothing says that it broke off
+                stream.truncate(begin)
+                raise Unfit(f"another file, of {have} bytes, not {size}")
+        if have < (size or total or 0):
+            raise Broken(f"broke off after {have} bytes")
+
+
+def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str], seconds: int, tries: int) -> str:
+    """Fills `part`, which may hold a beginning, until wrong(part) is empty. The url it came from; raises Unfit."""
+    faults: dict[str, str] = {}
+    longest = part.stat().st_size if part.is_file() else 0
+    hands = {"an earlier run"} if longest else set()  # who wrote `part`
+    left, pause = tries, 1
+    while urls and left:
+        for url in list(urls):
+            try:
+                if url not in faults:
+                    print(f"  {url}", flush=True)
+                hands.add(url)
+                receive(url, part, size, seconds)
+                fault = wrong(part)
+                if not fault:
+                    return url
+                part.unlink()
+                raise Unfit(fault) if hands == {url} else Broken(fault)
+            except (Broken, Unfit) as error:
+                faults[url] = str(error)
+                print(f"  {host(url)}: {error}", flush=True)
+                if isinstance(error, Unfit):
+                    urls.remove(url)
+                if "HTTP 416" in str(error):  # `part` is longer than the file there
+                    part.unlink()
+            if not part.is_file():
+                hands.clear()
+        have = part.stat().st_size if part.is_file() else 0
+        if have > longest + 2**20:  # on its way: a slow host that breaks off every few minutes gets there too
+            longest, left, pause = have, tries, 1
+        left -= 1
+        if urls and left:
+            print(f"  again in {pause} s", flush=True)
+            time.sleep(pause)
+            pause *= 2
+    reasons: dict[str, list[str]] = {}
+    for url, fault in faults.items():
+        if host(url) not in reasons.setdefault(fault, []):
+            reasons[fault].append(host(url))
+    raise Unfit(", ".join(f"{' and '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
+
+
+def keep(out: Path, official: bool) -> None:
+    """Renews what lies at `out`, and its record where it is of other bytes or not there."""
+    with _build.locked(out):
+        record, found = _build.read_record(_build.record_of(out)), _build.digest(out)
+        if record.get("sha256") != found:
+            origin = "official" if official else "given"
+            _build.write_record(_build.record_of(out), {"origin": origin, "sha256": found})
+        _build.renew(out)
 
 
 def main() -> None:
     parser = _build.Parser(__doc__)
-    parser.add_argument("--what", choices=sorted(WANTED), required=True)
-    parser.add_argument("--given", default="", help="the path that the user gave")
-    parser.add_argument("--stat", default="", help="what make saw of it: kept beside --note once it is imported")
-    parser.add_argument("--note", type=Path, help="the file under .make that tells which input was given")
+    parser.add_argument("--urls", nargs="+", required=True, help="tried in this order")
+    parser.add_argument("--mirror", default="", help="the url of a folder that has the file too, tried first")
+    parser.add_argument("--bytes", type=int, default=0, help="the file's size, where it is known")
+    proof = parser.add_mutually_exclusive_group(required=True)
+    proof.add_argument("--sha256", help="of the file")
+    proof.add_argument("--git-blob", help="what git hash-object says of the file")
+    parser.add_argument("--timeout", type=int, required=True, help=f"seconds in which {BLOCK} bytes must come")
+    parser.add_argument("--tries", type=int, required=True)
+    parser.add_argument("--variable", help="of make, that names such a file")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.given:
-        bring(args.what, Path(args.given), args.out)
-        if args.note:
-            _build.write_text(args.note.with_suffix(".stat"), args.stat + "\n")
-    elif not args.out.is_file():
-        both = " and ".join(f"{VARIABLE[what]}= ({text})" for what, text in WANTED.items())
-        die(args.out, "ROOT has none", f"give {both}, or try make demo")
-    else:  # put here by an earlier run, or by hand
-        with _build.locked(args.out):
-            record = _build.read_record(_build.record_of(args.out))
-            found = digest(args.out)
-            if record.get("sha256") != found:
-                _build.write_record(_build.record_of(args.out), {"origin": "given", "sha256": found})
-            _build.renew(args.out)
+    for url in filter(None, [args.mirror, *args.urls]):
+        if not usable(url):
+            parser.error(f"{url} is no http or https url")
+
+    def wrong(path: Path) -> str:
+        """What is wrong with a file's bytes, or an empty text."""
+        found, wanted = (_build.digest(path), args.sha256) if args.sha256 else (_build.git_blob(path), args.git_blob)
+        return "" if found == wanted else f"wrong bytes ({'sha256' if args.sha256 else 'git blob'} {found[:16]}…)"
+
+    if args.out.is_file():
+        keep(args.out, official=not wrong(args.out))
+        return
+    name = args.urls[0].rsplit("/", 1)[1]
+    mirror = args.mirror if args.mirror.endswith("/" + name) else f"{args.mirror.rstrip('/')}/{name}"
+    urls = [mirror, *args.urls] if args.mirror else args.urls
+    wanted = args.sha256 or args.git_blob
+    with contextlib.suppress(_build.Unchanged), _build.build_file(args.out, {"fetched": wanted}) as job:
+        part = args.out.with_name(f"download.tmp.{wanted[:16]}")
+        try:
+            whole = part.is_file() and not wrong(part)
+            url = "" if whole else download(list(urls), part, args.bytes, wrong, args.timeout, args.tries)
+        except Unfit as error:
+            name = f"{urls[-1]} ({'sha256' if args.sha256 else 'git hash-object'} {wanted})"
+            other = f" or {args.variable}= a path, or try make demo" if args.variable else ""
+            remedy = f"put {name} there by hand (make doctor tells what else is missing), give MIRROR= a url{other}"
+            die(args.out, f"not downloaded ({error})", remedy)
+        part.replace(job.path)
+        job.record.update(origin="official", url=host(url))
 
 
 if __name__ == "__main__":

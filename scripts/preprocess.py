@@ -7,14 +7,14 @@ Of the archive only the test batch is read, by an unpickler that knows three nam
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
-import lzma
 import pickle
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import _build
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 IMAGE_BYTES = 3 * 32 * 32
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
+ARCHIVE_LIMIT = 512 << 20  # bytes, unpacked; the official archive has 186 MB
 REMEDY = "give ARCHIVE= the official cifar-10-python.tar.gz, or a folder of that format"
 
 
@@ -58,6 +59,27 @@ def pixels(data: object) -> NDArray[Any] | None:
     return None
 
 
+class Bounded:
+    """The bytes of an unpacked archive, but not without end: a few kilobytes can hold terabytes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.left = stream, ARCHIVE_LIMIT
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.TarError(f"more than {ARCHIVE_LIMIT} bytes in it")
+        return data
+
+
+def opened(archive: Path) -> IO[bytes]:
+    """The bytes of an archive, unpacked if they are gzip's."""
+    with open(archive, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], (gzip.open if packed else open)(archive, "rb"))
+
+
 def read_member(archive: Path, wanted: str, subject: object = None) -> bytes:
     """The bytes of the member cifar-10-batches-py/<wanted>; what stands before it is skipped, nothing is unpacked.
 
@@ -65,15 +87,15 @@ def read_member(archive: Path, wanted: str, subject: object = None) -> bytes:
     """
     subject = subject or archive
     try:
-        with tarfile.open(archive, "r|*") as members:
+        with opened(archive) as stream, tarfile.open(fileobj=cast(Any, Bounded(stream)), mode="r|") as members:
             for member in members:
                 if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", wanted]:
                     if member.size > MEMBER_LIMIT:
                         die(subject, f"{wanted} has {member.size} bytes, too many for a batch", REMEDY)
-                    stream = members.extractfile(member)
-                    assert stream is not None  # a regular file has one
-                    return stream.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+                    content = members.extractfile(member)
+                    assert content is not None  # a regular file has one
+                    return content.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         die(subject, f"damaged, or no tar archive ({error})", REMEDY)
     die(subject, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
 

@@ -6,6 +6,7 @@ begun anew; the same pins install nothing. Which torch build pip takes is set by
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from _build import die
 VERSIONS = ("3.12", "3.11", "3.10")
 
 
-def base_python() -> str:
-    """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10."""
+def supported() -> str | None:
+    """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10; or none."""
     probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
         path = shutil.which(name)
@@ -26,11 +27,7 @@ def base_python() -> str:
             answer = subprocess.run([path, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             if answer.stdout.strip() in VERSIONS:
                 return path
-    die(
-        "python3",
-        f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH",
-        "install one, or give PYTHON=",
-    )
+    return None
 
 
 def run(command: list[str], remedy: str) -> None:
@@ -48,23 +45,24 @@ def main() -> None:
     args = parser.parse_args()
     stamp = args.out / args.requirements.name
     wanted = args.requirements.read_text("utf-8")
+    if not os.access(args.out if args.out.is_dir() else args.out.absolute().parent, os.W_OK):  # a read-only tree
+        if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+            return
+        remedy = "run make setup where this tree can be written, or give PYTHON="
+        die(args.out, "not made from today's pins, and this folder cannot be written", remedy)
+    base = supported()
+    if base is None:
+        problem = f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH"
+        die("python3", problem, "install one, or give PYTHON=")
     with _build.locked(args.out, beside=True):
         if not (stamp.is_file() and stamp.read_text("utf-8") == wanted):
             _build.remove(stamp)
             python = str(args.out / "bin" / "python")
             if not args.dev:
-                run([base_python(), "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv")
+                run([base, "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv")
             remedy = "see pip's message above; pip's own variables name a mirror or a folder of wheels (README.md)"
-            pip = [
-                python,
-                "-m",
-                "pip",
-                "--disable-pip-version-check",
-                "install",
-                "--requirement",
-                str(args.requirements),
-            ]
-            run(pip, remedy)
+            pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+            run([*pip, "--requirement", str(args.requirements)], remedy)
             _build.write_text(stamp, wanted)
         _build.renew(stamp)
 

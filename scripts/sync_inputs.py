@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import _build
-import fetch
+import import_input
 import yaml
 from _build import die, read_record
 
 HELD = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
-SAFE = re.compile(r"[\w.,:/=+-]+( [\w.,:/=+-]+)*", re.ASCII)
+SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
 
 def integer(low: int, high: int) -> Callable[[str], str]:
@@ -59,6 +59,12 @@ def batch_sizes(text: str) -> str:
     return " ".join(integer(1, 64)(word) for word in text.split())
 
 
+def urls(text: str) -> str:
+    if not all(re.fullmatch(r"https?://[^/]+/\S*[^/\s]", word) for word in text.split()):
+        raise ValueError("http or https urls that do not end in /")
+    return text
+
+
 def chip(text: str) -> str:
     if not re.fullmatch(r"engine=\w+( [\w-]+=\S+)*", text):
         raise ValueError("engine=NAME and the engine's options as words name=value")
@@ -67,8 +73,17 @@ def chip(text: str) -> str:
 
 # A `*` stands for names that the file is free to choose; all other keys must be there.
 SCHEMA: Dict[str, Callable[[str], str]] = {
+    "download.timeout": integer(1, 3600),
+    "download.tries": integer(1, 20),
+    "cifar10.urls": urls,
+    "cifar10.bytes": integer(1, 2**32),
+    "cifar10.sha256": hexadecimal(64),
     "cifar10.test_batch_md5": hexadecimal(32),
-    "cifar10.checkpoint_git_blob": hexadecimal(40),
+    "upstream.urls": urls,
+    "upstream.model_92_sgd": hexadecimal(40),
+    "upstream.basic_layers": hexadecimal(40),
+    "upstream.attention_module": hexadecimal(40),
+    "upstream.residual_attention_network": hexadecimal(40),
     "sample.seed": integer(0, 2**31 - 1),
     "sample.train_images": integer(10, 50000),
     "sample.test_images": integer(10, 10000),
@@ -184,6 +199,12 @@ def source_of(root: Path, given: str, origins: List[str]) -> str:
     return given or (holds if any(origins) else "cifar10")
 
 
+def given_before(record: _build.Record) -> object:
+    """The digest that a given folder had when its tar was made; None if it was no given one."""
+    key = record.get("key")
+    return key.get("given") if isinstance(key, dict) else None
+
+
 def write_if_changed(path: Path, data: bytes) -> None:
     if not path.is_file() or path.read_bytes() != data:
         _build.write_text(path, data.decode("utf-8"))
@@ -203,7 +224,7 @@ def main() -> None:
     params = read_params(args.params)
     lines = chip_lines(args.params, params, args.scripts)
     given = {name: getattr(args, name) for name in HELD}
-    digests = {name: fetch.digest_of_given(name, Path(path)) for name, path in given.items() if path}
+    digests = {name: import_input.digest_of_given(name, Path(path)) for name, path in given.items() if path}
     origins = {name: _build.origin_of(args.root / held) for name, held in HELD.items()}
     source = source_of(args.root, args.source, list(origins.values()))
     house = args.root / ".make"
@@ -218,13 +239,13 @@ def main() -> None:
             record = read_record(_build.record_of(args.root / held))
             if name not in digests:
                 files[f"given/{name}"] = note.read_bytes() if note.is_file() else b""
-            elif record.get("key") == {"given": digests[name]} and origins[name] == "given":  # the same bytes
+            elif origins[name] not in ("", "sample") and digests[name] in (record.get("sha256"), given_before(record)):
                 files[f"given/{name}"] = digests[name].encode() + b"\n"
                 _build.write_text(note.with_suffix(".stat"), getattr(args, f"{name}_stat") + "\n")
             else:
                 _build.write_text(note, digests[name] + "\n")  # newer than what ROOT holds, so make imports it
             sampled = name not in digests and (origins[name] or source) == "sample"
-            lines += [f"I.{name}.by := {'sample' if sampled else 'fetch'}"]
+            lines += [f"I.{name}.by := {'sample' if sampled else ''}"]
         lines += [f"P.{key} := {text}" for key, text in sorted(params.items())]
         lines += ["CHIPS := " + " ".join(key.split(".", 1)[1] for key in params if key.startswith("chips."))]
         for name, data in files.items():

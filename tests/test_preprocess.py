@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -48,6 +49,11 @@ def test_bins_are_float32_chw_rgb_over_255_in_the_order_of_the_test_batch(tmp_pa
     assert not list((tmp_path / "bin").glob("*.txt"))
 
 
+def take(what: str, given: object, out: Path) -> Any:
+    note = ("--stat", "seen", "--note", out.with_name("note"))
+    return script("import_input", "--what", what, "--given", given, *note, "--out", out)
+
+
 @pytest.mark.parametrize("which", ["folder", "parent", "tar"])
 def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, which: str) -> None:
     files = sample.archive_files(3, 10, 12)
@@ -59,7 +65,7 @@ def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, 
         tar.add(folder, "cifar-10-batches-py")
     given = {"folder": folder, "parent": folder.parent, "tar": tmp_path / "given.tar.gz"}[which]
     out = tmp_path / "data/archive.tar.gz"
-    assert script("fetch", "--what", "archive", "--given", given, "--out", out).returncode == 0
+    assert take("archive", given, out).returncode == 0
     assert preprocess(out, tmp_path).returncode == 0
     manifest = read_record(tmp_path / "bin/manifest.json")
     pixels = (IMAGES.astype(np.float32) / 255).tobytes()
@@ -189,7 +195,37 @@ def test_only_a_regular_file_of_the_right_folder_is_read(tmp_path: Path) -> None
     refused(preprocess(archive, tmp_path), "no cifar-10-batches-py/test_batch in it")
 
 
+def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
+    archive, out = tmp_path / "given/a.tar.gz", tmp_path / "root/data/archive.tar.gz"
+    archive.parent.mkdir()
+    test_batch = sample.archive_files(3, 10, 12)["test_batch"]
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, kind in (("../../../evil", b"0"), (f"{tmp_path}/evil", b"0"), ("link", b"2"), ("link/evil", b"0")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, str(tmp_path)
+            tar.addfile(member, io.BytesIO())
+        member = tarfile.TarInfo("cifar-10-batches-py/test_batch")
+        member.size = len(test_batch)
+        tar.addfile(member, io.BytesIO(test_batch))
+    assert take("archive", archive, out).returncode == 0
+    assert preprocess(out, tmp_path).returncode == 0
+    assert not list(tmp_path.parent.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L"])  # a file, and the two headers that tarfile reads whole
+def test_a_bomb_is_refused_and_costs_nothing_that_was_there(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("elsewhere/zeros")
+    member.type, member.size = kind, 1 << 40
+    zeros = gzip.compress(bytes(1 << 24))
+    bomb = tmp_path / "bomb.tar.gz"
+    bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 33)
+    assert bomb.stat().st_size < 2**21
+    held = tmp_path / "archive.tar.gz"
+    held.write_bytes(b"an earlier one")
+    refused(take("archive", bomb, held), "bomb.tar.gz", "more than 536870912 bytes in it")
+    assert held.read_bytes() == b"an earlier one"
+
+
 def test_given_inputs_that_are_none_are_named(tmp_path: Path) -> None:
     for what, given in (("archive", "/no/such"), ("weights", "/no/such"), ("archive", tmp_path), ("weights", tmp_path)):
-        done = script("fetch", "--what", what, "--given", given, "--out", tmp_path / "out")
-        refused(done, f"{what.upper()}={given}")
+        refused(take(what, given, tmp_path / "out"), f"{what.upper()}={given}")

@@ -1,0 +1,90 @@
+"""What this machine and ROOT have, what is missing, and how to get it: one line a thing, nothing changed, exits 0.
+
+Runs on any Python 3.7 or newer with the standard library alone, downloads nothing and hashes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+import _build
+import fetch
+import setup_env
+
+SPACE = 3 * 10**9  # bytes: .venv 1.4 GB, a ROOT of CIFAR-10 0.9 GB with two batch sizes, and room to work
+
+
+class Row(NamedTuple):
+    what: str
+    found: str
+    fix: str = ""  # empty: nothing to do
+
+
+def tools(make: str, python: str) -> Iterator[Row]:
+    yield Row("GNU Make", make)
+    if python:
+        answer = subprocess.run([python, "-c", "import sys; print(sys.version.split()[0])"], stdout=subprocess.PIPE)
+        yield Row("PYTHON", f"{python}, {answer.stdout.decode().strip()}, used as it is")
+    elif Path(".venv/requirements.txt").is_file():
+        same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
+        yield Row(".venv", "as requirements.txt" if same else "of other pins", "" if same else "make setup")
+    else:
+        base = setup_env.supported()
+        remedy = "make setup" if base else "install python3.10 to 3.12, or give PYTHON="
+        yield Row(".venv", f"missing; would be made with {base}" if base else "missing", remedy)
+    patch = shutil.which("patch")
+    yield Row("patch", patch or "missing", "" if patch else "make upstream needs it: apt install patch")
+
+
+def place(root: Path) -> Iterator[Row]:
+    there = next(p for p in (root.absolute(), *root.absolute().parents) if p.is_dir())
+    writable = os.access(there, os.W_OK)
+    yield Row("ROOT", f"{root}, {'can' if writable else 'cannot'} be written", "" if writable else "give another ROOT=")
+    free = shutil.disk_usage(there).free
+    yield Row("disk", f"{free / 1e9:.1f} GB free", "" if free > SPACE else f"{SPACE / 1e9:.0f} GB are needed at most")
+
+
+def held(root: Path) -> Iterator[Row]:
+    """The inputs, by their records: what was put there by hand and not yet used has none."""
+    wanted = {"archive": ("data/archive.tar.gz", "ARCHIVE"), "checkpoint": ("models/checkpoint.pkl", "WEIGHTS")}
+    words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
+    for name, (path, variable) in wanted.items():
+        file = root / path
+        if file.is_file():
+            origin = _build.read_record(_build.record_of(file)).get("origin", "")
+            yield Row(name, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
+        else:
+            remedy = f"make accuracy downloads it; without a network put it there by hand, or give {variable}="
+            yield Row(name, f"{file} missing", remedy)
+        for part in sorted(file.parent.glob("download.tmp.*")):
+            yield Row("download", f"{part}, {part.stat().st_size} bytes so far", "the next make goes on with it")
+    sources = len(list((root / "models/upstream").glob("*.py")))
+    yield Row("upstream", f"{sources} files in {root / 'models/upstream'}; make upstream downloads what it needs")
+
+
+def network() -> Iterator[Row]:
+    for scheme, url in sorted(fetch.proxies().items()):
+        yield Row(f"{scheme} proxy", fetch.host(url) or url)
+    for name in fetch.CA_BUNDLES:
+        if os.environ.get(name):
+            there = os.path.exists(os.environ[name])
+            yield Row(name, os.environ[name] + ("" if there else ", missing"), "" if there else f"mend or unset {name}")
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--make", required=True, help="its version")
+    parser.add_argument("--python", default="", help="the interpreter that the user gave")
+    args = parser.parse_args()
+    rows = [*tools(args.make, args.python), *place(args.root), *held(args.root), *network()]
+    for row in rows:
+        print(f"  {'!' if row.fix else ' '} {row.what:<18} {row.found}" + (f"  ->  {row.fix}" if row.fix else ""))
+
+
+if __name__ == "__main__":
+    main()
