@@ -82,7 +82,11 @@ def main() -> None:
             apply(patch, Path(folder))
         sys.dont_write_bytecode = True
         sys.path.insert(0, folder)
-        theirs: nn.Module = getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double()
+        try:
+            theirs: nn.Module = getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double()
+        except Exception as error:  # noqa: BLE001  it is another's code
+            reason = f"{type(error).__name__}: {error}"
+            die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
     ours = network.ResidualAttentionNetwork().eval().double()
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights: dict[str, Callable[[], Any]] = {"drawn weights": lambda: drawn_weights(ours.state_dict())}
@@ -97,11 +101,11 @@ def main() -> None:
             model.load_state_dict(state)
             with torch.inference_mode():
                 answers.append(model(images))
-        error = float((answers[1] - answers[0]).abs().max() / answers[0].abs().max())
-        if not error <= TOLERANCE:
-            problem = f"its logits and those of scripts/network.py are {error:.1e} apart with the {name}"
+        apart = float((answers[1] - answers[0]).abs().max() / answers[0].abs().max())
+        if not apart <= TOLERANCE:
+            problem = f"its logits and those of scripts/network.py are {apart:.1e} apart with the {name}"
             die(CLASS[1], problem, "report it: scripts/network.py is wrong")
-        print(f"  {len(state)} tensors, {name}: logits within {error:.1e} of upstream's (float64, relative)")
+        print(f"  {len(state)} tensors, {name}: logits within {apart:.1e} of upstream's (float64, relative)")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def new_house(tree: Path) -> House:
     for name in ("Makefile", "params.yaml", "requirements.txt", "requirements-dev.txt"):
         shutil.copy2(TREE / name, tree / name)
     shutil.copytree(SCRIPTS, tree / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(TREE / "patches", tree / "patches")
     (tree / "scripts/engines/null_compile.py").write_text(NULL_COMPILE)
     (tree / "scripts/engines/null_run.py").write_text(NULL_RUN)
     house = House(tree)

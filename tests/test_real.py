@@ -1,27 +1,28 @@
-"""The whole chain, through make, on real images and a trained checkpoint, where REAL_CIFAR names a folder of them.
+"""What is not in this tree, where the environment names it.
 
-The folder holds cifar-10-batches-py/, checkpoint.pkl and, in README.md, what the reference implementation answers.
+REAL_CIFAR: a folder with real images (cifar-10-batches-py/), a trained checkpoint.pkl and, in its README.md, what the
+reference implementation answers. REAL_UPSTREAM: the folder model/ of upstream's commit.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import TREE, run
+from conftest import TREE, House, run
 
 REAL = os.environ.get("REAL_CIFAR", "")
-pytestmark = pytest.mark.skipif(not REAL, reason="REAL_CIFAR names no folder of real images")
+UPSTREAM = os.environ.get("REAL_UPSTREAM", "")
 CORRECT = {"none": 1650, "exact": 1650, "nearest": 1651}
 BY_CLASS = "151/180, 180/193, 150/205, 127/193, 171/217, 152/202, 179/200, 165/198, 195/214, 180/198"
 
 
+@pytest.mark.skipif(not REAL, reason="REAL_CIFAR names no folder of real images")
 def test_the_chain_gives_the_reference_counts_for_each_resize(tmp_path: Path) -> None:
-    import shutil
-    import sys
-
     for name in ("Makefile", "params.yaml", "requirements.txt", "scripts"):
         (shutil.copytree if (TREE / name).is_dir() else shutil.copy)(TREE / name, tmp_path / name)
     params = (tmp_path / "params.yaml").read_text()
@@ -43,3 +44,12 @@ def test_the_chain_gives_the_reference_counts_for_each_resize(tmp_path: Path) ->
             by_class = ", ".join(f"{row['correct']}/{row['total']}" for row in result["classes"].values())
             assert by_class == BY_CLASS
     assert len(changed) == 2  # none and exact answer alike, nearest does not
+
+
+@pytest.mark.skipif(not UPSTREAM, reason="REAL_UPSTREAM names no folder of upstream's source")
+def test_upstreams_own_source_gives_our_logits(fresh: House) -> None:
+    shutil.copytree(UPSTREAM, fresh.root / "models/upstream")
+    if REAL:
+        shutil.copy(f"{REAL}/checkpoint.pkl", fresh.root / "models/checkpoint.pkl")
+    done = fresh.make("upstream")
+    assert done.stdout.count("logits within 0.0e+00 of upstream's") == (2 if REAL else 1), done.stdout
