@@ -205,7 +205,7 @@ def keep(out: Path, official: bool) -> None:
         record, found = _build.read_record(_build.record_of(out)), _build.digest(out)
         if record.get("sha256") != found:
             origin = "official" if official else "given"
-            _build.write_record(_build.record_of(out), {"origin": origin, "sha256": found})
+            _build.write_record(_build.record_of(out), {"key": {"by hand": found}, "origin": origin, "sha256": found})
         _build.renew(out)
 
 
