@@ -97,6 +97,7 @@ outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
+.PRECIOUS: $(archive) $(weights)
 imports := $(call script,import_input preprocess official_formats)
 fetch = --mirror=$(call quote,$(MIRROR)) --timeout $(P.download.timeout) --tries $(P.download.tries)
 fetches := $(call script,fetch) $(call key,download.timeout download.tries)
