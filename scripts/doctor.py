@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -16,6 +17,7 @@ import fetch
 import setup_env
 
 SPACE = 3 * 10**9  # bytes: .venv 1.4 GB, a ROOT of CIFAR-10 0.9 GB with two batch sizes, and room to work
+SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
 
 
 class Row(NamedTuple):
@@ -27,8 +29,11 @@ class Row(NamedTuple):
 def tools(make: str, python: str) -> Iterator[Row]:
     yield Row("GNU Make", make)
     if python:
-        answer = subprocess.run([python, "-c", "import sys; print(sys.version.split()[0])"], stdout=subprocess.PIPE)
-        yield Row("PYTHON", f"{python}, {answer.stdout.decode().strip()}, used as it is")
+        command = [python, "-c", "import sys; print(sys.version.split()[0])"]
+        answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        version = answer.stdout.decode().strip()
+        fix = "" if answer.returncode == 0 else "give another PYTHON=, or leave it out"
+        yield Row("PYTHON", f"{python}, {'does not run' if fix else version + ', used as it is'}", fix)
     elif Path(".venv/requirements.txt").is_file():
         same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
         yield Row(".venv", "as requirements.txt" if same else "of other pins", "" if same else "make setup")
@@ -42,7 +47,11 @@ def tools(make: str, python: str) -> Iterator[Row]:
 
 def place(root: Path) -> Iterator[Row]:
     there = next(p for p in (root.absolute(), *root.absolute().parents) if p.is_dir())
-    writable = os.access(there, os.W_OK)
+    try:
+        with tempfile.TemporaryFile(dir=there):  # root is told by access(2) that it may write anywhere
+            writable = True
+    except OSError:
+        writable = False
     yield Row("ROOT", f"{root}, {'can' if writable else 'cannot'} be written", "" if writable else "give another ROOT=")
     free = shutil.disk_usage(there).free
     yield Row("disk", f"{free / 1e9:.1f} GB free", "" if free > SPACE else f"{SPACE / 1e9:.0f} GB are needed at most")
@@ -50,20 +59,22 @@ def place(root: Path) -> Iterator[Row]:
 
 def held(root: Path) -> Iterator[Row]:
     """The inputs, by their records: what was put there by hand and not yet used has none."""
-    wanted = {"archive": ("data/archive.tar.gz", "ARCHIVE"), "checkpoint": ("models/checkpoint.pkl", "WEIGHTS")}
+    archive = ("archive", root / "data/archive.tar.gz", "cifar-10-python.tar.gz", "ARCHIVE")
+    checkpoint = ("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
     words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
-    for name, (path, variable) in wanted.items():
-        file = root / path
+    for what, file, name, variable in (archive, checkpoint):
         if file.is_file():
             origin = _build.read_record(_build.record_of(file)).get("origin", "")
-            yield Row(name, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
+            yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
         else:
-            remedy = f"make accuracy downloads it; without a network put it there by hand, or give {variable}="
-            yield Row(name, f"{file} missing", remedy)
+            remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
+            yield Row(what, f"{file} missing", remedy)
         for part in sorted(file.parent.glob("download.tmp.*")):
             yield Row("download", f"{part}, {part.stat().st_size} bytes so far", "the next make goes on with it")
-    sources = len(list((root / "models/upstream").glob("*.py")))
-    yield Row("upstream", f"{sources} files in {root / 'models/upstream'}; make upstream downloads what it needs")
+    missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
+    remedy = f"make upstream downloads {' '.join(missing)}, or put them there by hand; nothing else needs them"
+    found = f"{root / 'models/upstream'}/ {'lacks files' if missing else 'has them all'}"
+    yield Row("upstream", found, remedy if missing else "")
 
 
 def network() -> Iterator[Row]:

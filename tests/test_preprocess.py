@@ -200,7 +200,12 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
     archive.parent.mkdir()
     test_batch = sample.archive_files(3, 10, 12)["test_batch"]
     with tarfile.open(archive, "w:gz") as tar:
-        for name, kind in (("../../../evil", b"0"), (f"{tmp_path}/evil", b"0"), ("link", b"2"), ("link/evil", b"0")):
+        for name, kind in (
+            ("../../escaped", b"0"),
+            (f"{tmp_path}/escaped", b"0"),
+            ("link", b"2"),
+            ("link/escaped", b"0"),
+        ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, str(tmp_path)
             tar.addfile(member, io.BytesIO())
@@ -209,7 +214,7 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
         tar.addfile(member, io.BytesIO(test_batch))
     assert take("archive", archive, out).returncode == 0
     assert preprocess(out, tmp_path).returncode == 0
-    assert not list(tmp_path.parent.rglob("*evil*"))
+    assert not list(tmp_path.parent.rglob("escaped"))
 
 
 @pytest.mark.parametrize("kind", [b"0", b"x", b"L"])  # a file, and the two headers that tarfile reads whole
