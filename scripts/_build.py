@@ -180,12 +180,13 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
 
 
 def local_imports(script: Path) -> list[Path]:
-    """`script` and all files of scripts/ that it imports, at any depth, but for this one. Read, not run."""
+    """`script` and all files of scripts/ that it imports, at any depth, but for those that begin with _ and shape no
+    bytes. Read, not run."""
     found = [script]
     for file in found:
         for name in re.findall(r"^\s*(?:from|import) ([\w.]+)", file.read_text("utf-8"), re.MULTILINE):
             path = SCRIPTS / (name.replace(".", "/") + ".py")
-            if path.is_file() and path.name != "_build.py" and path not in found:
+            if path.is_file() and path.name[0] != "_" and path not in found:
                 found.append(path)
     return found
 
@@ -311,44 +312,3 @@ def temporary(out: Path) -> Iterator[Path]:
         raise
     finally:
         remove(path)
-
-
-class Progress:
-    """A bar on a terminal, elsewhere a plain line every five seconds; on stderr, with rate and time left.
-
-    `total` (0: not known) and `done` count single things, `scale` of which make one `unit`; `begin` were there before.
-    """
-
-    def __init__(self, total: int, unit: str, scale: int = 1, begin: int = 0) -> None:
-        self.total, self.unit, self.scale, self.begin = total, unit, scale, begin
-        self.start = self.shown = time.monotonic()
-        self.terminal = sys.stderr.isatty()
-        self.open = False
-
-    def update(self, done: int) -> None:
-        now = time.monotonic()
-        last = done == self.total
-        if not last and now - self.shown < (0.1 if self.terminal else 5.0):
-            return
-        self.shown = now
-        rate = (done - self.begin) / max(now - self.start, 1e-9)
-        digits = 0 if self.scale == 1 else 1
-        text = f"{done / self.scale:.{digits}f}"
-        if self.total:
-            text += f"/{self.total / self.scale:.{digits}f}"
-        text += f" {self.unit}, {rate / self.scale:.{digits}f}{'' if self.scale == 1 else ' ' + self.unit}/s"
-        if self.total and rate:
-            left = (self.total - done) / rate
-            text += f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left"
-        if self.terminal:
-            bar = "#" * (24 * done // (self.total or done or 1))
-            print(f"\r  [{bar:<24}] {text}\033[K", end="\n" if last else "", file=sys.stderr, flush=True)
-            self.open = not last
-        else:
-            print(f"  {text}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Ends the line of a bar that will not get to its end."""
-        if self.open:
-            print(file=sys.stderr)
-            self.open = False

@@ -79,7 +79,7 @@ def held(root: Path) -> Iterator[Row]:
 
 def network() -> Iterator[Row]:
     for scheme, url in sorted(fetch.proxies().items()):
-        yield Row(f"{scheme} proxy", fetch.host(url) or url)
+        yield Row(f"{scheme} proxy", fetch.host(url))
     for name in fetch.CA_BUNDLES:
         if os.environ.get(name):
             there = os.path.exists(os.environ[name])

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import _build
 from _build import die
+from _progress import Progress
 
 BLOCK = 1 << 16  # bytes; fewer within --timeout seconds is as good as nothing
 LIMIT = 100 << 20  # bytes, where the size is not known: larger files GitHub does not hold (its "About large files")
@@ -40,13 +41,14 @@ class Unfit(Exception):
 
 def host(url: str) -> str:
     """The host and port of a url: all that a message needs, and no password."""
-    return urlsplit(url).netloc.rsplit("@", 1)[-1]
+    return (urlsplit(url).netloc or url).rsplit("@", 1)[-1]
 
 
 def usable(url: str) -> bool:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # .port may raise
+        plain = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0  # .port may raise
+        return parts.scheme in ("http", "https") and plain
     return False
 
 
@@ -85,7 +87,7 @@ def explained(url: str, error: Exception) -> Exception:
     if isinstance(error, (ValueError, http.client.InvalidURL)):
         return Unfit(f"no url that can be used ({error})")
     proxy = proxies().get(urlsplit(url).scheme)
-    by = f" by the proxy {host(proxy) or proxy}" if proxy and not urllib.request.proxy_bypass(host(url)) else ""
+    by = f" by the proxy {host(proxy)}" if proxy and not urllib.request.proxy_bypass(host(url)) else ""
     return Broken(f"{getattr(inner, 'strerror', None) or inner or type(inner).__name__}{by}")
 
 
@@ -110,7 +112,7 @@ def deadline(seconds: int) -> Iterator[Callable[[], None]]:
 
 def answered(url: str, begin: int) -> Any:
     """The answer to a request of a url's bytes from `begin` on."""
-    headers = {"User-Agent": "scripts/fetch.py", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": "3d_attention_net-build", "Accept-Encoding": "identity"}
     if begin:
         headers["Range"] = f"bytes={begin}-"
     try:
@@ -119,10 +121,9 @@ def answered(url: str, begin: int) -> Any:
         raise explained(url, error) from None
 
 
-def receive(url: str, part: Path, size: int, seconds: int) -> None:
-    """Adds to `part` the bytes of `url` that it lacks. `size`: of the whole, or 0 where it is not known.
-
-    Raises Broken, with what came kept, or Unfit, with `part` as it was."""
+def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> None:
+    """Adds to `part` the bytes of `url` that it lacks, and the url to `hands`, who wrote it. `size`: of the whole, or 0
+    where it is not known. Raises Broken, with what came kept, or Unfit, with `part` as it was."""
     begin = part.stat().st_size if part.is_file() else 0
     with deadline(seconds) as renew, answered(url, begin) as answer:
         span = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
@@ -130,7 +131,7 @@ def receive(url: str, part: Path, size: int, seconds: int) -> None:
         total = None if answer.length is None else first + answer.length
         if first > begin or (size and total not in (size, None)):
             raise Unfit(f"another file, of {total} bytes, not {size}" if first <= begin else "not the bytes asked for")
-        progress = _build.Progress(size or total or 0, "MB", 10**6, begin)
+        progress = Progress(size or total or 0, "MB", 10**6, begin)
         have, renewed = first, first
         with open(part, "ab") as stream, contextlib.closing(progress):
             while True:
@@ -142,6 +143,7 @@ def receive(url: str, part: Path, size: int, seconds: int) -> None:
                     break
                 stream.write(block[max(0, begin - have) :])
                 have += len(block)
+                hands.add(url)
                 if have > (size or LIMIT):
                     stream.truncate(begin)
                     raise Unfit(f"more than {size or LIMIT} bytes")
@@ -168,8 +170,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
             try:
                 if url not in faults:
                     print(f"  {url}", flush=True)
-                hands.add(url)
-                receive(url, part, size, seconds)
+                receive(url, part, size, seconds, hands)
                 fault = wrong(part)
                 if not fault:
                     return url
@@ -224,7 +225,7 @@ def main() -> None:
     args = parser.parse_args()
     for url in filter(None, [args.mirror, *args.urls]):
         if not usable(url):
-            parser.error(f"{url} is no http or https url")
+            parser.error(f"{url if '@' not in url else '…@' + host(url)} is no http or https url without a password")
 
     def wrong(path: Path) -> str:
         """What is wrong with a file's bytes, or an empty text."""

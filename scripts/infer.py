@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator
 import _build
 import numpy as np
 from _build import Record, again, die, needed_record
+from _progress import Progress
 from numpy.typing import NDArray
 from reference import SHAPE, read_bin
 
@@ -39,7 +40,7 @@ def answers(run: Run, manifest: Path, bins: Record, batch_size: int, subject: ob
     Exits 1 on an answer of another shape or not finite, and if the bins are not those that their manifest counts.
     """
     count = bins["count"]
-    progress = _build.Progress(count, "images")
+    progress = Progress(count, "images")
     found = hashlib.sha256()
     batch = np.empty((batch_size, *SHAPE), np.float32)
     for start in range(0, count, batch_size):

@@ -117,7 +117,7 @@ def new_house(tree: Path) -> House:
     for key, small in (("train_images: 1000", 10), ("test_images: 1000", 40), ("check_images: 64", 2)):
         house.set_param(key, f"{key.split()[0]} {small}")
     house.set_param("https://", "http://127.0.0.1:9/")  # nobody listens there: no test asks the network
-    house.set_param("tries: 4", "tries: 1")
+    house.set_param("tries: 3", "tries: 1")
     house.python.write_text(f'#!/bin/sh\necho "$@" >> "{house.log}"\nexec "{sys.executable}" "$@"\n')
     house.python.chmod(0o755)
     return house
