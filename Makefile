@@ -44,8 +44,8 @@ demo: ## the whole chain on the built-in sample, on this machine's CPU
 doctor: ## what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON))
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
-	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* $(R)models/onnx \
-	  $(R)models/optimized $(R)models/om $(R)results $(M))
+	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* \
+	  $(R)models/upstream/*.tmp.* $(R)models/onnx $(R)models/optimized $(R)models/om $(R)results $(M))
 	$(if $(R),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
 	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) $(R)models/upstream \
@@ -73,7 +73,7 @@ given := $(filter-out $(call held,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call held,$(WEIGHTS),weights),$(weights_stat)) $(filter-out $(I.source),\
   $(or $(SOURCE),$(if $(wildcard $(R)data/archive.tar.gz $(R)models/checkpoint.pkl),$(I.source),cifar10)))
 $(M)/inputs.mk: params.yaml requirements.txt $(wildcard scripts/*.py scripts/engines/*.py) $(environment) \
-  $(and $(filter undefined,$(origin MAKE_RESTARTS)),$(strip $(given)),FORCE)
+  $(if $(filter undefined,$(origin MAKE_RESTARTS)),$(if $(strip $(given))$(if $(CHIPS),,empty),FORCE))
 	$(Q)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
 	  --root $(or $(R),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
 	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
@@ -97,8 +97,8 @@ outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
 
-.PRECIOUS: $(archive) $(weights)
-imports := $(call script,import_input preprocess official_formats)
+.PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(sources))
+imports := $(call script,import_input network preprocess official_formats)
 fetch = --mirror=$(call quote,$(MIRROR)) --timeout $(P.download.timeout) --tries $(P.download.tries)
 fetches := $(call script,fetch) $(call key,download.timeout download.tries)
 ifeq ($(I.archive.by),sample)
@@ -167,7 +167,8 @@ verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
 	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \
 	  --sample $(P.verify.reference.sample.$(CHIP)) $(P.verify.tolerance.sample.$(CHIP))
-upstream: $(call each,$(upstream),$(sources)) ## upstream's own source, patched: does our network give the same logits?
-	$(Q)$(python) scripts/check_upstream.py --sources $^ --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
-	  --patches $(wildcard patches/*.patch) --checkpoint $(wildcard $(weights))
+upstream: $(call each,$(upstream),$(sources)) $(if $(WEIGHTS),$(weights),$(wildcard $(weights)))
+upstream: ## upstream's own source, patched: does our network give the same logits?
+	$(Q)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
+	  --patches $(wildcard patches/*.patch) --checkpoint $(filter %.pkl,$^)
 endif

@@ -8,6 +8,8 @@ Runs on Python 3.7 and newer, with the standard library alone.
 
 from __future__ import annotations
 
+import _interrupts
+
 import argparse
 import contextlib
 import errno
@@ -30,17 +32,28 @@ NOT_FOR_SECURITY: Dict[str, Any] = {"usedforsecurity": False} if sys.version_inf
 Record = Dict[str, Any]
 
 
+if Path(sys.argv[0]).resolve().parent == SCRIPTS:
+    for stream in (sys.stdout, sys.stderr):  # names and other hosts' words may hold what a terminal cannot show
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
     """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call)."""
-    line = " ".join(f"{Path(sys.argv[0]).name}: {subject}: {problem}; {remedy}".split())
-    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {plain(subject)}: {plain(problem)}; {plain(remedy)}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def plain(text: object) -> str:
+    """`text` on one line, without control characters, and not without end."""
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
+    return shown if len(shown) < 1000 else shown[:1000] + "…"
 
 
 def explain(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook for what nobody caught: one line for what a user can cause, a traceback only for our own mistakes."""
     script = Path(sys.argv[0]).name
     if isinstance(error, KeyboardInterrupt):
+        _interrupts.ignore()
         print(f"{script}: interrupted; run the same command again to go on", file=sys.stderr)
     elif isinstance(error, BrokenPipeError):
         pass
@@ -69,34 +82,41 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None) -> None:
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        _interrupts.raise_again()
 
     def error(self, message: str) -> NoReturn:
         die("arguments", message, f"see {self.prog} --help", status=2)
 
 
+def blocks(path: Path) -> Iterator[bytes]:
+    """A file's bytes; exits 1 on a pipe or another thing that may never end."""
+    if path.exists() and not path.is_file():
+        die(path, "not a file", "move it away and run the same command again")
+    with open(path, "rb") as stream:
+        yield from iter(lambda: stream.read(1 << 20), b"")
+
+
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     found = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
+    for block in blocks(path):
+        found.update(block)
     return found.hexdigest()
 
 
 def git_blob(path: Path) -> str:
     """What `git hash-object` names a file: the sha1 of "blob <size>\\0" and its bytes, in hexadecimal."""
     found = hashlib.new("sha1", b"blob %d\0" % path.stat().st_size, **NOT_FOR_SECURITY)
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
+    for block in blocks(path):
+        found.update(block)
     return found.hexdigest()
 
 
 def read_record(path: Path) -> Record:
     """The record at `path`, or an empty one where there is none that can be read."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -238,7 +258,8 @@ def again(artifact: Path) -> str:
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:
     """The same bytes may have come by another way: writes the provenance of today's inputs into a record."""
-    today = {**record.get("provenance", {}), **upstream}
+    before = record.get("provenance")
+    today = {**(before if isinstance(before, dict) else {}), **upstream}
     if today != record.get("provenance"):
         write_record(path, {**record, "provenance": today})
 
@@ -280,7 +301,7 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
     folder = manifest.parent
     with locked(folder):
         record = read_record(manifest)
-        if record.get("key") == key and len(os.listdir(folder)) == record.get("count", -1) + 1:
+        if record.get("key") == key and record.get("count") == len(os.listdir(folder)) - 1:
             renew_record(manifest, record, upstream or {})
             renew(manifest)
             print("  unchanged")

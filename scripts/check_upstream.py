@@ -7,6 +7,9 @@ checkpoint, on that one's. Exits 1 where a file is another, a patch does not fit
 
 from __future__ import annotations
 
+import _build
+from _build import die
+
 import importlib
 import os
 import shutil
@@ -16,10 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable
 
-import _build
 import network
 import torch
-from _build import die
 from engines.threads import threads
 from torch import Tensor, nn
 
@@ -74,10 +75,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
         for source, blob in zip(args.sources, args.git_blobs):
-            found = _build.git_blob(source)
+            copy = Path(shutil.copyfile(source, Path(folder) / "model" / source.name))
+            found = _build.git_blob(copy)
             if found != blob:
                 die(source, f"git blob {found[:16]}…, not {blob[:16]}… of upstream's commit", _build.again(source))
-            shutil.copyfile(source, Path(folder) / "model" / source.name)
         for patch in args.patches:
             apply(patch, Path(folder))
         sys.dont_write_bytecode = True

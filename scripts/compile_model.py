@@ -5,11 +5,11 @@ Beside it the record bs<n>.json: what it was made from, by what, and how its eng
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import _build
 from _build import digest, needed_record
+
+import importlib
+from pathlib import Path
 
 
 def main() -> None:

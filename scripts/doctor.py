@@ -5,6 +5,9 @@ Runs on any Python 3.7 or newer with the standard library alone, downloads nothi
 
 from __future__ import annotations
 
+import _build
+
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
-import _build
 import fetch
 import setup_env
 
@@ -30,9 +32,11 @@ def tools(make: str, python: str) -> Iterator[Row]:
     yield Row("GNU Make", make)
     if python:
         command = [python, "-c", "import sys; print(sys.version.split()[0])"]
-        answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        version = answer.stdout.decode().strip()
-        fix = "" if answer.returncode == 0 else "give another PYTHON=, or leave it out"
+        version = ""
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=1, check=True)
+            version = _build.plain(answer.stdout.decode("utf-8", "replace"))
+        fix = "" if version else "give another PYTHON=, or leave it out"
         yield Row("PYTHON", f"{python}, {'does not run' if fix else version + ', used as it is'}", fix)
     elif Path(".venv/requirements.txt").is_file():
         same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
@@ -46,7 +50,10 @@ def tools(make: str, python: str) -> Iterator[Row]:
 
 
 def place(root: Path) -> Iterator[Row]:
-    there = next(p for p in (root.absolute(), *root.absolute().parents) if p.is_dir())
+    there = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    if not there.is_dir():
+        yield Row("ROOT", f"{there}, a file", "give another ROOT=")
+        return
     try:
         with tempfile.TemporaryFile(dir=there):  # root is told by access(2) that it may write anywhere
             writable = True
@@ -64,13 +71,13 @@ def held(root: Path) -> Iterator[Row]:
     words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
     for what, file, name, variable in (archive, checkpoint):
         if file.is_file():
-            origin = _build.read_record(_build.record_of(file)).get("origin", "")
+            origin = str(_build.read_record(_build.record_of(file)).get("origin"))
             yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
         else:
             remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
             yield Row(what, f"{file} missing", remedy)
         for part in sorted(file.parent.glob("download.tmp.*")):
-            yield Row("download", f"{part}, {part.stat().st_size} bytes so far", "the next make goes on with it")
+            yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
     missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
     remedy = f"make upstream downloads {' '.join(missing)}, or put them there by hand; nothing else needs them"
     found = f"{root / 'models/upstream'}/ {'lacks files' if missing else 'has them all'}"
@@ -92,9 +99,17 @@ def main() -> None:
     parser.add_argument("--make", required=True, help="its version")
     parser.add_argument("--python", default="", help="the interpreter that the user gave")
     args = parser.parse_args()
-    rows = [*tools(args.make, args.python), *place(args.root), *held(args.root), *network()]
-    for row in rows:
-        print(f"  {'!' if row.fix else ' '} {row.what:<18} {row.found}" + (f"  ->  {row.fix}" if row.fix else ""))
+    parts = {"tools": tools(args.make, args.python), "ROOT": place(args.root), "inputs": held(args.root)}
+    for part, rows in {**parts, "network": network()}.items():
+        try:
+            for row in rows:
+                show(row)
+        except OSError as error:
+            show(Row(part, f"{error.filename}: {error.strerror}", "check who owns it and its permissions"))
+
+
+def show(row: Row) -> None:
+    print(f"  {'!' if row.fix else ' '} {row.what:<18} {row.found}" + (f"  ->  {row.fix}" if row.fix else ""))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ CURL_CA_BUNDLE) are taken from the environment. Exits 1 if no url has the file, 
 
 from __future__ import annotations
 
+import _build
+from _build import die
+
 import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import ssl
 import time
@@ -21,8 +25,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 from urllib.parse import urlsplit
 
-import _build
-from _build import die
 from _progress import Progress
 
 BLOCK = 1 << 16  # bytes; fewer within --timeout seconds is as good as nothing
@@ -40,8 +42,8 @@ class Unfit(Exception):
 
 
 def host(url: str) -> str:
-    """The host and port of a url: all that a message needs, and no password."""
-    return (urlsplit(url).netloc or url).rsplit("@", 1)[-1]
+    """The host and port of a url, also of a broken one: all that a message needs, and no password."""
+    return re.sub(r"^\w+://", "", url).rsplit("@", 1)[-1].split("/")[0]
 
 
 def usable(url: str) -> bool:
@@ -69,8 +71,21 @@ def opener() -> urllib.request.OpenerDirector:
         context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     except OSError as error:  # also ssl.SSLError
         die(f"{name}={bundle}", f"no CA bundle ({error.strerror or error})", f"mend or unset {name}")
-    handlers = urllib.request.ProxyHandler(proxies()), urllib.request.HTTPSHandler(context=context)
-    return urllib.request.build_opener(*handlers)
+    made = urllib.request.OpenerDirector()  # not build_opener, which would follow a redirect to ftp or a file
+    for handler in (
+        *(urllib.request.ProxyHandler(proxies()), urllib.request.UnknownHandler(), Redirects()),
+        *(urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(context=context)),
+        *(urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()),
+    ):
+        made.add_handler(handler)
+    return made
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Those of urllib, and 308 (RFC 9110), which Python 3.10 does not know."""
+
+    def http_error_308(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        return self.http_error_302(req, fp, 307, msg, headers)
 
 
 def explained(url: str, error: Exception) -> Exception:
@@ -80,15 +95,15 @@ def explained(url: str, error: Exception) -> Exception:
             circle = "infinite loop" in str(error.msg)
             return Unfit("redirects in a circle" if circle else f"HTTP {error.code}, a redirect that is refused")
         passing = error.code in PASSING or error.code >= 500
-        return (Broken if passing else Unfit)(f"HTTP {error.code} {error.msg}".strip())
+        return (Broken if passing else Unfit)(_build.plain(f"HTTP {error.code} {str(error.msg)[:100]}"))
     inner = getattr(error, "reason", error)
     if isinstance(inner, ssl.SSLCertVerificationError):
         return Unfit(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
-    if isinstance(error, (ValueError, http.client.InvalidURL)):
-        return Unfit(f"no url that can be used ({error})")
+    if isinstance(error, (ValueError, http.client.InvalidURL)) or "unknown url type" in str(inner):
+        return Unfit("no url, or no proxy, that can be used")  # its text may hold a password
     proxy = proxies().get(urlsplit(url).scheme)
     by = f" by the proxy {host(proxy)}" if proxy and not urllib.request.proxy_bypass(host(url)) else ""
-    return Broken(f"{getattr(inner, 'strerror', None) or inner or type(inner).__name__}{by}")
+    return Broken(_build.plain(str(getattr(inner, "strerror", None) or inner or type(inner).__name__)[:100]) + by)
 
 
 @contextlib.contextmanager
@@ -126,9 +141,11 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
     where it is not known. Raises Broken, with what came kept, or Unfit, with `part` as it was."""
     begin = part.stat().st_size if part.is_file() else 0
     with deadline(seconds) as renew, answered(url, begin) as answer:
-        span = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
+        span = re.match(r"bytes (\d{1,15})-\d+/(\d{1,15}|\*)$", answer.headers.get("Content-Range") or "")
         first = int(span[1]) if answer.status == 206 and span else 0
         total = None if answer.length is None else first + answer.length
+        if answer.status == 206 and span and span[2] != "*":
+            total = int(span[2])  # a server may send less than was asked for
         if first > begin or (size and total not in (size, None)):
             raise Unfit(f"another file, of {total} bytes, not {size}" if first <= begin else "not the bytes asked for")
         progress = Progress(size or total or 0, "MB", 10**6, begin)
@@ -136,7 +153,7 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
         with open(part, "ab") as stream, contextlib.closing(progress):
             while True:
                 try:
-                    block = answer.read1(BLOCK)
+                    block = answer.read1(min(BLOCK, size - have) if size else BLOCK)
                 except (OSError, http.client.HTTPException) as error:
                     raise explained(url, error) from None
                 if not block:
@@ -144,14 +161,16 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
                 stream.write(block[max(0, begin - have) :])
                 have += len(block)
                 hands.add(url)
-                if have > (size or LIMIT):
+                if have > LIMIT and not size:
                     stream.truncate(begin)
-                    raise Unfit(f"more than {size or LIMIT} bytes")
+                    raise Unfit(f"more than {LIMIT} bytes")
                 if have - renewed >= BLOCK:
                     renewed = have
                     renew()
                 if have > max(begin, 10**6):
                     progress.update(have)
+                if have == size:  # however the server means to end
+                    return
             if total is None and size and have < size:  # an error page, perhaps: nothing says that it broke off
                 stream.truncate(begin)
                 raise Unfit(f"another file, of {have} bytes, not {size}")
@@ -170,29 +189,33 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
             try:
                 if url not in faults:
                     print(f"  {url}", flush=True)
-                receive(url, part, size, seconds, hands)
-                fault = wrong(part)
-                if not fault:
-                    return url
-                part.unlink()
-                raise Unfit(fault) if hands == {url} else Broken(fault)
+                while True:
+                    receive(url, part, size, seconds, hands)
+                    fault = wrong(part)
+                    if not fault:
+                        return url
+                    _build.remove(part)
+                    if hands <= {url}:
+                        raise Unfit(fault)
+                    hands.clear()  # somebody else wrote a part of it: the same url once more, alone
             except (Broken, Unfit) as error:
                 faults[url] = str(error)
                 print(f"  {host(url)}: {error}", flush=True)
                 if isinstance(error, Unfit):
                     urls.remove(url)
-                if "HTTP 416" in str(error):  # `part` is longer than the file there
-                    part.unlink()
-            if not part.is_file():
-                hands.clear()
+                have = part.stat().st_size if part.is_file() else 0
+                if "HTTP 416" in str(error) and have >= size:  # `part` is longer than the file there
+                    _build.remove(part)
+                if not part.is_file():
+                    hands.clear()
         have = part.stat().st_size if part.is_file() else 0
-        if have > longest + 2**20:  # on its way: a slow host that breaks off every few minutes gets there too
+        if have >= longest + 2**20:  # on its way: a slow host that breaks off every few minutes gets there too
             longest, left, pause = have, tries, 1
         left -= 1
         if urls and left:
             print(f"  again in {pause} s", flush=True)
             time.sleep(pause)
-            pause *= 2
+            pause = min(2 * pause, 60)
     reasons: dict[str, list[str]] = {}
     for url, fault in faults.items():
         if host(url) not in reasons.setdefault(fault, []):
@@ -207,6 +230,10 @@ def keep(out: Path, official: bool) -> None:
         if record.get("sha256") != found:
             origin = "official" if official else "given"
             _build.write_record(_build.record_of(out), {"key": {"by hand": found}, "origin": origin, "sha256": found})
+        if out.is_symlink() or out.stat().st_uid != os.geteuid():  # a time of our own needs a copy of our own
+            with _build.temporary(out) as path:
+                shutil.copyfile(out, path)
+                path.replace(out)
         _build.renew(out)
 
 
@@ -232,7 +259,10 @@ def main() -> None:
         found, wanted = (_build.digest(path), args.sha256) if args.sha256 else (_build.git_blob(path), args.git_blob)
         return "" if found == wanted else f"wrong bytes ({'sha256' if args.sha256 else 'git blob'} {found[:16]}…)"
 
-    if args.out.is_file():
+    part = args.out.with_name(f"download.tmp.{(args.sha256 or args.git_blob)[:16]}")
+    if args.out.is_dir():
+        die(args.out, "a folder, not a file", "move it away and run the same command again")
+    if args.out.exists():
         keep(args.out, official=not wrong(args.out))
         return
     name = args.urls[0].rsplit("/", 1)[1]
@@ -240,7 +270,6 @@ def main() -> None:
     urls = [mirror, *args.urls] if args.mirror else args.urls
     wanted = args.sha256 or args.git_blob
     with contextlib.suppress(_build.Unchanged), _build.build_file(args.out, {"fetched": wanted}) as job:
-        part = args.out.with_name(f"download.tmp.{wanted[:16]}")
         try:
             whole = part.is_file() and not wrong(part)
             url = "" if whole else download(list(urls), part, args.bytes, wrong, args.timeout, args.tries)
@@ -249,8 +278,12 @@ def main() -> None:
             other = f" or {args.variable}= a path, or try make demo" if args.variable else ""
             remedy = f"put {name} there by hand (make doctor tells what else is missing), give MIRROR= a url{other}"
             die(args.out, f"not downloaded ({error})", remedy)
-        part.replace(job.path)
+        try:
+            os.link(part, job.path)  # not renamed: killed before its record is written, it is not fetched again
+        except OSError:  # a file system without links
+            part.replace(job.path)
         job.record.update(origin="official", url=host(url))
+    _build.remove(part)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ parent. `--what weights`: a checkpoint file.
 
 from __future__ import annotations
 
+import _build
+from _build import die, digest
+
 import contextlib
 import hashlib
 import shutil
 from pathlib import Path
 
-import _build
 import preprocess
-from _build import die, digest
 from official_formats import FOLDER, write_tar
 
 MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
@@ -51,7 +52,9 @@ def digest_of_given(what: str, path: Path) -> str:
 def bring(what: str, given: Path, out: Path) -> None:
     """Imports a given input, if it looks like one: what ROOT holds is not lost to a slip of the fingers."""
     found, held = digest_of_given(what, given), _build.read_record(_build.record_of(out))
-    same = found == held.get("sha256") and held.get("origin") != "sample"  # the same bytes, however they came
+    same = (
+        found == held.get("sha256") and held.get("origin") != "sample" and "key" in held
+    )  # the same bytes, however they came
     key = held["key"] if same else {"given": found}
     with contextlib.suppress(_build.Unchanged), _build.build_file(out, key) as job:
         job.record["origin"] = "given"
@@ -61,8 +64,12 @@ def bring(what: str, given: Path, out: Path) -> None:
             shutil.copyfile(given, job.path)
         if what == "archive":
             preprocess.read_batch(job.path, "test_batch", given)
-        elif not given.read_bytes()[:32].startswith((ZIP, LEGACY)):
+        elif not next(_build.blocks(job.path), b"").startswith((ZIP, LEGACY)):
             die(given, "not a file that torch saved", f"give WEIGHTS= {WANTED[what]}")
+        else:
+            import network
+
+            network.load_checkpoint(given)
 
 
 def main() -> None:

@@ -6,15 +6,16 @@ The last batch is padded with its first image, and the answers to the padding ar
 
 from __future__ import annotations
 
+import _build
+from _build import Record, again, die, needed_record
+
 import hashlib
 import importlib
 import io
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-import _build
 import numpy as np
-from _build import Record, again, die, needed_record
 from _progress import Progress
 from numpy.typing import NDArray
 from reference import SHAPE, read_bin

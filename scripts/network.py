@@ -8,14 +8,17 @@ Beside it, what turns a checkpoint file into this network.
 
 from __future__ import annotations
 
+from _build import die
+
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from _build import die
 from torch import Tensor, nn
 from torch.nn import functional
+
+REMEDY = "give WEIGHTS= a bare state_dict of this network (940 tensors, no wrapper, no prefix)"
 
 
 def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d:
@@ -140,14 +143,13 @@ def fits(value: object, wanted: Tensor) -> bool:
     return plain and (value.dtype in floats if wanted.is_floating_point() else value.dtype == torch.int64)
 
 
-def load_checkpoint(path: Path) -> ResidualAttentionNetwork:
+def load_checkpoint(path: Path, remedy: str = REMEDY) -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
     Reads today's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
     weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite; only the counters
     num_batches_tracked, which torch 0.3 did not have, may be absent.
     """
-    remedy = "give WEIGHTS= a bare state_dict of this network (940 tensors, no wrapper, no prefix)"
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises errors of every kind on a file that is none

@@ -9,16 +9,17 @@ exactly four of them, onnx.checker, nothing left that computes a shape, and the 
 
 from __future__ import annotations
 
+import _build
+from _build import die, needed_record
+
 import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
-import _build
 import numpy as np
 import onnx
 import reference
-from _build import die, needed_record
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator

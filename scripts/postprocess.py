@@ -7,15 +7,16 @@ Stat. Assoc. 22, 1927), a row a class, and what it was made from.
 
 from __future__ import annotations
 
+import _build
+from _build import Record, again, die, needed_record, read_record
+
 import hashlib
 import io
 import math
 from pathlib import Path
 from typing import Any
 
-import _build
 import numpy as np
-from _build import Record, again, die, needed_record, read_record
 from numpy.typing import NDArray
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

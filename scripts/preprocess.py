@@ -7,23 +7,33 @@ Of the archive only the test batch is read, by an unpickler that knows three nam
 
 from __future__ import annotations
 
+import _build
+from _build import die, digest
+
 import gzip
 import hashlib
 import io
 import pickle
 import tarfile
-import zlib
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Callable, Dict, cast
 
-import _build
 import numpy as np
-from _build import die, digest
 from numpy.typing import NDArray
 
 IMAGE_BYTES = 3 * 32 * 32
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
-ARCHIVE_LIMIT = 512 << 20  # bytes, unpacked; the official archive has 186 MB
+ARCHIVE_LIMIT = 256 << 20  # bytes, unpacked; the official archive has 186 MB
+MEMBERS_LIMIT = 1000  # the official archive has 9
+READS_LIMIT = 1 << 20  # of a batch, one or two an instruction; the official one has a tenth of it
+INSTRUCTIONS = (  # what Python 2 writes for a dict of text, numbers, lists and one array, by protocol 2, 1 or 0
+    *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.LIST, pickle.NONE),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.NEWTRUE, pickle.NEWFALSE),
+    *(pickle.INT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.FLOAT, pickle.BINFLOAT),
+    *(pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.APPEND, pickle.APPENDS),
+    *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
+    *(pickle.GLOBAL, pickle.REDUCE, pickle.BUILD),
+)
 REMEDY = "give ARCHIVE= the official cifar-10-python.tar.gz, or a folder of that format"
 
 
@@ -37,10 +47,50 @@ class Inert:
         self.state = state
 
 
+class Instructions(Dict[int, Any]):
+    """What the unpickler does for each instruction; one that is not there is refused."""
+
+    def __missing__(self, code: int) -> Any:
+        raise pickle.UnpicklingError(f"it has the instruction {code:#04x}, which no CIFAR-10 batch needs")
+
+
+class Counted(io.BytesIO):
+    """The bytes of a pickle, for so many reads and no more: a megabyte of instructions can take gigabytes."""
+
+    left = READS_LIMIT
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError("it has too many instructions for a CIFAR-10 batch")
+        return super().read(size)
+
+
 class CifarUnpickler(pickle._Unpickler):  # the one in Python: a pickle cannot make its memo take all memory
-    """Reads the Python 2 pickles of CIFAR-10. No name gets it a real object: three become Inert, others are refused."""
+    """Reads the Python 2 pickles of CIFAR-10. No name gets it a real object: three become Inert, others are refused.
+    A key is text: the hash of a deep tuple crashes, and those of numbers can be made to collide."""
 
     names = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+    dispatch = Instructions({code: pickle._Unpickler.dispatch[code] for code in b"".join(INSTRUCTIONS)})
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+
+    def set_items(self, items: list[Any]) -> None:
+        for key, value in zip(items[::2], items[1::2]):
+            if not isinstance(key, bytes):
+                raise pickle.UnpicklingError("it has a key that is no text")
+            self.stack[-1][key] = value
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def load_setitems(self) -> None:
+        self.set_items(self.pop_mark())
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.names:
@@ -63,13 +113,14 @@ class Bounded:
     """The bytes of an unpacked archive, but not without end: a few kilobytes can hold terabytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.left = stream, ARCHIVE_LIMIT
+        self.stream, self.left, self.ends = stream, ARCHIVE_LIMIT, 0
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
         self.left -= len(data)
-        if self.left < 0:
-            raise tarfile.TarError(f"more than {ARCHIVE_LIMIT} bytes in it")
+        self.ends += not data  # tarfile goes on reading, for each block that a header promises
+        if self.left < 0 or self.ends > 100:
+            raise tarfile.TarError(f"more than {ARCHIVE_LIMIT} bytes in it" if self.left < 0 else "it ends too early")
         return data
 
 
@@ -85,28 +136,31 @@ def read_member(archive: Path, wanted: str, subject: object = None) -> bytes:
 
     Exits 1, naming `subject` or else the archive, if it is damaged or has no such member.
     """
+    remedy = REMEDY if subject else f"rm it, and make gets the official one, or {REMEDY}"
     subject = subject or archive
     try:
         with opened(archive) as stream, tarfile.open(fileobj=cast(Any, Bounded(stream)), mode="r|") as members:
-            for member in members:
+            for i, member in enumerate(members):
+                if i == MEMBERS_LIMIT:
+                    raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
                 if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", wanted]:
                     if member.size > MEMBER_LIMIT:
-                        die(subject, f"{wanted} has {member.size} bytes, too many for a batch", REMEDY)
+                        die(subject, f"{wanted} has {member.size} bytes, too many for a batch", remedy)
                     content = members.extractfile(member)
                     assert content is not None  # a regular file has one
                     return content.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        die(subject, f"damaged, or no tar archive ({error})", REMEDY)
-    die(subject, f"no cifar-10-batches-py/{wanted} in it", REMEDY)
+    except Exception as error:  # noqa: BLE001  tarfile raises errors of every kind on strange headers
+        die(subject, f"damaged, or no tar archive ({error})", remedy)
+    die(subject, f"no cifar-10-batches-py/{wanted} in it", remedy)
 
 
 def read_batch(archive: Path, name: str, subject: object = None) -> tuple[NDArray[Any], list[int], bytes]:
     """(images uint8 [n, 3, 32, 32], n labels 0…9, the batch's bytes) of one batch; exits 1 on anything else, and then
     names `subject`, or else the archive."""
-    raw = read_member(archive, name, subject or archive)
+    raw = read_member(archive, name, subject)
     where = f"{subject or archive}: {name}"
     try:
-        batch = CifarUnpickler(io.BytesIO(raw), encoding="bytes").load()
+        batch = CifarUnpickler(Counted(raw), encoding="bytes").load()
         data, labels = batch[b"data"], batch[b"labels"]
     except Exception as error:  # noqa: BLE001  a pickle of strange bytes can raise anything
         die(where, f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)

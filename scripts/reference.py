@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from _build import again, die, needed_record
+
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _build import again, die, needed_record
 from engines.threads import threads
 from numpy.typing import NDArray
 

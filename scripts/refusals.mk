@@ -10,11 +10,13 @@ $(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error 
   alone; type one make command after the other))
 $(if $(odd),$(error ROOT=$(ROOT): may hold letters, digits and . _ / + - alone, and not begin with -; give another))
 $(if $(strange),$(error $(strange): no such variable; type make help for all of them))
+$(if $(MIRROR),$(if $(and $(filter 1,$(words $(MIRROR))),$(filter http://% https://%,$(MIRROR)),$(if \
+  $(findstring @,$(MIRROR)),,x)),,$(error MIRROR: no http or https url without a password; give http://host/folder)))
 $(if $(PYTHON),$(if $(shell command -v $(call quote,$(PYTHON))),,$(error PYTHON=$(PYTHON): no such program; leave it \
   out to use .venv)))
 $(if $(findstring t,$(flags)),$(error make -t would pass off what is stale as made; type make without it))
 ifneq ($(filter-out $(bare),$(goals)),)
-chips := $(shell sed -n '/^chips:/,/^[^ \#]/s/^  *\([^ :\#]*\):.*/\1/p' params.yaml 2>&1)
+chips := $(shell sed -n '/^chips:/,/^[^ \#]/s/^  *\([^ :\#]*\):.*/\1/p' params.yaml 2>/dev/null)
 $(if $(chips),,$(error params.yaml: no chips in it; see git diff params.yaml))
 near = $(shell printf '%s\n' $(chips) | awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); \
   sub("^ascend", "", asked) } index(tolower($$1), substr(asked, 1, 2)) == 1 || index(asked, tolower($$1))')

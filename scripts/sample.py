@@ -9,13 +9,14 @@ Neither needs torch.
 
 from __future__ import annotations
 
+import _build
+
 import base64
 import math
 import zlib
 from pathlib import Path
 from typing import Any
 
-import _build
 import numpy as np
 from numpy.typing import NDArray
 from official_formats import Call, Global, Storage, python2_pickle, write_tar

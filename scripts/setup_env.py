@@ -6,14 +6,17 @@ begun anew; the same pins install nothing. Which torch build pip takes is set by
 
 from __future__ import annotations
 
+import _build
+from _build import die
+
+import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
-
-import _build
-from _build import die
 
 VERSIONS = ("3.12", "3.11", "3.10")
 
@@ -30,9 +33,16 @@ def supported() -> str | None:
     return None
 
 
+def bound_to_us() -> None:
+    """In a child: leaves Ctrl-C to its parent, which explains it, and dies with it, where the kernel sees to that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
+
+
 def run(command: list[str], remedy: str) -> None:
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command, start_new_session=True).returncode  # Ctrl-C is ours to explain
+    status = subprocess.run(command, preexec_fn=bound_to_us).returncode
     if status:
         die(command[0], f"failed with status {status}", remedy)
 

@@ -8,15 +8,16 @@ any key that is unknown, missing, of the wrong type, or that make or a shell wou
 
 from __future__ import annotations
 
+import _build
+from _build import die, read_record
+
 import difflib
 import re
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
-import _build
 import import_input
 import yaml
-from _build import die, read_record
 
 HELD = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
 SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
@@ -228,7 +229,10 @@ def main() -> None:
     origins = {name: _build.origin_of(args.root / held) for name, held in HELD.items()}
     source = source_of(args.root, args.source, list(origins.values()))
     house = args.root / ".make"
-    house.mkdir(parents=True, exist_ok=True)
+    try:
+        house.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        die(f"ROOT={args.root}", f"cannot be made or written ({error.strerror})", "give another ROOT=")
     with _build.locked(house / "inputs.mk"):
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})

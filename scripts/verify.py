@@ -5,10 +5,10 @@ There is a reference only for what is known: the official data with the official
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import _build
 from _build import die, needed_record
+
+from pathlib import Path
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _build
+
 import os
 import resource
 import signal
@@ -10,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import _build
 import pytest
 from conftest import SCRIPTS, environment, refused
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_it_needs_no_params_no_environment_and_a_place_that_can_be_written(fresh
     doctor(fresh, PATH="/usr/bin:/bin")
     done = run("make", "doctor", "ROOT=/proc/nowhere", cwd=fresh.tree)
     assert re.search(r"! ROOT +/proc/nowhere, cannot be written  ->  give another ROOT=", done.stdout)
+
+
+def test_it_is_not_stopped_by_what_lies_in_root(house: House) -> None:
+    (house.root / "data/archive.json").unlink()
+    os.mkfifo(house.root / "data/archive.json")
+    (house.root / "models/checkpoint.json").write_text("[" * 100000)
+    (house.root / "models/download.tmp.x").symlink_to("/nowhere")
+    rows = doctor(house)
+    assert "put there by hand" in rows["archive"]
+    assert "put there by hand" in rows["checkpoint"]
+    done = run("make", "doctor", "ROOT=params.yaml", cwd=house.tree)
+    assert re.search(r"! ROOT +\S+params.yaml, a file  ->  give another ROOT=", done.stdout)
 
 
 def test_a_python_that_does_not_run_is_no_traceback(fresh: House, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _build
+
 import os
 import re
 import shutil
@@ -9,7 +11,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import _build
 import pytest
 from conftest import SCRIPTS, TREE, House, Inputs, environment, run
 
@@ -279,6 +280,29 @@ def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(house: House, tmp_
     assert house.rebuilt(before) == set()
 
 
+def test_a_checkpoint_of_another_network_does_not_cost_the_one_that_root_holds(house: House) -> None:
+    import torch
+
+    wrong = house.tree / "wrong.pkl"
+    torch.save({"conv1.0.weight": torch.zeros(1)}, wrong)
+    before = house.artifacts()
+    done = house.make("accuracy", f"WEIGHTS={wrong}", check=False)
+    assert f"import_input.py: {wrong}: " in done.stderr
+    assert "1 tensors of another shape or type" in done.stderr
+    assert house.artifacts() == before
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()
+
+
+def test_an_empty_inputs_mk_as_a_power_cut_leaves_it_is_made_again(house: House) -> None:
+    (house.root / ".make/inputs.mk").write_text("")
+    before = house.artifacts()
+    assert "Top-1" in house.make("accuracy").stdout
+    assert house.rebuilt(before) == set()
+    house.make("accuracy")
+    assert house.pythons() == []
+
+
 def test_own_files_put_over_the_sample_do_not_count_as_the_sample(house: House) -> None:
     with open(house.root / "data/archive.tar.gz", "ab") as file:
         file.write(b"\0" * 512)
@@ -366,6 +390,8 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "ARCHIVE=/no/such"], ["ARCHIVE=/no/such: no such file or folder"]),
         (["accuracy", "WEIGHTS=/no/such"], ["WEIGHTS=/no/such: no such file or folder"]),
         (["clean", "accuracy"], ["clean accuracy", "alone"]),
+        (["accuracy", "MIRROR=127.0.0.1:80"], ["MIRROR: no http or https url", "give http://host/folder"]),
+        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: no http or https url without a password"]),
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _build import digest, read_record, write_record
+
 import ast
 import io
 import json
@@ -17,7 +19,6 @@ import numpy as np
 import postprocess
 import pytest
 import reference
-from _build import digest, read_record, write_record
 from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, script
 from engines import threads as engine_threads
 

@@ -5,6 +5,8 @@ Everything runs the real graph on the sample; only the engine at its end is the 
 
 from __future__ import annotations
 
+import _build
+
 import contextlib
 import hashlib
 import os
@@ -19,7 +21,6 @@ import sys
 import time
 from pathlib import Path
 
-import _build
 import pytest
 from conftest import SCRIPTS, House, environment, run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _build import digest, read_record, write_record
+
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,7 +15,6 @@ import optimize_onnx
 import pytest
 import reference
 import torch
-from _build import digest, read_record, write_record
 from conftest import SCRIPTS, TREE, Inputs, export, optimize, refused, script
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _build import read_record
+
 import gzip
 import hashlib
 import io
@@ -15,7 +17,6 @@ import numpy as np
 import official_formats
 import pytest
 import sample
-from _build import read_record
 from conftest import MD5, refused, script
 from official_formats import Call, Global, python2_pickle
 
@@ -92,7 +93,7 @@ class Evil:
 def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     archive = pack(tmp_path, pickle.dumps({"data": Evil(mark), "labels": []}, 2))
-    refused(preprocess(archive, tmp_path), "test_batch", "posix.system")
+    refused(preprocess(archive, tmp_path), "test_batch", "no CIFAR-10 batch needs")
     assert not mark.exists()
     assert not (tmp_path / "bin").exists()
 
@@ -223,12 +224,57 @@ def test_a_bomb_is_refused_and_costs_nothing_that_was_there(tmp_path: Path, kind
     member.type, member.size = kind, 1 << 40
     zeros = gzip.compress(bytes(1 << 24))
     bomb = tmp_path / "bomb.tar.gz"
-    bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 33)
+    bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 17)
     assert bomb.stat().st_size < 2**21
     held = tmp_path / "archive.tar.gz"
     held.write_bytes(b"an earlier one")
-    refused(take("archive", bomb, held), "bomb.tar.gz", "more than 536870912 bytes in it")
+    refused(take("archive", bomb, held), "bomb.tar.gz", "more than 268435456 bytes in it")
     assert held.read_bytes() == b"an earlier one"
+
+
+def header(size: int = 0, kind: bytes = b"0", **pax: str) -> bytes:
+    member = tarfile.TarInfo("cifar-10-batches-py/x")
+    member.size, member.type, member.pax_headers = (
+        size,
+        kind,
+        {key.replace("_", "."): text for key, text in pax.items()},
+    )
+    return member.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "tar",
+    [
+        header(1 << 60),
+        header(1 << 44),
+        header(kind=b"L") * 5000,
+        header(GNU_sparse_size="abc", GNU_sparse_map="a,b"),
+        header(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="x"),
+        header() * 2000,
+    ],
+    ids=["endless", "long", "chain", "sparse", "sparse 1.0", "many"],
+)
+def test_strange_headers_are_one_line_and_soon(tmp_path: Path, tar: bytes) -> None:
+    archive = tmp_path / "archive.tar"
+    archive.write_bytes(tar)
+    refused(preprocess(archive, tmp_path), "damaged, or no tar archive", "rm it, and make gets the official one")
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        b"\x80\x02}" + b")" + b"\x85" * 500000 + b"Ns.",
+        b"\x80\x02}(" + b"".join(b"J" + (i * 7).to_bytes(4, "little") + b"N" for i in range(50000)) + b"u.",
+        b"\x80\x02" + b"}" * 20000000 + b".",
+        b"\x80\x02c" + b"x" * 20000000 + b"\ny\n.",
+        b"\x80\x04\x8f(K\x01\x90.",
+    ],
+    ids=["deep key", "numbers as keys", "many dicts", "long name", "set"],
+)
+def test_a_batch_made_to_crash_or_to_last_is_one_line_and_soon(tmp_path: Path, batch: bytes) -> None:
+    done = preprocess(pack(tmp_path, batch), tmp_path)
+    refused(done, "not a CIFAR-10 batch")
+    assert len(done.stderr) < 5000
 
 
 def test_given_inputs_that_are_none_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _build import digest
+
 import base64
 import hashlib
 from pathlib import Path
@@ -10,7 +12,6 @@ import fit_sample_head
 import numpy as np
 import sample
 import torch
-from _build import digest
 from conftest import Inputs, refused, script
 from network import load_checkpoint
 from preprocess import read_batch, read_member

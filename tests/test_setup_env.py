@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_an_interrupt_is_one_line(pins: House) -> None:
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert error == "setup_env.py: interrupted; run the same command again to go on\n"
+
+
+def test_a_killed_installation_leaves_no_process_behind(pins: House) -> None:
+    command = [sys.executable, SCRIPTS / "setup_env.py", "--out", ".venv", "--requirements", "requirements.txt"]
+    process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), text=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    assert run("pgrep", "-f", f"{pins.tree}/.venv").stdout == ""
+    assert setup(pins).returncode == 0
 
 
 def test_an_interpreter_without_the_packages_is_one_line(pins: House, tmp_path: Path) -> None:

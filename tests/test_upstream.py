@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import TREE, House, refused, run, script
+from conftest import TREE, House, Inputs, refused, run, script
 from test_fetch import Server, server, whole  # noqa: F401  the fixture `server`
 
 PATCH = TREE / "patches/integer-channels.patch"
@@ -74,6 +74,12 @@ def test_the_same_function_is_proved_and_then_without_a_network(fresh: House, se
     assert {path.stem: path.read_text() for path in held.glob("*.py")} == STAND_IN  # not patched in place
     assert "logits within" in fresh.make("upstream").stdout
     assert len(server.asked) == 3
+
+
+def test_a_given_checkpoint_is_imported_and_compared_too(fresh: House, inputs: Inputs) -> None:
+    pin(fresh, STAND_IN)
+    done = fresh.make("upstream", f"WEIGHTS={inputs.checkpoint}")
+    assert "940 tensors, house/models/checkpoint.pkl: logits within" in done.stdout
 
 
 def one_line(house: House, *words: str) -> None:

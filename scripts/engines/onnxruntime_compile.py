@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from _build import die
+
 from pathlib import Path
 
 import onnx
-from _build import die
 from optimize_onnx import SHAPE_OPERATORS, fix_batch
 
 ENDING = "onnx"
