@@ -445,7 +445,7 @@ def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -
 def test_a_root_that_cannot_be_written_is_one_line(fresh: House) -> None:
     done = fresh.make("bin", "ROOT=/proc/nowhere", "SOURCE=sample", check=False)
     assert done.returncode == 2
-    assert "sync_inputs.py: /proc/nowhere" in done.stderr
+    assert "sync_inputs.py: ROOT=/proc/nowhere: cannot be made" in done.stderr
     assert "Traceback" not in done.stderr
 
 
