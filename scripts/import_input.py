@@ -52,9 +52,7 @@ def digest_of_given(what: str, path: Path) -> str:
 def bring(what: str, given: Path, out: Path) -> None:
     """Imports a given input, if it looks like one: what ROOT holds is not lost to a slip of the fingers."""
     found, held = digest_of_given(what, given), _build.read_record(_build.record_of(out))
-    same = (
-        found == held.get("sha256") and held.get("origin") != "sample" and "key" in held
-    )  # the same bytes, however they came
+    same = found == held.get("sha256") and held.get("origin") != "sample" and "key" in held  # however they came
     key = held["key"] if same else {"given": found}
     with contextlib.suppress(_build.Unchanged), _build.build_file(out, key) as job:
         job.record["origin"] = "given"

@@ -379,6 +379,6 @@ def test_inference_of_the_same_inputs_is_not_run_again(model: Path, bins: Path, 
 
 
 def test_what_runs_on_an_ascend_host_keeps_to_python_3_7() -> None:
-    ours = ("_build", "_progress", "infer", "postprocess", "reference", "doctor", "fetch", "setup_env")
+    ours = ("_build", "_interrupts", "_progress", "_web", "infer", "postprocess", "reference", "doctor", "setup_env")
     for name in (*ours, "engines/threads", "engines/onnxruntime_run"):
         ast.parse((SCRIPTS / f"{name}.py").read_text("utf-8"), feature_version=(3, 7))
