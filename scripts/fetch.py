@@ -131,7 +131,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
     for url, fault in faults.items():
         if host(url) not in reasons.setdefault(fault, []):
             reasons[fault].append(host(url))
-    raise Unfit(", ".join(f"{' and '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
+    raise Unfit(" · ".join(f"{', '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
 
 
 def keep(out: Path, official: bool) -> None:
