@@ -170,5 +170,5 @@ verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference
 upstream: $(call each,$(upstream),$(sources)) $(if $(WEIGHTS),$(weights),$(wildcard $(weights)))
 upstream: ## upstream's own source, patched: does our network give the same logits?
 	$(Q)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
-	  --patches $(wildcard patches/*.patch) --checkpoint $(filter %.pkl,$^)
+	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)
 endif

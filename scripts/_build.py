@@ -28,7 +28,6 @@ from typing import Any, Dict, Iterable, Iterator, NoReturn, Type
 
 SCRIPTS = Path(__file__).resolve().parent
 UNFINISHED = 314159265  # ns after 1970: the time of a file whose record is not yet written, and of no other
-NOT_FOR_SECURITY: Dict[str, Any] = {"usedforsecurity": False} if sys.version_info >= (3, 9) else {}  # FIPS hosts
 Record = Dict[str, Any]
 
 
@@ -53,7 +52,6 @@ def explain(kind: Type[BaseException], error: BaseException, trace: TracebackTyp
     """The hook for what nobody caught: one line for what a user can cause, a traceback only for our own mistakes."""
     script = Path(sys.argv[0]).name
     if isinstance(error, KeyboardInterrupt):
-        _interrupts.ignore()
         print(f"{script}: interrupted; run the same command again to go on", file=sys.stderr)
     elif isinstance(error, BrokenPipeError):
         pass
@@ -106,7 +104,7 @@ def digest(path: Path) -> str:
 
 def git_blob(path: Path) -> str:
     """What `git hash-object` names a file: the sha1 of "blob <size>\\0" and its bytes, in hexadecimal."""
-    found = hashlib.new("sha1", b"blob %d\0" % path.stat().st_size, **NOT_FOR_SECURITY)
+    found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # on FIPS hosts too
     for block in blocks(path):
         found.update(block)
     return found.hexdigest()

@@ -14,9 +14,10 @@ if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 def raise_again() -> None:
     """From here on Ctrl-C is a KeyboardInterrupt, so that a script can clean up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, once)
 
 
-def ignore() -> None:
+def once(*_: object) -> None:
     """A second Ctrl-C would interrupt the explanation of the first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -39,7 +39,7 @@ def host(url: str) -> str:
 def usable(url: str) -> bool:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        plain = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0  # .port may raise
+        plain = bool(parts.hostname) and "@" not in parts.netloc and not parts.query and parts.port != 0  # may raise
         return parts.scheme in ("http", "https") and plain
     return False
 
@@ -50,6 +50,11 @@ def proxies() -> dict[str, str]:
         if "all" in found:
             found.setdefault(scheme, found["all"])
     return found
+
+
+def proxy_of(url: str) -> str:
+    """The proxy that the environment names for a url, or an empty text."""
+    return "" if urllib.request.proxy_bypass(host(url)) else proxies().get(urlsplit(url).scheme, "")
 
 
 def opener() -> urllib.request.OpenerDirector:
@@ -74,6 +79,10 @@ def opener() -> urllib.request.OpenerDirector:
 class Redirects(urllib.request.HTTPRedirectHandler):
     """Those of urllib, and 308 (RFC 9110), which Python 3.10 does not know."""
 
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        fp.close()  # or its body, however long, would be read into memory
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
     def http_error_308(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         return self.http_error_302(req, fp, 307, msg, headers)
 
@@ -90,9 +99,9 @@ def explained(url: str, error: Exception) -> Exception:
     if isinstance(inner, ssl.SSLCertVerificationError):
         return Unfit(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
     if isinstance(error, (ValueError, http.client.InvalidURL)) or "unknown url type" in str(inner):
-        return Unfit("no url, or no proxy, that can be used")  # its text may hold a password
-    proxy = proxies().get(urlsplit(url).scheme)
-    by = f" by the proxy {host(proxy)}" if proxy and not urllib.request.proxy_bypass(host(url)) else ""
+        return Unfit("a proxy, or a redirect, to what is no http url")  # its text may hold a password
+    proxy = proxy_of(url)
+    by = f" (through the proxy {host(proxy)})" if proxy else ""
     return Broken(_build.plain(str(getattr(inner, "strerror", None) or inner or type(inner).__name__)[:100]) + by)
 
 
@@ -101,6 +110,9 @@ def answered(url: str, begin: int) -> Any:
     headers = {"User-Agent": "3d_attention_net-build", "Accept-Encoding": "identity"}
     if begin:
         headers["Range"] = f"bytes={begin}-"
+    proxy = proxy_of(url)
+    if not re.match(r"https?://|(?!\w+://)", proxy):
+        raise Unfit(f"its proxy {host(proxy)} is not one for http, such as SOCKS")
     try:
         return opener().open(urllib.request.Request(url, headers=headers))
     except (OSError, http.client.HTTPException, ValueError) as error:

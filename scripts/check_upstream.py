@@ -22,7 +22,7 @@ from typing import Any, Callable
 import network
 import torch
 from engines.threads import threads
-from torch import Tensor, nn
+from torch import Tensor
 
 CLASS = ("model.residual_attention_network", "ResidualAttentionModel_92_32input_update")  # where the commit has it
 TOLERANCE = 1e-9  # relative; float64 rounds at 1e-16, 300 operations deep, and another function is off by far more
@@ -64,6 +64,15 @@ def drawn_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
+def run_theirs(step: Callable[[], Any]) -> Any:
+    """What a step of upstream's code returns; exits 1 where it raises."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001  it is another's code
+        reason = f"{type(error).__name__}: {error}"
+        die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
+
+
 def main() -> None:
     parser = _build.Parser(__doc__)
     parser.add_argument("--sources", type=Path, nargs="+", required=True, help="upstream's files, as downloaded")
@@ -83,26 +92,22 @@ def main() -> None:
             apply(patch, Path(folder))
         sys.dont_write_bytecode = True
         sys.path.insert(0, folder)
-        try:
-            theirs: nn.Module = getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double()
-        except Exception as error:  # noqa: BLE001  it is another's code
-            reason = f"{type(error).__name__}: {error}"
-            die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
+        theirs = run_theirs(lambda: getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double())
     ours = network.ResidualAttentionNetwork().eval().double()
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (theirs, ours)]
+    if list(shapes[0].items()) != list(shapes[1].items()):
+        die(CLASS[1], "its tensors have other names or shapes than ours", "report it: scripts/network.py is wrong")
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights: dict[str, Callable[[], Any]] = {"drawn weights": lambda: drawn_weights(ours.state_dict())}
     if args.checkpoint:
         weights[str(args.checkpoint)] = lambda: network.load_checkpoint(args.checkpoint).state_dict()
     for name, load in weights.items():
         state = load()
-        if list(state) != list(theirs.state_dict()):
-            die(CLASS[1], "its tensors have other names than ours", "report it: scripts/network.py is wrong")
-        answers = []
-        for model in (theirs, ours):
-            model.load_state_dict(state)
-            with torch.inference_mode():
-                answers.append(model(images))
-        apart = float((answers[1] - answers[0]).abs().max() / answers[0].abs().max())
+        theirs.load_state_dict(state)
+        ours.load_state_dict(state)
+        with torch.inference_mode():
+            wanted = run_theirs(lambda: theirs(images))
+            apart = float((ours(images) - wanted).abs().max() / wanted.abs().max())
         if not apart <= TOLERANCE:
             problem = f"its logits and those of scripts/network.py are {apart:.1e} apart with the {name}"
             die(CLASS[1], problem, "report it: scripts/network.py is wrong")

@@ -34,10 +34,12 @@ def tools(make: str, python: str) -> Iterator[Row]:
         command = [python, "-c", "import sys; print(sys.version.split()[0])"]
         version = ""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=1, check=True)
+            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=True)
             version = _build.plain(answer.stdout.decode("utf-8", "replace"))
         fix = "" if version else "give another PYTHON=, or leave it out"
         yield Row("PYTHON", f"{python}, {'does not run' if fix else version + ', used as it is'}", fix)
+    elif not Path(".venv/bin/python").exists() and Path(".venv/requirements.txt").is_file():
+        yield Row(".venv", "its interpreter is gone", "rm -r .venv, then make setup")
     elif Path(".venv/requirements.txt").is_file():
         same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
         yield Row(".venv", "as requirements.txt" if same else "of other pins", "" if same else "make setup")
@@ -76,8 +78,8 @@ def held(root: Path) -> Iterator[Row]:
         else:
             remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
             yield Row(what, f"{file} missing", remedy)
-        for part in sorted(file.parent.glob("download.tmp.*")):
-            yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
+            for part in sorted(file.parent.glob("download.tmp.*")):
+                yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
     missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
     remedy = f"make upstream downloads {' '.join(missing)}, or put them there by hand; nothing else needs them"
     found = f"{root / 'models/upstream'}/ {'lacks files' if missing else 'has them all'}"
@@ -86,7 +88,7 @@ def held(root: Path) -> Iterator[Row]:
 
 def network() -> Iterator[Row]:
     for scheme, url in sorted(_web.proxies().items()):
-        yield Row(f"{scheme} proxy", _web.host(url))
+        yield Row(f"{scheme} proxy", _build.plain(url) if scheme == "no" else _web.host(url))
     for name in _web.CA_BUNDLES:
         if os.environ.get(name):
             there = os.path.exists(os.environ[name])

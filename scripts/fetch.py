@@ -47,10 +47,14 @@ def deadline(seconds: int) -> Iterator[Callable[[], None]]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def length(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
 def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> None:
     """Adds to `part` the bytes of `url` that it lacks, and the url to `hands`, who wrote it. `size`: of the whole, or 0
     where it is not known. Raises Broken, with what came kept, or Unfit, with `part` as it was."""
-    begin = part.stat().st_size if part.is_file() else 0
+    begin = length(part)
     with deadline(seconds) as renew, answered(url, begin) as answer:
         span = re.match(r"bytes (\d{1,15})-\d+/(\d{1,15}|\*)$", answer.headers.get("Content-Range") or "")
         first = int(span[1]) if answer.status == 206 and span else 0
@@ -69,9 +73,9 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
                     raise explained(url, error) from None
                 if not block:
                     break
+                hands.add(url)
                 stream.write(block[max(0, begin - have) :])
                 have += len(block)
-                hands.add(url)
                 if have > LIMIT and not size:
                     stream.truncate(begin)
                     raise Unfit(f"more than {LIMIT} bytes")
@@ -92,7 +96,7 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
 def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str], seconds: int, tries: int) -> str:
     """Fills `part`, which may hold a beginning, until wrong(part) is empty. The url it came from; raises Unfit."""
     faults: dict[str, str] = {}
-    longest = part.stat().st_size if part.is_file() else 0
+    longest = length(part)
     hands = {"an earlier run"} if longest else set()  # who wrote `part`
     left, pause = tries, 1
     while urls and left:
@@ -109,17 +113,19 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
                     if hands <= {url}:
                         raise Unfit(fault)
                     hands.clear()  # somebody else wrote a part of it: the same url once more, alone
+                    longest, left, pause = 0, tries, 1
             except (Broken, Unfit) as error:
                 faults[url] = str(error)
                 print(f"  {host(url)}: {error}", flush=True)
                 if isinstance(error, Unfit):
                     urls.remove(url)
-                have = part.stat().st_size if part.is_file() else 0
-                if "HTTP 416" in str(error) and have >= size:  # `part` is longer than the file there
+                if "HTTP 416" in str(error) and length(part) >= size:  # `part` is as long as the file there, or longer
+                    if part.is_file() and not wrong(part):
+                        return url
                     _build.remove(part)
                 if not part.is_file():
                     hands.clear()
-        have = part.stat().st_size if part.is_file() else 0
+        have = length(part)
         if have >= longest + 2**20:  # on its way: a slow host that breaks off every few minutes gets there too
             longest, left, pause = have, tries, 1
         left -= 1
@@ -175,6 +181,7 @@ def main() -> None:
         die(args.out, "a folder, not a file", "move it away and run the same command again")
     if args.out.exists():
         keep(args.out, official=not wrong(args.out))
+        _build.remove(part)
         return
     name = args.urls[0].rsplit("/", 1)[1]
     mirror = args.mirror if args.mirror.endswith("/" + name) else f"{args.mirror.rstrip('/')}/{name}"

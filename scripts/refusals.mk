@@ -11,7 +11,7 @@ $(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error 
 $(if $(odd),$(error ROOT=$(ROOT): may hold letters, digits and . _ / + - alone, and not begin with -; give another))
 $(if $(strange),$(error $(strange): no such variable; type make help for all of them))
 $(if $(MIRROR),$(if $(and $(filter 1,$(words $(MIRROR))),$(filter http://% https://%,$(MIRROR)),$(if \
-  $(findstring @,$(MIRROR)),,x)),,$(error MIRROR: no http or https url without a password; give http://host/folder)))
+  $(findstring @,$(MIRROR))$(findstring ?,$(MIRROR)),,x)),,$(error MIRROR: no http or https url without a password; give http://host/folder)))
 $(if $(PYTHON),$(if $(shell command -v $(call quote,$(PYTHON))),,$(error PYTHON=$(PYTHON): no such program; leave it \
   out to use .venv)))
 $(if $(findstring t,$(flags)),$(error make -t would pass off what is stale as made; type make without it))

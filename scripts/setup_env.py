@@ -1,4 +1,4 @@
-"""requirements.txt -> .venv, which every target but help, setup, clean and distclean makes by itself when needed.
+"""requirements.txt -> .venv, which every target but help, doctor, clean and distclean makes by itself when needed.
 
 `--dev` adds requirements-dev.txt. A copy of the pins inside .venv is written last, so that a broken installation is
 begun anew; the same pins install nothing. Which torch build pip takes is set by pip's own variables (see README.md).
@@ -27,9 +27,11 @@ def supported() -> str | None:
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
         path = shutil.which(name)
         if path:
-            answer = subprocess.run([path, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            if answer.stdout.strip() in VERSIONS:
-                return path
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                command = [path, "-c", probe]
+                answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
+                if answer.stdout.decode("ascii", "replace").strip() in VERSIONS:
+                    return path
     return None
 
 

@@ -38,11 +38,15 @@ def test_it_says_what_the_inputs_are(house: House, inputs: Inputs) -> None:
     (house.root / "data/archive.json").unlink()
     assert doctor(house)["archive"].endswith("put there by hand")
     (house.root / "data/download.tmp.6d958be074577803").write_bytes(bytes(7))
+    assert "download" not in doctor(house)
+    (house.root / "data/archive.tar.gz").unlink()
     assert "7 bytes so far  ->  the next make goes on with it" in doctor(house)["download"]
 
 
 def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fresh: House) -> None:
-    rows = doctor(fresh, https_proxy="http://user:secret@proxy:3128", CURL_CA_BUNDLE="/no/such.pem")
+    proxies = {"https_proxy": "http://user:secret@proxy:3128", "no_proxy": "10.0.0.0/8,here"}
+    rows = doctor(fresh, **proxies, CURL_CA_BUNDLE="/no/such.pem")
+    assert rows["no proxy"] == "10.0.0.0/8,here"
     assert rows["https proxy"] == "proxy:3128"
     assert rows["CURL_CA_BUNDLE"] == "! /no/such.pem, missing  ->  mend or unset CURL_CA_BUNDLE"
 

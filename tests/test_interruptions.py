@@ -68,6 +68,10 @@ def wait_for(house: House, script: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
+def lock_of(house: House, target: str) -> Path:
+    return house.root / ".make/locks" / target.replace("/", "__")
+
+
 def unmake(house: House, target: str) -> None:
     """Removes an artifact with its record, as if it had never been made."""
     path = house.root / target
@@ -76,6 +80,7 @@ def unmake(house: House, target: str) -> None:
     else:
         path.unlink(missing_ok=True)
         _build.record_of(path).unlink(missing_ok=True)
+        lock_of(house, target).unlink(missing_ok=True)
 
 
 def finish(house: House, wanted: dict[str, str]) -> None:
@@ -128,8 +133,8 @@ def test_ctrl_c_is_one_line_and_costs_nothing(built: House, house: House, script
     target = next(target for target, made_by in STAGES.items() if made_by == script)
     unmake(house, target)
     process = begin(house, f"house/{target}")
-    wait_for(house, script, process)
-    time.sleep(0.2)
+    while not lock_of(house, target).exists():  # before that, amid imports, it ends in silence
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     assert f"{script}.py: interrupted; run the same command again to go on\n" in stopped(process)
     assert process.returncode != 0
@@ -273,7 +278,7 @@ def test_makes_at_once_in_one_root_build_each_artifact_once(built: House, fresh:
 def test_a_lock_is_waited_for_and_dies_with_its_process(house: House) -> None:
     target = "results/null/bs16/accuracy.txt"
     unmake(house, target)
-    lock = house.root / ".make/locks" / target.replace("/", "__")
+    lock = lock_of(house, target)
     code = "import fcntl, sys, time; fcntl.lockf(sys.stdin, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
     with open(lock, "a+") as stream:
         holder = subprocess.Popen([sys.executable, "-c", code], stdin=stream, stdout=subprocess.PIPE)

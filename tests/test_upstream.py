@@ -99,7 +99,12 @@ def one_line(house: House, *words: str) -> None:
         (
             "+        self.bn3 = nn.BatchNorm2d(output_channels//4)",
             "+        self.bn3 = None",
-            ["other names than ours"],
+            ["other names or shapes than ours"],
+        ),
+        (
+            "+        self.conv3 = nn.Conv2d(output_channels//4",
+            "+        self.conv3 = nn.Conv2d(9",
+            ["or shapes than ours"],
         ),
         ("+        self.conv3 = nn.Conv2d(output_channels//4", "+        self.conv3 = nn.Conv2d(1/4", ["does not run"]),
     ],
