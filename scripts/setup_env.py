@@ -11,12 +11,14 @@ from _build import die
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 VERSIONS = ("3.12", "3.11", "3.10")
 
@@ -42,9 +44,11 @@ def bound_to_us() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
 
 
-def run(command: list[str], remedy: str) -> None:
+def run(command: list[str], remedy: str, held: IO[str]) -> None:
+    """Runs a step of the installation. `held` is its stdin for the lock on it alone: what a killed step has started
+    may go on for a while, and inherits it, so that the next installation waits for that too."""
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command, preexec_fn=bound_to_us).returncode
+    status = subprocess.run(command, stdin=held, preexec_fn=bound_to_us).returncode
     if status:
         die(command[0], f"failed with status {status}", remedy)
 
@@ -66,15 +70,16 @@ def main() -> None:
     if base is None:
         problem = f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH"
         die("python3", problem, "install one, or give PYTHON=")
-    with _build.locked(args.out, beside=True):
+    with _build.locked(args.out, beside=True), open(args.requirements) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         if not (stamp.is_file() and stamp.read_text("utf-8") == wanted):
             _build.remove(stamp)
             python = str(args.out / "bin" / "python")
             if not args.dev:
-                run([base, "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv")
+                run([base, "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv", held)
             remedy = "see pip's message above; pip's own variables name a mirror or a folder of wheels (README.md)"
             pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
-            run([*pip, "--requirement", str(args.requirements)], remedy)
+            run([*pip, "--requirement", str(args.requirements)], remedy, held)
             _build.write_text(stamp, wanted)
         _build.renew(stamp)
 
