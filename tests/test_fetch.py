@@ -413,7 +413,7 @@ def test_a_download_whose_process_was_killed_goes_on(server: Server, out: Path) 
     command = [sys.executable, SCRIPTS / "fetch.py", *FLAGS, "--urls", f"{server.url}/f", "--out", out]
     killed = subprocess.Popen([str(word) for word in command], env=environment(), stdout=subprocess.DEVNULL)
     part = out.parent / f"download.tmp.{SHA256[:16]}"
-    while not (part.is_file() and part.stat().st_size > 2**20):
+    while killed.poll() is None and not (part.is_file() and part.stat().st_size > 2**20):
         time.sleep(0.01)
     killed.kill()
     killed.wait()

@@ -133,7 +133,9 @@ def test_ctrl_c_is_one_line_and_costs_nothing(built: House, house: House, script
     target = next(target for target, made_by in STAGES.items() if made_by == script)
     unmake(house, target)
     process = begin(house, f"house/{target}")
-    while not lock_of(house, target).exists():  # before that, amid imports, it ends in silence
+    while (
+        not lock_of(house, target).exists() and process.poll() is None
+    ):  # before that, amid imports, it ends in silence
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     assert f"{script}.py: interrupted; run the same command again to go on\n" in stopped(process)
@@ -149,7 +151,7 @@ def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: Hous
     module.write_text(slow)
     process = begin(fresh, "house/data/archive.tar.gz")
     held = fresh.root / "data/archive.tar.gz"
-    while not held.exists():
+    while not held.exists() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     stopped(process)

@@ -87,7 +87,7 @@ def test_what_a_killed_installation_left_running_is_waited_for(pins: House) -> N
     command = [sys.executable, SCRIPTS / "setup_env.py", "--out", ".venv", "--requirements", "requirements.txt"]
     process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), stdout=subprocess.DEVNULL)
     left: list[str] = []
-    while not left:  # venv starts ensurepip, which starts pip
+    while not left and process.poll() is None:  # venv starts ensurepip, which starts pip
         left = run("pgrep", "-f", f"{pins.tree}/.venv/bin/python").stdout.split()
     for pid in left:
         os.kill(int(pid), signal.SIGSTOP)
