@@ -98,6 +98,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
     faults: dict[str, str] = {}
     longest = length(part)
     hands = {"an earlier run"} if longest else set()  # who wrote `part`
+    accused: set[str] = set()
     left, pause = tries, 1
     while urls and left:
         for url in list(urls):
@@ -113,7 +114,9 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
                     if hands <= {url}:
                         raise Unfit(fault)
                     hands.clear()  # somebody else wrote a part of it: the same url once more, alone
-                    longest, left, pause = 0, tries, 1
+                    if url not in accused:  # what was lost counts anew, once a url, or liars could go on for ever
+                        accused.add(url)
+                        longest, left, pause = 0, tries, 1
             except (Broken, Unfit) as error:
                 faults[url] = str(error)
                 print(f"  {host(url)}: {error}", flush=True)

@@ -268,6 +268,14 @@ def test_a_host_that_adds_wrong_bytes_is_dropped_and_not_the_one_before_it(serve
     assert [asked[0] for asked in server.asked].count("/liar") == 2  # after another's bytes, and alone
 
 
+def test_a_liar_that_cannot_be_caught_alone_does_not_go_on_for_ever(server: Server, out: Path) -> None:
+    server.behaviours.update(
+        slow=lambda answer: whole(answer, upto=1 << 20),
+        liar=lambda answer: whole(answer, DATA[:-1] + b"!") if answer.range() else status(503)(answer),
+    )
+    refused(fetch(out, f"{server.url}/slow", f"{server.url}/liar"), "not downloaded (127.0.0.1:")
+
+
 def test_a_host_is_not_blamed_for_the_garbage_of_the_one_before_it(server: Server, out: Path) -> None:
     server.behaviours.update(garbage=lambda answer: whole(answer, WRONG, upto=1 << 20), good=whole)
     proved(fetch(out, f"{server.url}/garbage", f"{server.url}/good"), out)
