@@ -1,0 +1,239 @@
+"""A stand-in for the C++ module aclruntime (contract 2.1, 2.5, 2.6, 2.11), as far as ais_bench's run modes array and
+tensor ask: the vendor's own front ends, of both generations, run over it. It answers by ONNX Runtime, from the model
+that a stand-in .om names.
+
+STAND_IN_ACLRUNTIME=old or new (default) is the generation: texts, form of the times, and whether lines are flushed.
+STAND_IN_DEVICES (default 8) is how many devices there are. STAND_IN_AIS_BENCH=load fails to load a model, as of another
+chip; =numpy fails at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import json
+import os
+import time
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+OLD = os.environ.get("STAND_IN_ACLRUNTIME") == "old"
+FAULT = os.environ.get("STAND_IN_AIS_BENCH", "")
+LIBC = ctypes.CDLL(None)
+
+if FAULT == "numpy":
+    raise ImportError("numpy.core.multiarray failed to import (a stand-in's fault)")
+
+
+def say(text: str, level: str = "INFO") -> None:
+    """A line by C's stdout, as the module's own: unflushed in the older generation, so late, or lost where a process
+    ends by os._exit (the workers of several devices) or a signal."""
+    LIBC.printf(b"%s", f"[{level}] {text}\n".encode())
+    if not OLD:
+        LIBC.fflush(None)
+
+
+class Runtime:
+    """What a process has open."""
+
+    devices: list[int] = []
+    sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
+    pid = 0
+
+    @classmethod
+    def open(cls, device: int) -> None:
+        if cls.pid != os.getpid():
+            cls.devices, cls.pid = [], os.getpid()
+            atexit.register(cls.close)
+            say("acl init success")
+            say("(aclruntime is a stand-in)")
+        if device in cls.devices:
+            return
+        if device >= int(os.environ.get("STAND_IN_DEVICES", "8")):
+            reason = "EL0003: The argument is invalid. Reason: rtSetDevice failed, invalid device (a stand-in's)"
+            LIBC.printf(b"%s\n", (reason if OLD else f"[ACL ERROR] {reason}").encode())
+            say(f"acl open device {device} failed", "ERROR")
+            if not OLD:
+                say("create context failed. ret=107001", "ERROR")
+            raise RuntimeError("[107001][Error code unknown] ")
+        cls.devices.append(device)
+        say(f"open device {device} success")
+
+    @classmethod
+    def close(cls) -> None:
+        if cls.pid != os.getpid():
+            return
+        for session in cls.sessions:
+            session.free_resource()
+        for device in cls.devices:
+            if OLD:
+                say("end to destroy context")
+            say(f"end to reset device {'is ' if OLD else ''}{device}")
+        say("end to finalize acl")
+        cls.pid = 0
+
+
+class session_options(SimpleNamespace):  # the module's own name
+    log_level = 2
+    loop = 1
+    acl_json_path = ""
+
+
+class BaseTensor:
+    """Bytes of the host, by their address; read when a model runs."""
+
+    def __init__(self, buf: int, size: int) -> None:
+        self.buf, self.size = buf, size
+
+    def bytes(self) -> bytes:
+        return ctypes.string_at(self.buf, self.size)
+
+
+class Tensor:
+    """An array, on the host or on a device."""
+
+    def __init__(self, array: Any, on_device: bool = False) -> None:
+        self.array = np.array(array)
+        self.on_device = on_device
+        self.shape = list(self.array.shape)
+        self.size = self.array.nbytes
+
+    def bytes(self) -> bytes:
+        return self.array.tobytes()
+
+    def to_device(self, device: int) -> None:
+        MemorySummary.H2D_time_list.append(0.01)
+        self.on_device = True
+
+    def to_host(self) -> None:
+        MemorySummary.D2H_time_list.append(0.01)
+        self.on_device = False
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        if self.on_device:
+            raise RuntimeError("tensor is in npu. can't convert to numpy array")
+        return self.array
+
+
+class MemorySummary:
+    """Times of the copies between host and device, in ms; one list for the process."""
+
+    H2D_time_list: list[float] = []
+    D2H_time_list: list[float] = []
+
+    def reset(self) -> None:
+        MemorySummary.H2D_time_list.clear()
+        MemorySummary.D2H_time_list.clear()
+
+
+class InferenceSession:
+    """A stand-in .om, loaded: name, shape and size of its input and output, and its answers."""
+
+    loaded = False
+
+    def __init__(self, path: str, device: int, options: Any) -> None:
+        Runtime.open(device)
+        if not OLD:
+            say("create new context")
+        try:
+            if FAULT == "load":
+                raise ValueError
+            found = json.loads(Path(path).read_text("utf-8"))
+            model, self.shape = Path(found["onnx"]), [int(n) for n in found["shape"]]
+            if hashlib.sha256(model.read_bytes()).hexdigest() != found["sha256"]:
+                say(f"{model} is not the file that this stand-in for an .om was made of", "ERROR")
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError):
+            reason = "EE4000: Load model failed, soc_version of the model does not match, ret=500002 (a stand-in's)"
+            LIBC.printf(b"%s\n", (reason if OLD else f"[ACL ERROR] {reason}").encode())
+            say(f"load model from file failed, model file is {path}", "ERROR")
+            say("Check failed:processModel->LoadModelFromFile(modelPath), ret:1\n", "WARN")
+            raise RuntimeError("[1][ACL: invalid parameter] ") from None
+        say(f"load model {path} success")
+        say("create model description success")
+        import onnxruntime  # late: no thread of its is there yet when ais_bench forks
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+        self.kept, self.zero = options, time.time()
+        self.times: list[Any] = []
+        self.loaded, self.pid = True, os.getpid()
+        Runtime.sessions.add(self)
+
+    @staticmethod
+    def described(name: str, shape: list[int]) -> SimpleNamespace:
+        size = 4 * int(np.prod(shape))
+        return SimpleNamespace(name=name, shape=shape, size=size, realsize=size, datatype="dtype.float32", format=0)
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [self.described(self.session.get_inputs()[0].name, self.shape)]
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [self.described(self.session.get_outputs()[0].name, [self.shape[0], 10])]
+
+    def options(self) -> Any:
+        return self.kept
+
+    def set_staticbatch(self) -> None:
+        pass
+
+    def set_context(self) -> None:
+        pass
+
+    def set_dynamic_batchsize(self, size: int) -> None:
+        say("the dynamic_batch_size parameter is not specified for model conversion", "ERROR")
+        raise RuntimeError("[-1][ACL: general failure] ")
+
+    def get_max_dym_batchsize(self) -> int:
+        return 0
+
+    def get_dym_aipp_input_exist(self) -> int:
+        return 0
+
+    def run(self, names: list[str], feeds: list[Any]) -> list[Tensor]:
+        needed = self.get_inputs()[0]
+        if feeds[0].size != needed.realsize:
+            check = "Check" if OLD else "check"
+            sizes = f"in size:{feeds[0].size} needsize:{needed.realsize} not match"
+            say(f"{check} i:0 name:{needed.name} {sizes}", "ERROR")
+            say(f"{check} {'InVector' if OLD else 'input vector'} failed ret:-1", "ERROR")
+            raise RuntimeError("[-1][ACL: general failure] ")
+        if isinstance(feeds[0], BaseTensor):
+            MemorySummary.H2D_time_list.append(0.01)
+        images = np.frombuffer(feeds[0].bytes(), np.float32).reshape(self.shape)
+        for i in range(self.kept.loop):
+            begin = time.time()
+            answer = self.session.run(names, {needed.name: images})[0]
+            begin, end = (float(np.float32(1000 * (t - self.zero))) for t in (begin, time.time()))  # float's ms
+            self.times.append(end - begin if OLD else [begin, end])
+            if self.kept.loop > 1:
+                LIBC.printf(b"%s", f"\rloop inference exec: ({i + 1}/{self.kept.loop})".encode())
+                LIBC.fflush(None)
+        if self.kept.loop > 1:
+            LIBC.printf(b"\n")
+        return [Tensor(answer, on_device=True)]
+
+    def sumary(self) -> SimpleNamespace:  # spelt as the module spells it
+        return SimpleNamespace(exec_time_list=self.times)
+
+    def reset_sumaryinfo(self) -> None:
+        self.times = []
+
+    def free_resource(self) -> None:
+        if self.loaded and self.pid == os.getpid():
+            say("unload model success, model Id is 1")
+        self.loaded = False
+
+    __del__ = free_resource
+
+    def finalize(self: Any = None) -> None:
+        """Of the class in the newer generation, of a session, which it frees, in the older."""
+        if self is not None:
+            self.free_resource()
+        Runtime.close()

@@ -1,0 +1,1 @@
+"""A stand-in for the package ais_bench: see ais_bench_shared."""
