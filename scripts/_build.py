@@ -32,8 +32,8 @@ Record = Dict[str, Any]
 
 
 if Path(sys.argv[0]).resolve().parent == SCRIPTS:
-    for stream in (sys.stdout, sys.stderr):  # names and other hosts' words may hold what a terminal cannot show
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # names and others' words may hold what no terminal shows
+        stream.reconfigure(errors="backslashreplace")
 
 
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:

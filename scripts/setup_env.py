@@ -10,15 +10,15 @@ import _build
 from _build import die
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO
+
+import _tool
 
 VERSIONS = ("3.12", "3.11", "3.10")
 
@@ -37,18 +37,11 @@ def supported() -> str | None:
     return None
 
 
-def bound_to_us() -> None:
-    """In a child: leaves Ctrl-C to its parent, which explains it, and dies with it, where the kernel sees to that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
-
-
 def run(command: list[str], remedy: str, held: IO[str]) -> None:
     """Runs a step of the installation. `held` is its stdin for the lock on it alone: what a killed step has started
     may go on for a while, and inherits it, so that the next installation waits for that too."""
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command, stdin=held, preexec_fn=bound_to_us).returncode
+    status = subprocess.run(command, stdin=held, preexec_fn=_tool.bound_to_us).returncode
     if status:
         die(command[0], f"failed with status {status}", remedy)
 
