@@ -7,17 +7,23 @@ MAKEFLAGS += -rR
 
 # Inputs, which decide what is built
 BS ?= 16## batch size, 1 to 64
-CHIP ?= cpu## a chip of params.yaml
+CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else cpu
 ROOT ?= .## where data/, models/ and results/ lie
 SOURCE ?=## cifar10 or sample; empty: as ROOT holds, else cifar10
 ARCHIVE ?=## your cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
 WEIGHTS ?=## your checkpoint file
+ONNX ?=## your own ONNX file, in place of the export
+OM ?=## your own .om for this CHIP and BS, in place of the compiled model
 # Not inputs
+DEVICE ?=## the NPU's number, or several: 0,1; empty: 0
+ATC ?=## the command to use as atc; empty: that of PATH, else after sourcing set_env.sh
+AIS_BENCH ?=## the command to use as ais_bench; empty: python3 -m ais_bench
+SET_ENV ?=## CANN's set_env.sh; empty: the usual places
 MIRROR ?=## the url of a folder that has the downloads, tried before those of params.yaml
 PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
 V ?=## 1: show the commands
 
-variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS MIRROR PYTHON V
+variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON V
 bare := help setup clean distclean demo doctor
 stages := bin onnx optimized om om-all infer accuracy accuracy-all verify upstream test check
 goals := $(or $(MAKECMDGOALS),help)
@@ -30,8 +36,9 @@ flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
 Q := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 environment := $(if $(PYTHON),,.venv/requirements.txt)
-run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )$(python) scripts/$2.py
+run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )exec $(python) scripts/$2.py
 export DEPS = $^
+export ATC AIS_BENCH SET_ENV
 
 include scripts/refusals.mk
 
@@ -40,9 +47,10 @@ help: ## this page: targets, and variables with their present values
 
 setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
 demo: ## the whole chain on the built-in sample, on this machine's CPU
-	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS=
+	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS= ONNX= OM=
 doctor: ## what this machine and ROOT have, what is missing, and how to get it
-	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON))
+	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
+	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
 	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* \
 	  $(R)models/upstream/*.tmp.* $(R)models/onnx $(R)models/optimized $(R)models/om $(R)results $(M))
@@ -92,10 +100,12 @@ upstream := $(R)models/upstream/%.py
 onnx := $(R)models/onnx/3d_attention_net.onnx
 optimized := $(R)models/optimized/3d_attention_net.onnx
 engine := $(CHIP.$(CHIP).engine)
+limits := $(CHIP.$(CHIP).limits)
 om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
 outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 each = $(foreach n,$2,$(subst %,$n,$1))
+include scripts/own_models.mk
 
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(sources))
 imports := $(call script,import_input network preprocess official_formats)
@@ -132,24 +142,36 @@ $(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
 	$(call run,BIN,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
 $(labels): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
 	$(call run,LABELS,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
+ifneq ($(ONNX),)
+$(onnx): $(imports) $(if $(own_onnx),$(call changed,$(ONNX),onnx),FORCE)
+	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --stat=$(call stat,$(ONNX)) \
+	  --note $(M)/given/onnx --out $@
+else ifeq ($(own_onnx),)
 $(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/threads) $(pins) \
   $(call key,onnx.opset onnx.check_images onnx.tolerance upstream.model_92_sgd)
 	$(call run,ONNX,export_onnx) --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
 	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
 	  --official-blob $(P.upstream.model_92_sgd) --out $@
+endif
 $(optimized): $(onnx) $(bins) $(call script,optimize_onnx reference engines/threads) $(pins) \
   $(call key,optimize.resize optimize.check_images optimize.tolerance)
 	$(call run,OPTIMIZE,optimize_onnx) --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
 	  --check-images $(P.optimize.check_images) --tolerance $(P.optimize.tolerance) --out $@
-$(call each,$(om),$(sizes)): $(om): $(optimized) $(call key,chips.$(CHIP)) $(pins) \
+ifneq ($(OM),)
+$(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(BS),$(own_sizes)),$(call changed,$(OM),om-$(CHIP)-bs$(BS)),FORCE)
+	$(call run,OM,import_input) --what om --given=$(call quote,$(OM)) --stat=$(call stat,$(OM)) \
+	  --note $(M)/given/om-$(CHIP)-bs$(BS) --chip $(CHIP) --engine $(engine) \
+	  --options=$(call quote,$(P.options.$(CHIP))) --batch-size $(BS) --out $@
+endif
+$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(optimized) $(call key,options.$(CHIP)) $(pins) \
   $(call script,compile_model optimize_onnx reference engines/threads engines/$(engine)_compile)
 	$(call run,COMPILE,compile_model) --onnx $< --chip $(CHIP) --engine $(engine) \
-	  --options=$(call quote,$(CHIP.$(CHIP).options)) --batch-size $* --out $@
+	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@
 $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
-  $(call script,infer reference engines/threads engines/$(engine)_run)
+  $(call script,infer outputs reference engines/threads engines/$(engine)_run)
 	$(call run,INFER,infer) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
-	  --format $(P.infer.format) --out $@
-$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess) $(call key,quote.$(CHIP))
+	  --format $(P.infer.format) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
+$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess outputs) $(call key,quote.$(CHIP))
 	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
 	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 

@@ -1,6 +1,8 @@
-"""What this machine and ROOT have, what is missing, and how to get it: one line a thing, nothing changed, exits 0.
+"""What this machine and ROOT have, what is missing, and how to get it: one line a thing, nothing changed.
 
-Runs on any Python 3.7 or newer with the standard library alone, downloads nothing and hashes nothing.
+Exits 0, but 1 if a --chip is asked for that cannot run here. Runs on any Python 3.7 or newer with the standard library
+alone, downloads nothing, hashes nothing, and waits for nobody: what answers late is shown as such.
+All other programs are asked at once and have --limit s together.
 """
 
 from __future__ import annotations
@@ -8,47 +10,64 @@ from __future__ import annotations
 import _build
 
 import contextlib
+import json
 import os
+import re
 import shutil
-import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Any, Dict, Iterator, List, Tuple
 
+import _tool
 import _web
 import setup_env
+from _ascend_host import Ascend, Row
+from _asker import Asker, Fault
+from engines.ascend_compile import memory
 
 SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
+MEMORY = 8  # GB that one atc may take, as atc.memory of params.yaml
 
 
-class Row(NamedTuple):
-    what: str
-    found: str
-    fix: str = ""  # empty: nothing to do
+def version_of(command: List[str]) -> str:
+    status, text = _tool.ask(command, dict(os.environ))
+    return "" if status else _build.plain(text.partition("\n")[0])
 
 
-def tools(make: str, python: str) -> Iterator[Row]:
-    yield Row("GNU Make", make)
+def tools(make: Any, python: str, base: Any) -> Iterator[Row]:
+    """`base`: the version of the `python` that the user gave, else the interpreter that .venv would be made with."""
+    late = next((answer.text for answer in (make, base) if isinstance(answer, Fault)), "")
+    make, base = ("" if isinstance(answer, Fault) else answer for answer in (make, base))
+    fits = re.match(r"[4-9]|[1-9]\d", make.replace("GNU Make ", ""))
+    yield Row("GNU Make", make.replace("GNU Make ", "") or late or "missing", "" if fits else "install 4.0 or newer")
     if python:
-        command = [python, "-c", "import sys; print(sys.version.split()[0])"]
-        version = ""
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=True)
-            version = _build.plain(answer.stdout.decode("utf-8", "replace"))
-        fix = "" if version else "give another PYTHON=, or leave it out"
-        yield Row("PYTHON", f"{python}, {'does not run' if fix else version + ', used as it is'}", fix)
+        fix = "" if base else "give another PYTHON=, or leave it out"
+        yield Row("PYTHON", f"{python}, {late or 'does not run' if fix else base + ', used as it is'}", fix)
     elif not Path(".venv/bin/python").exists() and Path(".venv/requirements.txt").is_file():
         yield Row(".venv", "its interpreter is gone", "rm -r .venv, then make setup")
     elif Path(".venv/requirements.txt").is_file():
         same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
         yield Row(".venv", "as requirements.txt" if same else "of other pins", "" if same else "make setup")
     else:
-        base = setup_env.supported()
         remedy = "make setup" if base else "install python3.10 to 3.12, or give PYTHON="
         yield Row(".venv", f"missing; would be made with {base}" if base else "missing", remedy)
     patch = shutil.which("patch")
     yield Row("patch", patch or "missing", "" if patch else "make upstream needs it: apt install patch")
+
+
+def machine() -> Iterator[Row]:
+    total, unused = memory(), [memory()]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        unused.append(int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9)
+    with contextlib.suppress(OSError, ValueError):
+        unused.append(total - int(Path("/sys/fs/cgroup/memory.current").read_text()) / 1e9)
+    yield Row("memory", f"{total:.0f} GB, {max(0.0, min(unused)):.1f} GB of it available")
+    writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
+    text = f"{os.getcwd()}, {'can' if writable else 'cannot'} be written"
+    text += "" if owner == os.geteuid() else f", of user {owner}"
+    yield Row("tree", text, "" if writable else "make setup needs it: clone it where you may write, or give PYTHON=")
 
 
 def place(root: Path) -> Iterator[Row]:
@@ -95,23 +114,91 @@ def network() -> Iterator[Row]:
             yield Row(name, os.environ[name] + ("" if there else ", missing"), "" if there else f"mend or unset {name}")
 
 
+def chips() -> Dict[str, Dict[str, str]]:
+    """{chip: its engine, soc_version …} by the lines of params.yaml; empty if that is missing or broken."""
+    text = ""
+    with contextlib.suppress(OSError):
+        if Path("params.yaml").is_file():
+            text = Path("params.yaml").read_text("utf-8", "replace")
+    lines = re.search(r"^chips:.*\n((?:(?:[ #].*)?\n)*)", text + "\n", re.MULTILINE)
+    found = re.findall(r"^ +([^\s:#]+):(.*)$", lines.group(1) if lines else "", re.MULTILINE)
+    return {name: dict(re.findall(r"(\w+)=(\S+)", rest)) for name, rest in found}
+
+
+def chip_row(asked: str, ascend: Ascend, known: Dict[str, Dict[str, str]], wrong: List[str]) -> Tuple[Row, Any]:
+    """(the row of the chip that was asked for, whether it can run here: None if that cannot be told). `wrong`: what
+    keeps any chip from running."""
+    if asked not in known:
+        name = re.sub("(?i)ascend", "", asked).strip().lower()
+        shared = {chip: len(os.path.commonprefix([name, chip.lower()])) for chip in known}
+        near = [chip for chip in known if shared[chip] > 1 and shared[chip] == max(shared.values())]
+        remedy = (
+            f"give one of {', '.join(near or known)}" if known else "params.yaml has no chips: git diff params.yaml"
+        )
+        return Row("CHIP", f"{asked}: no such chip", remedy), False
+    above, npu = "see the rows above", bool(ascend.soc_version)
+    lacks, hinders = ([*wrong, *dict.fromkeys(some if npu else [])] for some in (ascend.lacks, ascend.hinders))
+    if lacks:
+        compiles = "make om works here, but running needs" if npu and not hinders else "it needs"
+        return Row("CHIP", f"{asked} cannot run here: {compiles} {', '.join(lacks)}", above), False
+    doubts = f"; not certain: {', '.join(ascend.unsure)}" if npu and ascend.unsure else ""
+    if hinders:
+        text = f"{asked} can run a given .om here, but make om needs {', '.join(hinders)}"
+        return Row("CHIP", text + doubts, f"{above}, or give OM="), None if doubts else True
+    return Row("CHIP", f"{asked} can run here{doubts}"), None if doubts else True
+
+
 def main() -> None:
     parser = _build.Parser(__doc__)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--make", required=True, help="its version")
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--make", default="", help="its version")
     parser.add_argument("--python", default="", help="the interpreter that the user gave")
+    parser.add_argument("--chip", default="", help="the chip that should run here")
+    parser.add_argument("--devices", default="", help="and on which devices: 0 or 0,1")
+    parser.add_argument("--limit", type=float, default=1.5, help="s for the answers of other programs")
+    parser.add_argument("--json", action="store_true", help="the same rows as JSON")
     args = parser.parse_args()
-    parts = {"tools": tools(args.make, args.python), "ROOT": place(args.root), "inputs": held(args.root)}
-    for part, rows in {**parts, "network": network()}.items():
+    asker, known = Asker(args.limit), chips()
+    soc_version = known.get(args.chip, {}).get("soc_version", "")
+    ascend = Ascend(asker, soc_version)
+    ask_version = [args.python, "-c", "import sys; print(sys.version.split()[0])"]
+    asked = asker.ask(lambda: version_of(ask_version) if args.python else setup_env.supported() or "")
+    make = asker.ask(lambda: args.make or version_of(["make", "--version"]))
+    parts = {"tools": tools(make(), args.python, asked()), "machine": machine(), "ROOT": place(args.root)}
+    parts.update({"inputs": held(args.root), "network": network(), "Ascend": ascend.rows(args.devices, args.root)})
+    rows: List[Tuple[str, Row]] = []
+    for part, some in parts.items():
         try:
-            for row in rows:
-                show(row)
-        except OSError as error:
-            show(Row(part, f"{error.filename}: {error.strerror}", "check who owns it and its permissions"))
+            for row in some:
+                rows.append((part, row))
+        except (OSError, RuntimeError) as error:
+            problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            rows.append((part, Row(part, f"{problem}", "check who owns it and its permissions")))
+    few = (soc_version or ascend.cann) and memory() < MEMORY
+    fix = "atc may need 8 GB: compile on a larger host, or lower atc.memory and try" if few else ""
+    rows = [(part, row._replace(fix=fix) if row.what == "memory" else row) for part, row in rows]
+    can_run = None
+    if args.chip:
+        fatal = {row.what: row for _, row in rows if row.fix and row.what in (".venv", "PYTHON", "ROOT")}
+        tree = os.access(".", os.W_OK)
+        wrong = [what for what, row in fatal.items() if what != ".venv" or "make setup" not in row.fix or not tree]
+        last, can_run = chip_row(args.chip, ascend, known, wrong)
+        rows.append(("chip", last))
+    if args.json:
+        found = [{"part": part, **row._asdict()} for part, row in rows]
+        text = json.dumps({"chip": args.chip, "can_run": can_run, "rows": found}, indent=1)
+    else:
+        text = "\n".join(line(row) for _, row in rows)
+    try:
+        print(text, flush=True)
+    except OSError:  # nobody reads it, or the disk is full: that is no fault of what was asked
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1 if can_run is False else 0)
 
 
-def show(row: Row) -> None:
-    print(f"  {'!' if row.fix else ' '} {row.what:<18} {row.found}" + (f"  ->  {row.fix}" if row.fix else ""))
+def line(row: Row) -> str:
+    found, fix = _build.plain(row.found), _build.plain(row.fix)
+    return f"  {'!' if fix else ' '} {row.what:<18} {found}" + (f"  ->  {fix}" if fix else "")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ BEGIN { print "make TARGET [VARIABLE=value …]\n" }
     sub(/.*## /, "")
     printf "  %-14s %s\n", target, $0
 }
-/^[A-Z]+ \?=.*## / {
+/^[A-Z_]+ \?=.*## / {
     name = $1
     sub(/.*## /, "")
-    variables = variables sprintf("  %-8s %-10s %s\n", name, ENVIRON[name] == "" ? "(empty)" : ENVIRON[name], $0)
+    variables = variables sprintf("  %-9s %-10s %s\n", name, ENVIRON[name] == "" ? "(empty)" : ENVIRON[name], $0)
 }
 END { printf "\nvariables, with their present values\n%s", variables }

@@ -11,42 +11,23 @@ import _build
 from _build import Record, again, die, needed_record, read_record
 
 import hashlib
-import io
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from outputs import CLASSES, decode, name_of
 
-CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
-CONDITIONS = ("chip", "batch_size", "resize", "precision", "runtime", "threads")
+CONDITIONS = ("chip", "batch_size", "resize", "precision", "runtime", "threads", "device", "driver")
 WORDS = {"sample": "THE BUILT-IN SAMPLE'S", "official": "official", "own": "own"}
-
-
-def decode(path: Path, data: bytes, form: str) -> NDArray[Any]:
-    """One output file's ten values, float64 [10]; exits 1 on any other number of them or on one that is not finite."""
-    try:
-        if form == "txt":
-            row = np.array(data.split(), np.float64)
-        elif form == "bin":
-            row = np.frombuffer(data, np.float32).astype(np.float64)
-        else:
-            row = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
-    except ValueError:
-        row = np.empty(0)
-    if row.shape != (len(CLASSES),):
-        die(path, f"{row.size} values, not {len(CLASSES)}", again(path.with_name("manifest.json")))
-    if not np.isfinite(row).all():
-        die(path, "a value is not finite", again(path.with_name("manifest.json")))
-    return row
 
 
 def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
     folder, form = manifest.parent, record["format"]
-    wanted = [f"image_{i}_0.{form}" for i in range(labels)]
+    wanted = [name_of(i, form) for i in range(labels)]
     have = {path.name for path in folder.iterdir()} - {manifest.name}
     missing = [name for name in wanted if name not in have]
     extra = sorted(have.difference(wanted))
@@ -102,7 +83,8 @@ def lines_of(result: Record) -> list[str]:
     if made["data_origin"] == made["checkpoint_origin"] == "sample":
         lines += ["Made from: THE BUILT-IN SAMPLE, not CIFAR-10: this figure shows that the chain works, no more"]
     else:
-        lines += [f"Made from: {WORDS[made['data_origin']]} data, {WORDS[made['checkpoint_origin']]} checkpoint"]
+        model = made.get("given") or f"{WORDS[made['checkpoint_origin']]} checkpoint"
+        lines += [f"Made from: {WORDS[made['data_origin']]} data, {model}"]
     lines += ["Conditions: " + ", ".join(f"{k.replace('_', ' ')} {made[k]}" for k in CONDITIONS if k in made)]
     lines += ["", f"{'class':<8}{'correct':>9}{'total':>9}{'accuracy':>11}"]
     for name, row in result["classes"].items():

@@ -11,10 +11,11 @@ from __future__ import annotations
 import _build
 from _build import die, read_record
 
+import ast
 import difflib
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import import_input
 import yaml
@@ -72,6 +73,18 @@ def chip(text: str) -> str:
     return text
 
 
+def flags(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"\w+=\S+( \w+=\S+)*", text):
+        raise ValueError("none, or a list of name=value")
+    return text
+
+
+# Of atc's --precision_mode, contract 1.4; --precision_mode_v2 goes into flags.
+PRECISIONS = (
+    *("default", "force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype"),
+    *("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16"),
+)
+
 # A `*` stands for names that the file is free to choose; all other keys must be there.
 SCHEMA: Dict[str, Callable[[str], str]] = {
     "download.timeout": integer(1, 3600),
@@ -95,6 +108,12 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "optimize.check_images": integer(1, 10000),
     "optimize.tolerance": number,
     "chips.*": chip,
+    "atc.precision_mode": one_of(*PRECISIONS),
+    "atc.flags": flags,
+    "atc.log": one_of("debug", "info", "warning", "error", "null"),
+    "atc.time_limit": integer(1, 10**6),
+    "atc.memory": integer(1, 1000),
+    "ais_bench.time_limit": integer(1, 10**6),
     "batch_sizes": batch_sizes,
     "infer.format": one_of("txt", "bin", "npy"),
     "published.accuracy.*": number,
@@ -153,20 +172,35 @@ def read_params(path: Path) -> Dict[str, str]:
         if match is None:
             near = difflib.get_close_matches(key, SCHEMA, 3, 0.5)
             die(where, f"{key} is no key", f"did you mean {' or '.join(near)}?" if near else "remove it")
-        if not SAFE.fullmatch(text):
-            die(where, f"{key}: {text!r} is empty or would be read differently by make or a shell", "use plain words")
         try:
             params[key] = SCHEMA[match](text)
         except ValueError as wanted:
             die(where, f"{key} is {text!r}", f"give {wanted}")
+        if not SAFE.fullmatch(text):
+            die(where, f"{key}: {text!r} is empty or would be read differently by make or a shell", "use plain words")
     for line_of_schema in SCHEMA:
         if not any(schema_key(key) == line_of_schema for key in params):
             die(path, f"{line_of_schema} is missing", "add it, or git checkout params.yaml")
     return params
 
 
+def declared(module: Path) -> Dict[str, Any]:
+    """The constants ENDING, NEEDS, OPTIONS and LIMITS of an engine's module, which is read, not run: see engines/."""
+    found = re.findall(r"^(ENDING|NEEDS|OPTIONS|LIMITS) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE)
+    return {"NEEDS": (), "OPTIONS": (), "LIMITS": (), **{name: ast.literal_eval(text.strip()) for name, text in found}}
+
+
+def words_of(params: Dict[str, str], key: str) -> Dict[str, str]:
+    """What a key of params.yaml says as an engine's option: by its last name, or by its own words if it is `flags`."""
+    name = key.rsplit(".", 1)[1]
+    if name != "flags":
+        return {name: params[key]}
+    return dict(word.split("=", 1) for word in params[key].split() if "=" in word)
+
+
 def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
-    """make variables of each chip: engine, that engine's file ending, its options. Adds what it derives to `params`."""
+    """make variables of each chip: engine, that engine's file ending, its options, and limits that shape no bytes.
+    Adds what it derives to `params`."""
     lines = []
     for key, text in list(params.items()):
         if not key.startswith("chips."):
@@ -180,10 +214,16 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
             die(path, f"{key}: no engine {engine}", f"give one of {', '.join(have)}")
         if published and f"published.accuracy.{published}" not in params:
             die(path, f"{key}: no published.accuracy.{published}", "name a device that stands there")
-        ending = re.search(r'^ENDING = "(\w+)"$', module.read_text("utf-8"), re.MULTILINE)
-        assert ending, f"{module} names no ENDING"
-        lines += [f"CHIP.{name}.engine := {engine}", f"CHIP.{name}.ending := {ending.group(1)}"]
-        lines += [f"CHIP.{name}.options := {' '.join(f'{k}={v}' for k, v in options.items())}"]
+        constants = declared(module)
+        for need in constants["NEEDS"]:
+            if need not in options:
+                die(path, f"{key}: no {need}=", f"add it, as in 310P3: engine=ascend {need}=Ascend310P3")
+        for shared in reversed(constants["OPTIONS"]):
+            options = {**words_of(params, shared), **options}
+        limits = " ".join(f"{limit}={params[limit]}" for limit in constants["LIMITS"])
+        params[f"options.{name}"] = " ".join(f"{k}={v}" for k, v in sorted(options.items()))
+        lines += [f"CHIP.{name}.engine := {engine}", f"CHIP.{name}.ending := {constants['ENDING']}"]
+        lines += [f"CHIP.{name}.limits := {limits}"]
         params[f"quote.{name}"] = f"{published} {params[f'published.accuracy.{published}']}" if published else ""
         for source in ("cifar10", "sample"):
             for what in ("reference", "tolerance"):

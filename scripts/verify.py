@@ -25,7 +25,8 @@ def main() -> None:
     reference = getattr(args, source)
     origins = {made["data_origin"], made["checkpoint_origin"]}
     if len(origins) > 1 or "own" in origins or len(reference) != 2:
-        what = f"{made['data_origin']} data with {made['checkpoint_origin']} checkpoint on {args.chip}"
+        model = made.get("given") or f"{made['checkpoint_origin']} checkpoint"
+        what = f"{made['data_origin']} data with {model} on {args.chip}"
         remedy = (
             f"add verify.reference.{source}.{args.chip} and its tolerance"
             if "own" not in origins

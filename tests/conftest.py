@@ -18,12 +18,13 @@ import pytest
 
 TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
+STAND_INS = TREE / "tests/stand-ins"
 
 NULL_COMPILE = """
 import zlib
 ENDING = "null"
 PACKAGES = ()
-def compile_model(model, batch_size, out, options):
+def compile_model(model, batch_size, out, options, limits, log):
     out.write_text(f"stand-in, batch {batch_size} {zlib.crc32(model.read_bytes())}")
     return {"precision": "stand-in"}
 """
@@ -36,7 +37,8 @@ def load(model, options):
 
 def environment(**more: str) -> dict[str, str]:
     """This environment without what make and its inputs would take from it."""
-    ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "PYTHON", "V", "DEPS"}
+    ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
+    ours |= {"PYTHON", "V", "DEPS"}
     clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
     return {**clean, **more}
 
@@ -71,12 +73,12 @@ class House:
         self.log = tree / "pythons.log"
         self.python = tree / "python"
 
-    def make(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
         chosen = {"ROOT": "house", "CHIP": "null", "PYTHON": str(self.python)}
         given = {word.split("=", 1)[0] for word in arguments if "=" in word}
         words = [f"{k}={v}" for k, v in chosen.items() if k not in given]
-        done = run("make", *arguments, *words, cwd=self.tree)
+        done = run("make", *arguments, *words, cwd=self.tree, **more)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -105,6 +107,27 @@ class House:
         params.write_text(text.replace(old, new))
 
 
+def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, str]:
+    """The environment of a host with an NPU and CANN, made of the stand-ins; they note their calls in
+    `tree`/stand-ins.log. `generation` of ais_bench: old, new, or llm, another tool of its name."""
+    folder = tree / "path"
+    folder.mkdir(exist_ok=True)
+    python = folder / "python3"
+    if not python.exists():
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+    (tree / "tmp").mkdir(exist_ok=True)
+    package = {"old": "ais_bench_old", "new": "ais_bench_new"}.get(generation, generation)
+    return {
+        "PATH": f"{folder}:{STAND_INS / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{STAND_INS / 'aclruntime'}:{STAND_INS / package}",
+        "SET_ENV": str(STAND_INS / "toolkit/set_env.sh"),
+        "STAND_IN_LOG": str(tree / "stand-ins.log"),
+        "TMPDIR": str(tree / "tmp"),  # where the locks of devices lie, which other tests shall not wait for
+        **more,
+    }
+
+
 def new_house(tree: Path) -> House:
     for name in ("Makefile", "params.yaml", "requirements.txt", "requirements-dev.txt"):
         shutil.copy2(TREE / name, tree / name)
@@ -123,6 +146,14 @@ def new_house(tree: Path) -> House:
     return house
 
 
+def copy_of(house: House, tree: Path) -> House:
+    """The same house in another tree, with all its times."""
+    run("cp", "-a", f"{house.tree}/.", tree)
+    copy = House(tree)
+    copy.python.write_text(copy.python.read_text().replace(str(house.tree), str(tree)))
+    return copy
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> House:
     """A house whose sample has gone through the whole graph once, at batch size 16. Not to be changed: see `house`."""
@@ -134,10 +165,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> House:
 @pytest.fixture
 def house(built: House, tmp_path: Path) -> House:
     """A copy of the built house, with all its times, for one test."""
-    run("cp", "-a", f"{built.tree}/.", tmp_path)
-    copy = House(tmp_path)
-    copy.python.write_text(copy.python.read_text().replace(str(built.tree), str(tmp_path)))
-    return copy
+    return copy_of(built, tmp_path)
 
 
 @pytest.fixture

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
-from conftest import House, Inputs, run
+import pytest
+from conftest import STAND_INS, House, Inputs, ascend_host, run
 
 
 def doctor(house: House, **more: str) -> dict[str, str]:
     """{what: the rest of its line}; a line to act upon begins with an exclamation mark."""
     done = run("make", "doctor", "ROOT=house", cwd=house.tree, **more)
     assert (done.returncode, done.stderr) == (0, "")
-    rows = [re.match(r"  ([! ]) (\S+(?: \S+)?) +(.*)", line) for line in done.stdout.splitlines()]
+    rows = [re.match(r"  ([! ]) (\S+(?: \S+){0,2}) +(.*)", line) for line in done.stdout.splitlines()]
     assert all(rows), done.stdout
     return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
 
@@ -77,3 +80,206 @@ def test_a_python_that_does_not_run_is_no_traceback(fresh: House, tmp_path: Path
     done = run("make", "doctor", f"PYTHON={broken}", cwd=fresh.tree)
     assert "Traceback" not in done.stderr
     assert re.search(r"! PYTHON +\S+broken, does not run", done.stdout)
+
+
+# Chips of engine ascend, on the stand-ins; what a host's python3 has is told by packages of the test's own
+
+MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sympy", "scipy", "cffi", "cloudpickle")
+MODULES += ("tornado", "requests", "jinja2", "ml_dtypes")
+
+
+def healthy(house: House, generation: str = "new", **more: str) -> dict[str, str]:
+    """A host with all that is needed."""
+    packages = house.tree / "packages"
+    for name in (*MODULES, "numpy"):
+        (packages / name).mkdir(parents=True, exist_ok=True)
+        (packages / name / "__init__.py").write_text("__version__ = '1.23.5'")
+    shutil.copytree(STAND_INS / "aclruntime", packages, dirs_exist_ok=True)
+    (packages / "aclruntime.py").write_text("")
+    host = ascend_host(house.tree, generation, **more)
+    return {**host, "PYTHONPATH": f"{packages}:{host['PYTHONPATH']}"}
+
+
+def asked(house: House, chip: str, host: dict[str, str], *words: str, status: int = 2) -> dict[str, str]:
+    """The rows of make doctor CHIP=chip, which has to end with `status`."""
+    done = run("make", "doctor", "ROOT=house", f"CHIP={chip}", *words, cwd=house.tree, **host)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if status else 0)  # make's own
+    rows = [re.match(r"  ([! ]) (\S+(?: \S+){0,2}) +(.*)", line) for line in done.stdout.splitlines()]
+    assert rows[-1]
+    assert rows[-1][2] == "CHIP"
+    return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
+
+
+def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: House) -> None:
+    rows = asked(fresh, "310P3", healthy(fresh), status=0)
+    assert rows["CHIP"] == "310P3 can run here"
+    assert rows["CANN"].startswith("7.0.0-stand-in; ")
+    assert rows["driver"] == "22.0.4-stand-in"
+    assert rows["device 0"] == "310P3, health OK, 1074 / 21534 MB used"
+    for name in ("CANN", "atc", "numpy", "atc's modules", "ais_bench", "aclruntime", "driver", "device 0"):
+        assert not rows[name].startswith("!"), rows[name]
+    assert asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310P3-two"), "DEVICE=0,1", status=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "row", "words", "lack"),
+    [
+        ("numpy", "numpy", "2.2.6  ->  python3 -m pip install 'numpy<2'", "numpy < 2"),
+        ("ais_bench", "ais_bench", "missing  ->  install", "ais_bench"),
+        ("llm", "ais_bench", "not the inference tool", "ais_bench"),
+        ("aclruntime", "aclruntime", "libascendcl.so: cannot open  ->  install", "aclruntime"),
+        ("no-driver", "driver", "dcmi", "an NPU"),
+        ("310", "device 0", "310, health OK", "another device than 0, a 310"),
+        ("hang", "driver", "no answer within", "an NPU"),
+        ("python3", "CANN's python3", "status 7", "a python3 of CANN that answers"),
+        ("SET_ENV", "set_env.sh", "no such file", "CANN"),
+        ("platform", "soc_version", "has no Ascend310P3", "a CANN that knows the chip"),
+    ],
+)
+def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
+    fresh: House, fault: str, row: str, words: str, lack: str
+) -> None:
+    host = healthy(fresh, fault if fault in ("llm", "ais_bench") else "new", STAND_IN_NPU_SMI="310P3")
+    if fault == "numpy":
+        (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
+    elif fault == "aclruntime":
+        (fresh.tree / "packages/aclruntime.py").write_text("raise ImportError('libascendcl.so: cannot open')")
+    elif fault == "python3":
+        (fresh.tree / "path/python3").write_text('#!/bin/sh\n[ "$1" = -c ] && exit 7\nexec /usr/bin/env -i true\n')
+        shutil.copy(fresh.tree / "path/python3", fresh.tree / "python3-of-cann")
+        host["AIS_BENCH"] = f"{fresh.tree}/python3-of-cann -m ais_bench"
+        (fresh.tree / "path/python3").unlink()
+    elif fault == "SET_ENV":
+        host["SET_ENV"] = "/no/such/set_env.sh"
+    elif fault == "platform":
+        shutil.copytree(STAND_INS / "toolkit", fresh.tree / "toolkit")
+        (fresh.tree / "toolkit/x86_64-linux/data/platform_config").mkdir(parents=True)
+        (fresh.tree / "toolkit/x86_64-linux/data/platform_config/Ascend310.ini").write_text("")
+        host["SET_ENV"] = f"{fresh.tree}/toolkit/set_env.sh"
+    elif fault in ("no-driver", "310", "hang"):
+        host["STAND_IN_NPU_SMI"] = fault
+    rows = asked(fresh, "310P3", host)
+    assert words in rows[row]
+    assert rows["CHIP"].startswith("! 310P3 cannot run here")
+    assert lack in rows["CHIP"]
+
+
+def test_a_build_host_is_told_that_make_om_works(fresh: House) -> None:
+    rows = asked(fresh, "910B3", healthy(fresh, STAND_IN_NPU_SMI="no-driver"))
+    assert "make om works here, but running needs an NPU" in rows["CHIP"]
+
+
+def test_modules_that_atc_wants_are_named_with_one_command(fresh: House) -> None:
+    host = healthy(fresh)
+    shutil.rmtree(fresh.tree / "packages/decorator")
+    shutil.rmtree(fresh.tree / "packages/tornado")
+    rows = asked(fresh, "310P3", host, status=0)
+    wanted = "! missing: decorator; some CANN want tornado  ->  python3 -m pip install decorator tornado 'numpy<2'"
+    assert rows["atc's modules"] == wanted
+    assert rows["CHIP"].startswith("! 310P3 can run a given .om here, but make om needs atc's modules")
+
+
+def test_a_host_without_atc_is_told_that_it_runs_but_does_not_compile(fresh: House) -> None:
+    (fresh.tree / "set_env.sh").write_text(f"export ASCEND_TOOLKIT_HOME={fresh.tree}\n")
+    rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh")), status=0)
+    assert rows["atc"].startswith("! missing")
+    assert rows["CHIP"].startswith("! 310P3 can run a given .om here, but make om needs atc")
+    rows = asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)
+    assert "make om needs atc" in rows["CHIP"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("import os; os.kill(os.getpid(), 11)", 2), ("import time; time.sleep(600)", 0)]
+)
+def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: House, body: str, status: int) -> None:
+    host = healthy(fresh)
+    (fresh.tree / "packages/aclruntime.py").write_text(body)
+    rows = asked(fresh, "310P3", host, status=status)
+    assert rows["numpy"] == "1.23.5"
+    assert rows["ais_bench"].startswith("there")
+    assert ("no answer within" in rows["aclruntime"]) == (not status)
+
+
+def test_whatever_hangs_it_answers_in_time(fresh: House) -> None:
+    slow = fresh.tree / "slow"
+    slow.write_text("#!/bin/sh\nsleep 600\n")
+    slow.chmod(0o755)
+    host = healthy(fresh, STAND_IN_NPU_SMI="hang", SET_ENV=str(slow))
+    begin = time.monotonic()
+    rows = asked(fresh, "310P3", host, f"PYTHON={slow}")
+    assert time.monotonic() - begin < 10  # under 2 on a machine that is not busy
+    assert "no answer within 1.5 s" in rows["set_env.sh"]
+    assert "no answer within 1.5 s" in rows["driver"]
+    assert "no answer within 1.5 s" in rows["PYTHON"]
+
+
+def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: House) -> None:
+    two = healthy(fresh, STAND_IN_NPU_SMI="310P3-two")
+    assert "a device 7" in asked(fresh, "310P3", two, "DEVICE=7")["CHIP"]
+    assert asked(fresh, "310P3", two, "DEVICE=x")["DEVICE"].startswith("! x: no device number")
+    one = {**two, "ASCEND_RT_VISIBLE_DEVICES": "1"}
+    assert asked(fresh, "310P3", one, status=0)
+    assert "a device 1" in asked(fresh, "310P3", one, "DEVICE=1")["CHIP"]
+    rows = asked(fresh, "310B1", healthy(fresh, STAND_IN_NPU_SMI="310B"), status=0)
+    assert rows["CHIP"].endswith("not certain: whether device 0, a 310B, is a 310B1")
+
+
+def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: House) -> None:
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    assert done.returncode == 2
+    assert "310P3 cannot run here: it needs a plain path" in done.stdout
+
+
+def test_no_environment_however_odd_gives_a_traceback(fresh: House, tmp_path: Path) -> None:
+    words = ("python3", "scripts/doctor.py", "--root", "house", "--make", "4.3")
+    for more in ({"ATC": "'"}, {"AIS_BENCH": "'"}, {"ATC": "/"}, {"SET_ENV": "/dev/null"}, {"HOME": ""}):
+        done = run(*words, cwd=fresh.tree, **healthy(fresh, **more))
+        assert (done.returncode, done.stderr) == (0, ""), more
+    for end in ("> /dev/full", "| true"):
+        done = run("sh", "-c", " ".join((*words, end)), cwd=fresh.tree)
+        assert (done.returncode, done.stderr) == (0, ""), end
+    (fresh.tree / "params.yaml").write_bytes(b"chips:\n  \xff][\n")
+    assert "params.yaml" in asked(fresh, "310P3", {})["CHIP"]
+
+
+def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: House) -> None:
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
+    assert rows["device 0"].startswith("! 310P3, health Alarm")
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    assert re.search(r"! path of ROOT +holds '\+', which CANN's tools refuse  ->  give another ROOT=", done.stdout)
+
+
+@pytest.mark.parametrize("chip", ["310P", "Ascend310P3", "310p3", "it's; touch mark", "x"])
+def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: House, chip: str) -> None:
+    rows = asked(fresh, chip, {})
+    assert "no such chip  ->  give one of" in rows["CHIP"]
+    if chip == "310P":
+        assert rows["CHIP"].endswith("give one of 310P1, 310P3")
+    elif "310" in chip:
+        assert rows["CHIP"].endswith("give one of 310P3")
+    assert not (fresh.tree / "mark").exists()
+
+
+def test_a_laptop_has_one_calm_line_and_cpu_can_run_there(house: House) -> None:
+    rows = doctor(house, PATH="/usr/bin:/bin")
+    assert rows["Ascend"] == "no CANN, npu-smi is not on PATH: CHIP=cpu is what runs here"
+    assert not any(name in rows for name in ("CANN", "atc", "numpy", "driver"))
+    assert asked(house, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
+
+
+def test_json_holds_the_same_rows_and_needs_no_make(fresh: House) -> None:
+    words = ("scripts/doctor.py", "--json", "--root", "house", "--chip", "310P3")
+    done = run("python3", *words, cwd=fresh.tree, **healthy(fresh))
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["chip"], found["can_run"]) == (0, "", "310P3", True)
+    rows = {row["what"]: row for row in found["rows"]}
+    assert rows["GNU Make"]["found"][0].isdigit()
+    assert rows["device 0"] == {
+        "part": "Ascend",
+        "what": "device 0",
+        "found": "310P3, health OK, 1074 / 21534 MB used",
+        "fix": "",
+    }
+    assert json.loads(run("python3", *words[:4], cwd=fresh.tree).stdout)["can_run"] is None

@@ -95,7 +95,7 @@ def test_every_parameter_of_a_recipe_and_every_import_of_a_script_is_a_prerequis
         assert value
         text = text.replace(f"$({name})", value[1])
     rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n((?:\t[^\n]*\n)+)", text, re.MULTILINE)
-    assert len([recipe for _, recipe in rules if "$(call run," in recipe]) == 14
+    assert len([recipe for _, recipe in rules if "$(call run," in recipe]) == 16
     for head, recipe in rules:
         if "sync_inputs.py" in recipe:  # depends on every script and on the whole of params.yaml
             continue
@@ -376,6 +376,17 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "BS=1 2"], ["BS=1 2", "1 to 64"]),
         (["accuracy", "BS="], ["BS=", "1 to 64"]),
         (["accuracy", "CHIP=CPU"], ["CHIP=CPU", "near: cpu;"]),
+        (["accuracy", "CHIP=310P"], ["CHIP=310P", "near: 310P1 310P3;"]),
+        (["accuracy", "CHIP=Ascend310P3"], ["CHIP=Ascend310P3", "near: 310P3;"]),
+        (["accuracy", "CHIP=310p3"], ["CHIP=310p3", "near: 310P3;"]),
+        (["accuracy", "CHIP=Ascend 910B"], ["CHIP=Ascend 910B", "near: 910B 910B1 910B2 910B3 910B4;"]),
+        (["house/results/cpu/bs4/accuracy.txt", "CHIP=310"], ["cpu: a file of another chip than CHIP=310"]),
+        (["accuracy", "DEVICE=0\n1"], ["no device number"]),
+        (["accuracy", "DEVICE=0 1"], ["DEVICE=0 1", "as 0,1"]),
+        (["accuracy", "DEVICE=npu0"], ["DEVICE=npu0", "as 0,1"]),
+        (["accuracy", "DEVICE=0,"], ["DEVICE=0,", "as 0,1"]),
+        (["accuracy", "ONNX=/no/such"], ["ONNX=/no/such: no such file"]),
+        (["accuracy", "OM=/no/such"], ["OM=/no/such: no such file"]),
         (["accuracy", "CHIP=nul"], ["CHIP=nul", "near: null null2;"]),
         (["accuracy", "CHIP=it's"], ["CHIP=it's", "near: none;", "cpu"]),
         (["accuracy", "SOURCE=imagenet"], ["SOURCE=imagenet", "cifar10 or sample"]),
@@ -438,7 +449,7 @@ def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -
     assert done.returncode == 0
     assert "accuracy-all" in done.stdout
     assert re.search(r"BS +8 ", done.stdout)
-    assert re.search(r"CHIP +cpu ", done.stdout)
+    assert re.search(r"CHIP +\(empty\) ", done.stdout)
     assert not (fresh.tree / ".make").exists()
 
 
@@ -517,3 +528,8 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: House) -> None:
     fresh.make("clean")
     fresh.make("distclean")
     assert (fresh.root / "results/mine.txt").exists()
+
+
+def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(house: House) -> None:
+    assert "--chip null2" in house.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
+    assert "--chip null2" in house.make("-n", "house/results/null2/bs4/accuracy.txt", "CHIP=").stdout

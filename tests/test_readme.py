@@ -32,7 +32,7 @@ def test_a_readme_quotes_the_published_figures_of_params(readme: str) -> None:
 def test_a_readme_names_every_target_variable_and_key_and_no_other_target(readme: str) -> None:
     page = run("make", "help").stdout
     targets = set(re.findall(r"^  ([a-z][a-z-]*) ", page, re.MULTILINE))
-    variables = set(re.findall(r"^  ([A-Z]+) ", page, re.MULTILINE))
+    variables = set(re.findall(r"^  ([A-Z_]+) ", page, re.MULTILINE))
     assert len(targets) > 10
     for name in targets | variables:
         assert f"`{name}`" in readme, name

@@ -1,7 +1,11 @@
 """Per engine a module <name>_compile and a module <name>_run; the only place that knows an engine.
 
-<name>_compile: ENDING, the compiled file's ending; PACKAGES, whose versions its bytes depend on;
-compile_model(model, batch_size, out, options) -> what to record.
-<name>_run: PACKAGES; load(model, options) -> (run, what to record), where run takes float32 [batch, 3, 32, 32] and
-returns float32 [batch, 10].
+<name>_compile: ENDING, the compiled file's ending; PACKAGES, whose versions its bytes depend on; NEEDS, options
+that a chip's line has to give; OPTIONS and LIMITS, which keys of params.yaml join the options of its chips, and which
+are handed on beside them and shape no bytes;
+compile_model(model, batch_size, out, options, limits, log) -> what to record.
+<name>_run: PACKAGES, and one of the two:
+load(model, options) -> (run, what to record), where run takes float32 [batch, 3, 32, 32] and returns float32
+[batch, 10], for an engine that runs in this process;
+infer(model, record, bins, count, form, devices, limits, out) -> what to record, for one that is a program of its own.
 """

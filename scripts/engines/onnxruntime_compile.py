@@ -13,7 +13,9 @@ ENDING = "onnx"
 PACKAGES = ("onnx", "onnxruntime")
 
 
-def compile_model(model: Path, batch_size: int, out: Path, options: dict[str, str]) -> dict[str, str]:
+def compile_model(
+    model: Path, batch_size: int, out: Path, options: dict[str, str], limits: dict[str, str], log: Path
+) -> dict[str, object]:
     """Writes `out`, the graph of `model` for inputs [batch_size, 3, 32, 32]; exits 1 on an unknown option."""
     if options:
         die("params.yaml", f"engine onnxruntime has no option {', '.join(options)}", "remove it from the chip's line")

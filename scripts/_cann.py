@@ -1,0 +1,98 @@
+"""Where CANN is on this machine, and its environment (contract, section 1.1). Shapes no bytes; Python 3.7."""
+
+from __future__ import annotations
+
+from _build import die
+
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import Dict, List
+
+import _tool
+
+TREES = ("ascend-toolkit", "cann", "nnae", "nnrt")  # up to 8.3, from 8.5, and the runtimes without a compiler
+DRIVER = "/usr/local/Ascend/driver"
+OURS = (Path(__file__).resolve().parent.parent / ".venv" / "bin").resolve()
+
+
+def set_env_files() -> List[Path]:
+    """The set_env.sh files that there are, the one to take first: SET_ENV, else those of the usual places."""
+    if os.environ.get("SET_ENV"):
+        given = Path(os.environ["SET_ENV"])
+        return [given / "set_env.sh" if given.is_dir() else given]
+    homes = ("/usr/local/Ascend", os.path.expanduser("~/Ascend"))  # which stays as it is where there is no HOME
+    usual = [Path(home, tree, "set_env.sh") for home in homes for tree in TREES]
+    return [path for path in usual if os.path.isfile(str(path))]
+
+
+def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
+    """This process's environment with CANN's: as it is where it has been set up (atc is on PATH, or, but for the
+    `compiler`, a CANN is named), else and with SET_ENV after sourcing set_env.sh.
+
+    Without our own .venv on PATH, which a user may have activated: CANN's tools take python3 from PATH and want
+    numpy < 2. For the compiler on a host without a driver, with the toolkit's stub of the driver's library. Exits 1
+    if SET_ENV names no file, or if set_env.sh fails or takes more than `limit` s.
+    """
+    found = {k: v for k, v in os.environ.items() if k not in ("DEPS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    found["PATH"] = ":".join(d for d in found.get("PATH", os.defpath).split(":") if not d or Path(d).resolve() != OURS)
+    files = set_env_files()
+    there = shutil.which("atc", path=found["PATH"]) or (toolkit(found) and not compiler)
+    if os.environ.get("SET_ENV") or (files and not there):
+        found = sourced(files[0], found, limit)
+    home = toolkit(found)
+    if compiler and home and not os.path.isdir(DRIVER):
+        arch = platform.machine()
+        stubs = [home / f"{arch}-linux/devlib", home / f"{arch}-linux/devlib/linux/{arch}"]
+        libraries = [*found.get("LD_LIBRARY_PATH", "").split(":"), *(str(stub) for stub in stubs if stub.is_dir())]
+        found["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
+    return found
+
+
+def sourced(path: Path, before: Dict[str, str], limit: float) -> Dict[str, str]:
+    """The environment `before` after bash has sourced a set_env.sh; exits 1 if that fails."""
+    if not path.is_file():
+        die(f"SET_ENV={path}", "no such file", "name CANN's set_env.sh")
+    # env -0: values may have several lines. Not `set -u`: set_env.sh reads unset variables.
+    script = 'source "$1" > /dev/null; printf "\\0"; env -0'
+    status, text = _tool.ask(
+        ["bash", "--noprofile", "--norc", "-c", script, "bash", str(path.resolve())], before, limit
+    )
+    if status or "\0" not in text:
+        words = " ".join(text.replace("\0", " ").split())[-200:]
+        die(path, f"cannot be sourced (status {status}): {words}", "mend it, or give SET_ENV= another")
+    pairs = (entry.split("=", 1) for entry in text.split("\0")[1:] if "=" in entry)
+    return {name: value for name, value in pairs if name not in ("_", "SHLVL")}
+
+
+def toolkit(found: Dict[str, str]) -> Path | None:
+    """CANN's folder by an environment, or None."""
+    home = found.get("ASCEND_TOOLKIT_HOME") or found.get("ASCEND_HOME_PATH")
+    return Path(home) if home else None
+
+
+def version(found: Dict[str, str]) -> str:
+    """CANN's version, of the file in which its installer keeps it; "unknown" where there is none."""
+    home = toolkit(found)
+    names = [f"{platform.machine()}-linux/ascend_toolkit_install.info", "ascend_nnrt_install.info"]
+    names += [f"{platform.machine()}-linux/ascend_nnrt_install.info", "ascend_nnae_install.info"]
+    for path in [home / name for name in (*names, "compiler/version.info", "runtime/version.info")] if home else []:
+        if path.is_file():
+            line = re.search(r"^version=(\S+)", path.read_text("utf-8", "replace"), re.IGNORECASE | re.MULTILINE)
+            if line:
+                return line.group(1)
+    return "unknown"
+
+
+def odd(path: Path) -> str:
+    """The characters of the real path that CANN's tools refuse (contract 1.4 and 2.10), to show; empty if none."""
+    return " ".join(map(repr, sorted(set(re.sub(r"[\w./-]", "", str(path.resolve()), flags=re.ASCII)))))
+
+
+def must_be_plain(path: Path) -> None:
+    """Exits 1 if the real path holds a character that CANN's tools refuse."""
+    if odd(path):
+        problem = f"its path holds {odd(path)}, which CANN's tools refuse"
+        die(path.resolve(), problem, "give a ROOT= whose whole path is of letters, digits and . _ - / alone")

@@ -1,0 +1,177 @@
+"""What npu-smi shows, and the chip that make takes for it: any layout, never a wrong chip, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import _npu
+import pytest
+from conftest import TREE, House, refused, run, script
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+STAND_INS = TREE / "tests/stand-ins"
+LAYOUTS = sorted(path.name for path in (STAND_INS / "npu-smi").iterdir())
+CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B3", "910_9392"]
+
+# What each layout shows: (device, name, health) of every chip.
+WANTED = {
+    "310": [(i, "310", "OK") for i in range(4)],
+    "310P3": [(0, "310P3", "OK")],
+    "310P3-two": [(0, "310P3", "OK"), (1, "310P3", "OK")],
+    "310P3-duo": [(0, "310P3", "OK"), (1, "310P3", "OK")],
+    "310B1": [(0, "310B1", "OK")],
+    "310B": [(0, "310B", "OK")],
+    "910B-first-generation": [(0, "910B", "OK")],
+    "910B3": [(i, "910B3", "OK") for i in range(8)],
+    "910_9392": [(0, "910_9392", "OK"), (1, "910_9392", "OK")],
+    "mixed": [(0, "310", "OK"), (1, "310P3", "OK")],
+    "310P3-21.0": [(0, "310P3", "OK")],
+    "310P3-processes": [(0, "310P3", "OK"), (1, "310P3", "OK")],
+    "310P3-sparse": [(0, "310P3", "OK"), (1, "310P3", "OK")],
+    "alarm": [(0, "310P3", "Alarm")],
+    "power-NA": [(0, "310P3", "OK")],
+}
+
+
+def stand_in(layout: str) -> dict[str, str]:
+    return {"PATH": f"{STAND_INS / 'bin'}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": layout}
+
+
+def test_every_layout_of_the_contract_is_held_against_what_it_shows() -> None:
+    assert set(LAYOUTS) == set(WANTED)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_chips_device_numbers_and_health_are_read_from_every_layout(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in stand_in(layout).items():
+        monkeypatch.setenv(name, value)
+    driver, devices = _npu.look()
+    assert "stand-in" in driver
+    assert [(device.number, device.name, device.health) for device in devices] == WANTED[layout]
+
+
+# Pages drawn at random, in the manner of contract 3.1
+
+NAMES = st.sampled_from(["310", "310P1", "310P3", "310B1", "310B", "910A", "910B", "910B3", "910B4", "Ascend910B2"])
+CELL = st.text(st.sampled_from("0123456789./ NA-"), max_size=20)
+PROCESS = st.tuples(st.integers(0, 310), st.integers(0, 310), st.integers(1, 99999), st.sampled_from(["python", "310"]))
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, str]]]:
+    """(a page, what it shows)"""
+    has_device, wide = draw(st.booleans()), draw(st.integers(0, 12))
+    rule = f"+{'-' * (20 + wide)}+{'-' * 17}+{'-' * 54}+"
+    lines = [rule, f"| npu-smi 22.0.4 {' ' * wide} Version: 22.0.4 |", rule]
+    lines += ["| NPU   Name | Health | Power(W)  Temp(C)  Hugepages-Usage(page) |"]
+    lines += [f"| Chip  {'Device' * has_device} | Bus-Id | AICore(%)  Memory-Usage(MB) |", rule.replace("-", "=")]
+    wanted, npu = [], 0
+    for i in range(draw(st.integers(1, 8))):
+        name = draw(NAMES)
+        health = draw(st.sampled_from(["OK", "Warning", "Alarm", "Critical", "UNKNOWN"]))
+        npu += draw(st.sampled_from([0, 1, 24, 32896]))
+        number = draw(st.integers(0, 63)) if has_device else i
+        pad = " " * draw(st.integers(1, 9))
+        lines.append(f"| {npu}{pad}{name}{pad}| {health} | {draw(CELL)} |")
+        lines.append(f"| 0{pad}{str(number) * has_device}{pad}| {draw(CELL)} | {draw(CELL)} |")
+        lines.append(draw(st.sampled_from([rule, rule.replace("-", "=")])))
+        wanted.append((number, name.replace("Ascend", ""), health))
+    if draw(st.booleans()):
+        lines += [rule, "| NPU     Chip | Process id | Process name | Process memory(MB) |", rule]
+        lines += [f"| {a}  {b} | {c} | {d} | 100 |" for a, b, c, d in draw(st.lists(PROCESS))]
+        lines += ["| No running processes found in NPU 7 |", rule]
+    return "\n".join(lines), wanted
+
+
+@given(pages())
+def test_a_page_in_the_manner_of_the_contract_is_read_exactly(page: tuple[str, list[tuple[int, str, str]]]) -> None:
+    _, devices = _npu.parse(page[0])
+    assert [(device.number, device.name, device.health) for device in devices] == page[1]
+
+
+@given(pages(), st.data())
+def test_a_damaged_page_never_shows_a_chip_that_is_not_there(page: Any, data: st.DataObject) -> None:
+    text, wanted = page
+    for _ in range(data.draw(st.integers(1, 4))):
+        where = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.integers(0, 200))
+        text = text[:where] + data.draw(st.sampled_from(["", "|", "\n", "\0", " ", "é"])) + text[where + length :]
+    names = {name for _, name, _ in wanted}
+    for device in _npu.parse(text)[1]:  # a name may be cut short, as 310P3 to 310, only where the damage is
+        assert any(name.startswith(device.name) for name in names)
+
+
+@given(st.text())
+@settings(max_examples=300)
+def test_any_text_is_no_traceback_and_no_chip(text: str) -> None:
+    assert _npu.parse(text)[1] == []
+
+
+# The chip of a make without CHIP=
+
+
+def found(tmp_path: Path, layout: str) -> subprocess.CompletedProcess[str]:
+    return script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **stand_in(layout))
+
+
+@pytest.mark.parametrize(
+    ("layout", "chip"),
+    [("310", "310"), ("310P3-duo", "310P3"), ("910B3", "910B3"), ("910_9392", "910_9392"), ("alarm", "310P3")],
+)
+def test_the_one_chip_that_npu_smi_shows_is_taken_and_remembered(tmp_path: Path, layout: str, chip: str) -> None:
+    done = found(tmp_path, layout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{chip}\n", "")
+    assert (tmp_path / "chip").read_text() == f"{chip}\n"
+
+
+def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None:
+    refused(found(tmp_path, "mixed"), "device 0 310, device 1 310P3", "CHIP=", "DEVICE=")
+    refused(found(tmp_path, "310B"), "310B, a family of chips", "CHIP= one of 310B1, 310B4")
+    done = script("find_chip", "--chips", "cpu", "310", "--note", tmp_path / "chip", **stand_in("310P3"))
+    refused(done, "no chip 310P3, which npu-smi shows")
+    assert not (tmp_path / "chip").exists()
+
+
+def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path) -> None:
+    done = found(tmp_path, "no-driver")
+    assert (done.returncode, done.stdout) == (0, "cpu\n")
+    assert "dcmi" in done.stderr
+    assert "CHIP=cpu is taken" in done.stderr
+    assert not (tmp_path / "chip").exists()
+
+
+def test_make_asks_once_and_a_noop_starts_no_python(house: House) -> None:
+    log = house.tree / "asked.log"
+    folder = house.tree / "path"
+    folder.mkdir()
+    for name, program in (("npu-smi", STAND_INS / "bin/npu-smi"), ("python3", sys.executable)):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {program} "$@"\n')
+        (folder / name).chmod(0o755)
+    words = ("make", "-n", "om", "CHIP=", "ROOT=house", f"PYTHON={house.python}")
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": "310P3"}
+    first = run(*words, cwd=house.tree, **environment)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "--chip 310P3" in first.stdout
+    assert "npu-smi" in log.read_text()
+    log.unlink()
+    assert "--chip 310P3" in run(*words, cwd=house.tree, **environment).stdout
+    assert not log.exists()
+    other = run(*words, "SOURCE=sample", cwd=house.tree, PATH=environment["PATH"], STAND_IN_NPU_SMI="mixed")
+    assert "--chip 310P3" in other.stdout  # remembered; inference looks at the device itself
+
+
+def test_make_without_an_npu_takes_cpu_and_with_several_chips_stops_in_one_line(house: House) -> None:
+    words = ("make", "-n", "om", "ROOT=house", f"PYTHON={house.python}")
+    assert "--chip cpu" in run(*words, cwd=house.tree, PATH="/usr/bin:/bin").stdout
+    done = run(*words, cwd=house.tree, **stand_in("mixed"))
+    assert done.returncode == 2
+    assert "find_chip.py: npu-smi: shows different chips" in done.stderr
+    assert run("make", "-n", "bin", *words[3:], cwd=house.tree, **stand_in("mixed")).returncode == 0  # no matter there
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,80 @@
+"""ONNX= and OM=: a graph or a compiled model of the user's own, in place of ours."""
+
+from __future__ import annotations
+
+from _build import read_record
+
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+from conftest import House
+
+
+@pytest.fixture
+def own(house: House, tmp_path: Path) -> Path:
+    """A graph of the user's own: the sample's, under another name of its producer."""
+    graph = onnx.load(house.root / "models/onnx/3d_attention_net.onnx")
+    graph.producer_name = "another exporter"
+    onnx.save(graph, tmp_path / "own.onnx")
+    return tmp_path / "own.onnx"
+
+
+def test_an_own_graph_takes_the_exports_place_and_stays_until_another_is_given(house: House, own: Path) -> None:
+    held = house.root / "models/onnx/3d_attention_net.onnx"
+    exported = held.read_bytes()
+    done = house.make("accuracy", f"ONNX={own}")
+    assert held.read_bytes() == own.read_bytes()
+    assert "Made from: THE BUILT-IN SAMPLE'S data, own .onnx" in done.stdout
+    house.make("accuracy", f"ONNX={own}")
+    assert house.pythons() == []  # the same again is a no-op
+    before = house.artifacts()
+    house.set_param("opset: 11 ", "opset: 12 ")
+    house.make("accuracy")
+    assert house.rebuilt(before) == set()  # not given: what ROOT holds stays, and nothing is exported over it
+    other = own.with_name("other.onnx")
+    other.write_bytes(exported)
+    house.make("accuracy", f"ONNX={other}")
+    assert held.read_bytes() == exported
+    house.make("accuracy", f"ONNX={own}")
+    assert held.read_bytes() == own.read_bytes()
+    held.unlink()
+    house.make("accuracy")  # removed: exported again
+    assert read_record(held.with_suffix(".json"))["provenance"]["opset"] == 12
+
+
+def test_an_own_graph_needs_no_checkpoint(house: House, own: Path) -> None:
+    for path in (*house.root.glob("models/checkpoint.*"), house.root / "models/onnx/3d_attention_net.onnx"):
+        path.unlink()
+    house.make("accuracy", f"ONNX={own}")
+    assert not (house.root / "models/checkpoint.pkl").exists()
+
+
+@pytest.mark.parametrize("fault", ["no graph", "another name", "a fixed batch", "an export of before"])
+def test_what_cannot_take_the_exports_place_is_refused_and_what_was_there_stays(
+    house: House, own: Path, fault: str
+) -> None:
+    before = house.artifacts()
+    graph = onnx.load(own)
+    words = "its inputs and outputs are"
+    if fault == "another name":
+        graph.graph.output[0].name = "logits"
+    elif fault == "a fixed batch":
+        graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(graph, own)
+    if fault == "no graph":
+        own.write_text("no graph")
+        words = "no ONNX file"
+    elif fault == "an export of before":  # one that was optimized: its resizes cannot be rewritten once more
+        shutil.copyfile(house.root / "models/optimized/3d_attention_net.onnx", own)
+        words = "0 bilinear align_corners Resize nodes"
+    done = house.make("accuracy", f"ONNX={own}", check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    if fault == "an export of before":
+        house.set_param("resize: nearest", "resize: none")
+        house.make("accuracy")
+    else:
+        assert house.artifacts() == before
