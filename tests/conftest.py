@@ -14,7 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
+
+# Machines are busy, and the tree stays clean.
+hypothesis.settings.register_profile("ours", deadline=None, database=None)
+hypothesis.settings.load_profile("ours")
 
 TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
