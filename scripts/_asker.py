@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pickle
-import select
 import signal
 import time
+from multiprocessing import Pipe
 from typing import Any, Callable, NamedTuple
 
 import _tool
@@ -41,7 +40,7 @@ class Asker:
         """Calls `question` in a child of this process, which ends what it has started when the time has passed, by
         `sooner` s earlier. The function returned waits for its answer, or for a Fault; call it once."""
         answer, until = self.late, self.until - sooner
-        ours, theirs = os.pipe()
+        ours, theirs = Pipe(duplex=False)
         if os.fork() == 0:
             said = io.StringIO()
             try:
@@ -58,20 +57,15 @@ class Asker:
             finally:
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-                    with open(theirs, "wb") as stream:
-                        pickle.dump(answer, stream)
+                    theirs.send(answer)
                 finally:
                     os._exit(0)
-        os.close(theirs)
+        theirs.close()
 
         def wait() -> Any:
-            data = b""
-            with open(ours, "rb", buffering=0) as stream:
-                while select.select([stream], [], [], max(0, until + 0.1 - time.monotonic()))[0]:
-                    block = stream.read(1 << 16)
-                    if not block:
-                        return pickle.loads(data) if data else self.late
-                    data += block
+            with ours, contextlib.suppress(EOFError, OSError):  # of a child that died
+                if ours.poll(max(0, until + 0.1 - time.monotonic())):
+                    return ours.recv()
             return self.late
 
         return wait

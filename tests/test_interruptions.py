@@ -238,9 +238,9 @@ def fill_the_disk(tree: Path, reference: Path) -> None:
     for target, script in MADE.items():
         size = (house.root / target).stat().st_size
         unmake(house, target)
-        with open(filler, "wb") as stream, contextlib.suppress(OSError):
+        with open(filler, "wb", buffering=0) as stream, contextlib.suppress(OSError):
             while stream.write(bytes(1 << 16)):
-                stream.flush()
+                pass
         os.truncate(filler, max(0, filler.stat().st_size - size // 2 // 4096 * 4096))
         words = ["make", f"house/{target}", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={sys.executable}"]
         starved(house, words, script)
