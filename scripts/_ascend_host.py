@@ -21,38 +21,7 @@ MODULES = {"attr": "attrs", "google.protobuf": "protobuf", "yaml": "pyyaml"}
 MODULES.update({name: name for name in ("decorator", "psutil", "sympy", "scipy", "cffi")})
 ADVISED = {"absl": "absl-py", "ml_dtypes": "ml-dtypes"}
 ADVISED.update({name: name for name in ("cloudpickle", "tornado", "requests", "jinja2")})
-# What an interpreter has, as one line of JSON. It runs nothing of others, but a numpy whose version is not written.
-PROBE = r"""
-import importlib.util, json, os, re, sys
-def spec(name):
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
-numpy, ais_bench, words = "", spec("ais_bench"), set()
-if spec("numpy"):
-    beside = os.path.dirname(os.path.dirname(spec("numpy").origin or "")) or "."
-    found = [re.match(r"numpy-(\d[\w.]*?)(-py[\d.]+)?\.(dist|egg)-info$", name) for name in os.listdir(beside)]
-    found = [match.group(1) for match in found if match]
-    try:
-        numpy = found[0] if len(found) == 1 else str(__import__("numpy").__version__)
-    except Exception as error:
-        numpy = "cannot be imported: " + str(error)
-places = list(ais_bench.submodule_search_locations or ()) if ais_bench else []
-infer = [p for p in places if os.path.isdir(os.path.join(p, "infer")) or os.path.isfile(os.path.join(p, "infer.py"))]
-for place in infer[:1]:
-    for folder, below, names in os.walk(place):
-        below[:] = [name for name in below if folder != place or name == "infer"]
-        for name in names:
-            if name.endswith(".py"):
-                with open(os.path.join(folder, name), "rb") as stream:
-                    text = stream.read()
-                words |= {word for word in ("divide_input", "output_dirname") if word.encode() in text}
-found = {"python": sys.version_info[:3], "numpy": numpy, "missing": [name for name in sys.argv[1:] if not spec(name)]}
-found["ais_bench"] = "yes" if infer else "other" if ais_bench else ""
-found["both"] = bool(infer) and any(os.path.isdir(os.path.join(place, "benchmark")) for place in places)
-print("\n@" + json.dumps(dict(found, words=sorted(words), aclruntime=bool(spec("aclruntime")))))
-"""
+PROBE = Path(__file__).with_name("_probe.py")
 
 
 class Row(NamedTuple):
@@ -90,8 +59,8 @@ def examine(asker: Asker, soc_version: str) -> Dict[str, Any]:
     python = runner[0] if own else "python3"
     questions: Dict[str, List[Any]] = {
         "atc": [where[atc[0]], *atc[1:], "--help"],
-        "python3": [where["python3"], "-c", PROBE, *MODULES, *ADVISED],
-        "host": [where[python], "-c", PROBE],
+        "python3": [where["python3"], str(PROBE), *MODULES, *ADVISED],
+        "host": [where[python], str(PROBE)],
         "import": [where[python], "-c", "import aclruntime"],
     }
 
