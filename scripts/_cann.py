@@ -37,7 +37,10 @@ def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
     if SET_ENV names no file, or if set_env.sh fails or takes more than `limit` s.
     """
     found = {k: v for k, v in os.environ.items() if k not in ("DEPS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    found["PATH"] = ":".join(d for d in found.get("PATH", os.defpath).split(":") if not d or Path(d).resolve() != OURS)
+    found.setdefault("PATH", os.defpath)
+    for name in [name for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in found]:
+        folders = [os.path.abspath(d) if d else d for d in found[name].split(":")]  # the tools run in another folder
+        found[name] = ":".join(d for d in folders if not d or Path(d).resolve() != OURS)
     files = set_env_files()
     there = shutil.which("atc", path=found["PATH"]) or (toolkit(found) and not compiler)
     if os.environ.get("SET_ENV") or (files and not there):

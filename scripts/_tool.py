@@ -19,12 +19,16 @@ from typing import IO, Callable, Dict, Iterator, List, Sequence, Tuple
 
 
 def words(variable: str, default: str) -> List[str]:
-    """The command that the environment variable holds, split as a shell splits words, or `default` split so."""
+    """The command that the environment variable holds, split as a shell splits words, or `default` split so.
+
+    It may run in another folder, so words that name a file are made absolute, but for a first one to be found on PATH.
+    """
     try:
         first, *rest = shlex.split(os.environ.get(variable, "")) or shlex.split(default)
-        return [os.path.abspath(first) if "/" in first else first, *rest]  # it may run in another folder
     except ValueError as error:
         _build.die(f"{variable}={os.environ[variable]}", f"{error}".lower(), "give a command as you would type it")
+    rest = [os.path.abspath(word) if os.path.isfile(word) else word for word in rest]
+    return [os.path.abspath(first) if "/" in first else first, *rest]
 
 
 def bound_to_us() -> None:

@@ -313,6 +313,17 @@ def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: House) -> None:
     npu.make("om", "BS=1", "CHIP=310P3", f"ATC={sys.executable} {STAND_INS / 'toolkit/bin/atc'}", **host)
 
 
+def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: House) -> None:
+    (npu.tree / "tools").mkdir()
+    (npu.tree / "tools/atc.py").write_text(
+        f"import runpy\nrunpy.run_path('{STAND_INS}/toolkit/bin/atc', run_name='__main__')\n"
+    )
+    (npu.tree / "own").symlink_to(STAND_INS / "ais_bench_old")
+    make(npu, "om", "BS=4", "ATC=python3 tools/atc.py")
+    runtime = STAND_INS / "aclruntime"
+    make(npu, "infer", "AIS_BENCH=python3 -m ais_bench", PYTHONPATH=f"own:{runtime}")
+
+
 def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: House) -> None:
     make(npu, "om", "BS=5", f"SET_ENV={STAND_INS / 'toolkit'}")  # its folder will do
     (npu.tree / "false.sh").write_text(
