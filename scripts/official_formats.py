@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import pickle
-import tarfile
+from gzip import GzipFile
 from pathlib import Path
+from tarfile import USTAR_FORMAT, TarFile, TarInfo
 from typing import Any, NamedTuple, Tuple
 
 FOLDER = "cifar-10-batches-py"
@@ -70,12 +70,9 @@ def python2_pickle(value: Any) -> bytes:
 
 def write_tar(out: Path, files: dict[str, bytes]) -> None:
     """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
-    with (
-        open(out, "wb") as file,
-        gzip.GzipFile("", "wb", 0, file, mtime=0) as stream,
-        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
+    with open(out, "wb") as raw, GzipFile("", "wb", 0, raw, mtime=0) as stream, TarFile("", "w", stream) as archive:
+        archive.format = USTAR_FORMAT
         for name, data in files.items():
-            member = tarfile.TarInfo(f"{FOLDER}/{name}")
+            member = TarInfo(f"{FOLDER}/{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _build
 
+import ast
 import os
 import resource
 import signal
@@ -181,3 +182,22 @@ def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str
     assert done.returncode != 0
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# Ascend hosts often have an older Python
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: path.stem)
+def test_every_script_is_syntax_of_python_3_7(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 7))
+
+
+def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import _build; sys.version_info = (3, 7); sys.no_such_thing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "AttributeError" in done.stderr
+    assert "give PYTHON= 3.10 to 3.12" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
