@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 import _cann
 import _npu
 import _tool
+import find_chip
 from _asker import Asker, Fault
 from engines.ascend_compile import explained
 
@@ -81,14 +82,15 @@ def examine(asker: Asker, soc_version: str) -> Dict[str, Any]:
 class Ascend:
     """CANN, its interpreter and its tools, and the devices; asked in the background, read by rows()."""
 
-    def __init__(self, asker: Asker, soc_version: str) -> None:
-        self.soc_version = soc_version
+    def __init__(self, asker: Asker, soc_version: str, chips: List[str]) -> None:
+        self.soc_version, self.chips = soc_version, chips
         self.lacks: List[str] = []  # what keeps the asked chip from running here, once rows() has been read
         self.hinders: List[str] = []  # what keeps it from being compiled for
         self.unsure: List[str] = []  # what cannot be told
         self.npu = asker.ask(look)
         self.examined = asker.ask(lambda: examine(asker, soc_version))
         self.cann: Dict[str, Any] = {}
+        self.devices: List[_npu.Device] = []
 
     def both(self, what: str) -> None:
         self.lacks.append(what)
@@ -108,6 +110,8 @@ class Ascend:
         if cann and not isinstance(cann, Fault):
             yield from self.tools()
             yield from self.interpreter()
+        elif isinstance(cann, Fault) and cann.late:
+            self.unsure.append("what set_env.sh sets up")
         else:
             self.both("CANN")
             if not cann:
@@ -148,7 +152,7 @@ class Ascend:
     def interpreter(self) -> Iterator[Row]:
         """CANN's python3: the one that atc takes from PATH, and that of ais_bench, which is mostly the same."""
         cann = self.cann
-        if cann["same"]:
+        if cann["own"] and cann["same"]:
             yield from self.python("", "python3", cann["python3"], self.lacks, self.hinders)
         else:
             yield from self.python("atc's ", "python3", cann["python3"], self.hinders)
@@ -164,9 +168,8 @@ class Ascend:
             self.hinders += ["atc's modules"] if missing else []
         if not cann["own"]:
             there = cann["where"]["ais_bench"]
-            yield Row(
-                "ais_bench", f"{cann['runner']}, {'used as it is' if there else 'missing'}", "" if there else "mend it"
-            )
+            remedy = "" if there else "give AIS_BENCH= a command that there is, or leave it out"
+            yield Row("ais_bench", f"{cann['runner']}, {'used as it is' if there else 'missing'}", remedy)
             self.lacks += [] if there else ["AIS_BENCH"]
             return
         if not cann["same"]:
@@ -226,33 +229,44 @@ class Ascend:
         if not plain:
             self.lacks.append("a device number")
             yield Row("DEVICE", f"{asked}: no device number", "give one, or several as 0,1")
-        driver, devices = ("", []) if isinstance(npu, (str, Fault)) else npu
+        driver, self.devices = ("", []) if isinstance(npu, (str, Fault)) else npu
         with contextlib.suppress(OSError):
             text = Path(_cann.DRIVER, "version.info").read_text("utf-8", "replace")
             driver = driver or "".join(re.findall(r"^[Vv]ersion=(\S+)", text, re.MULTILINE)[:1])
-        if not devices:
+        if not self.devices:
             problem = f"npu-smi: {npu.text}" if isinstance(npu, Fault) else str(npu)
             nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
-            (self.unsure if nodes and "not on PATH" in problem else self.lacks).append("an NPU that npu-smi shows")
+            late = isinstance(npu, Fault) and npu.late
+            doubt = late or (nodes and "not on PATH" in problem)
+            (self.unsure if doubt else self.lacks).append("an NPU that npu-smi shows")
             calm = "not on PATH" in problem and (nodes or not self.soc_version)
             remedy = "" if calm else "install the driver; in a container hand in /dev/davinci* and npu-smi"
-            remedy = "npu-smi info by hand; if it hangs too, restart the machine" if isinstance(npu, Fault) else remedy
+            remedy = "give it numbers of npu-smi's column Device, or unset it" if "VISIBLE" in problem else remedy
+            remedy = "npu-smi info by hand; if it hangs too, restart the machine" if late else remedy
             yield Row("driver", ", ".join(filter(None, [driver, problem, *map(str, nodes[:1])])), remedy)
             return
         yield Row("driver", driver or "of an unknown version")
-        for device in devices:
+        there = {device.number: device for device in self.devices}
+        shown = ", ".join(f"{number} ({device.name})" for number, device in sorted(there.items()))
+        numbers = [int(word) for word in (asked or "0").split(",")] if plain and (asked or wanted) else []
+        for device in self.devices:
             remedy = f"npu-smi info -t health -i {device.npu}; reset it, or use another DEVICE="
             found = f"{device.name}, health {device.health}, {device.memory} MB used"
             yield Row(f"device {device.number}", found, "" if device.health == "OK" else remedy)
-        there = {device.number: device.name for device in devices}
-        shown = ", ".join(f"{number} ({name})" for number, name in sorted(there.items())) or "none"
-        for number in map(int, (asked or "0").split(",") if plain and (asked or wanted) else ()):
-            name = there.get(number, "")
-            if not name:
+            if device.health != "OK" and device.number in numbers:
+                self.unsure.append(f"the health of device {device.number}")
+        fitting = " or ".join(str(number) for number, device in sorted(there.items()) if device.name == wanted)
+        for number in numbers:
+            if number not in there:
                 self.lacks.append(f"a device {number}")
-                yield Row("DEVICE", f"no device {number}, there is {shown}", "give DEVICE= one of them")
-            elif name in _npu.VAGUE and wanted.startswith(name):
+                yield Row("DEVICE", f"no device {number}; there is {shown}", f"give DEVICE={fitting or ' one of them'}")
+                continue
+            name = there[number].name
+            if name in _npu.VAGUE and wanted.startswith(name):
                 self.unsure.append(f"whether device {number}, a {name}, is a {wanted}")
             elif wanted and name != wanted:
-                self.lacks.append(f"another device than {number}, a {name}")
-                yield Row("DEVICE", f"{number} is a {name}; there is {shown}", f"give another DEVICE=, or CHIP={name}")
+                self.lacks.append(f"a {wanted} as device {number}")
+                chip, _, remedy = find_chip.chosen([there[number]], self.chips)
+                remedy = f"give CHIP={chip}" if chip else remedy
+                remedy = f"give DEVICE={fitting}" if fitting else remedy
+                yield Row("DEVICE", f"{number} is a {name}; there is {shown}", remedy)

@@ -34,7 +34,7 @@ def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
 
     Without our own .venv on PATH, which a user may have activated: CANN's tools take python3 from PATH and want
     numpy < 2. For the compiler on a host without a driver, with the toolkit's stub of the driver's library. Exits 1
-    if SET_ENV names no file, or if set_env.sh fails or takes more than `limit` s.
+    if SET_ENV names no file, or if set_env.sh sets up no CANN or takes more than `limit` s.
     """
     found = {k: v for k, v in os.environ.items() if k not in ("DEPS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     found.setdefault("PATH", os.defpath)
@@ -44,7 +44,7 @@ def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
     files = set_env_files()
     there = shutil.which("atc", path=found["PATH"]) or (toolkit(found) and not compiler)
     if os.environ.get("SET_ENV") or (files and not there):
-        found = sourced(files[0], found, limit)
+        found = sourced(files[0], found, limit, compiler)
     home = toolkit(found)
     if compiler and home and not os.path.isdir(DRIVER):
         arch = platform.machine()
@@ -54,20 +54,25 @@ def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
     return found
 
 
-def sourced(path: Path, before: Dict[str, str], limit: float) -> Dict[str, str]:
-    """The environment `before` after bash has sourced a set_env.sh; exits 1 if that fails."""
+def sourced(path: Path, before: Dict[str, str], limit: float, compiler: bool) -> Dict[str, str]:
+    """The environment `before` after bash has sourced a set_env.sh; exits 1 if there is no CANN in it then and, but for
+    the `compiler`, the file has failed too. The status alone tells little: the file may end with a test."""
     if not path.is_file():
         die(f"SET_ENV={path}", "no such file", "name CANN's set_env.sh")
     # env -0: values may have several lines. Not `set -u`: set_env.sh reads unset variables.
-    script = 'source "$1" > /dev/null; printf "\\0"; env -0'
+    script = 'file=$1; set --; source "$file" > /dev/null; printf "\\0%s\\0" $?; env -0'
     status, text = _tool.ask(
         ["bash", "--noprofile", "--norc", "-c", script, "bash", str(path.resolve())], before, limit
     )
-    if status or "\0" not in text:
-        words = " ".join(text.replace("\0", " ").split())[-200:]
-        die(path, f"cannot be sourced (status {status}): {words}", "mend it, or give SET_ENV= another")
-    pairs = (entry.split("=", 1) for entry in text.split("\0")[1:] if "=" in entry)
-    return {name: value for name, value in pairs if name not in ("_", "SHLVL")}
+    said, *rest = text.split("\0")
+    words, remedy = " ".join(said.split())[-200:], "mend it, or give SET_ENV= another"
+    if status or len(rest) < 2:
+        die(path, f"cannot be sourced (status {status}): {words or 'it ends the shell'}", remedy)
+    pairs = (entry.split("=", 1) for entry in rest[1:] if "=" in entry)
+    found = {name: value for name, value in pairs if name not in ("_", "SHLVL")}
+    if not toolkit(found) and not shutil.which("atc", path=found.get("PATH")) and (compiler or rest[0] != "0"):
+        die(path, f"sets up no CANN (status {rest[0]}): {words or 'it says nothing'}", remedy)
+    return found
 
 
 def toolkit(found: Dict[str, str]) -> Path | None:

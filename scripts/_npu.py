@@ -83,4 +83,7 @@ def look(limit: float = 10) -> Tuple[str, List[Device]]:
             question = [program, "info", "-t", "board", "-i", str(device.npu), "-c", str(device.chip)]
             name = full_name(device, _tool.ask(question, environment, limit)[1])
             devices[i] = device._replace(name=name or device.name)
-    return version, visible(devices)
+    seen = visible(devices)
+    if not seen:
+        raise NoNpu(f"ASCEND_RT_VISIBLE_DEVICES={os.environ['ASCEND_RT_VISIBLE_DEVICES']} hides all that npu-smi shows")
+    return version, seen

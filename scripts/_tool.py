@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,7 @@ def words(variable: str, default: str) -> List[str]:
     """
     try:
         first, *rest = shlex.split(os.environ.get(variable, "")) or shlex.split(default)
+        first, *rest = ["env", first, *rest] if re.match(r"\w+=", first) else [first, *rest]
     except ValueError as error:
         _build.die(f"{variable}={os.environ[variable]}", f"{error}".lower(), "give a command as you would type it")
     rest = [os.path.abspath(word) if os.path.isfile(word) else word for word in rest]
@@ -109,16 +111,18 @@ def ask(command: Sequence[str], environment: Dict[str, str], limit: float = 10) 
         )
     except OSError as error:
         return 127, f"{command[0]}: {(error.strerror or '').lower()}"
-    try:
-        data, _ = process.communicate(timeout=limit)
-        return process.returncode, data.decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        return 124, f"no answer within {limit:g} s"
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    with process:  # which closes the pipe, whoever holds its other end
+        try:
+            data, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired as late:
+            if process.poll() is None:
+                return 124, f"no answer within {limit:g} s"
+            data = late.output or b""  # what it has left running holds the pipe
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, data.decode("utf-8", "replace")
 
 
 def shared_lock(name: str) -> Path:
@@ -147,6 +151,6 @@ def one_of(places: Sequence[Path], what: str) -> Iterator[IO[str]]:
                 yield stream
             return
         if not told:
-            print(f"  {what} in use by another run; waiting", file=sys.stderr)
+            print(f"  {what} in use; waiting", file=sys.stderr)
             told = True
         time.sleep(0.2)

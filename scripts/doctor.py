@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import _tool
 import _web
+import find_chip
 import setup_env
 from _ascend_host import Ascend, Row
 from _asker import Asker, Fault
@@ -28,7 +29,6 @@ from engines.ascend_compile import memory
 
 SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
-MEMORY = 8  # GB that one atc may take, as atc.memory of params.yaml
 
 
 def version_of(command: List[str]) -> str:
@@ -82,7 +82,8 @@ def place(root: Path) -> Iterator[Row]:
         writable = False
     yield Row("ROOT", f"{root}, {'can' if writable else 'cannot'} be written", "" if writable else "give another ROOT=")
     free = shutil.disk_usage(there).free
-    yield Row("disk", f"{free / 1e9:.1f} GB free", "" if free > SPACE else f"{SPACE / 1e9:.0f} GB are needed at most")
+    remedy = "" if free > SPACE else f"free some: up to {SPACE / 1e9:.0f} GB are needed, if nothing is made yet"
+    yield Row("disk", f"{free / 1e9:.1f} GB free", remedy)
 
 
 def held(root: Path) -> Iterator[Row]:
@@ -91,7 +92,10 @@ def held(root: Path) -> Iterator[Row]:
     checkpoint = ("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
     words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
     for what, file, name, variable in (archive, checkpoint):
-        if file.is_file():
+        if os.environ.get(variable):  # make hands on what it was given
+            there = os.path.exists(os.environ[variable])
+            yield Row(what, os.environ[variable] + ("" if there else ", missing"), "" if there else "check the path")
+        elif file.is_file():
             origin = str(_build.read_record(_build.record_of(file)).get("origin"))
             yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
         else:
@@ -100,9 +104,8 @@ def held(root: Path) -> Iterator[Row]:
             for part in sorted(file.parent.glob("download.tmp.*")):
                 yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
     missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
-    remedy = f"make upstream downloads {' '.join(missing)}, or put them there by hand; nothing else needs them"
-    found = f"{root / 'models/upstream'}/ {'lacks files' if missing else 'has them all'}"
-    yield Row("upstream", found, remedy if missing else "")
+    needs = f"lacks {' '.join(missing)}; make upstream downloads them, nothing else needs them"
+    yield Row("upstream", f"{root / 'models/upstream'}/ {needs if missing else 'has them all'}")
 
 
 def network() -> Iterator[Row]:
@@ -114,20 +117,25 @@ def network() -> Iterator[Row]:
             yield Row(name, os.environ[name] + ("" if there else ", missing"), "" if there else f"mend or unset {name}")
 
 
-def chips() -> Dict[str, Dict[str, str]]:
-    """{chip: its engine, soc_version …} by the lines of params.yaml; empty if that is missing or broken."""
-    text = ""
+def params() -> str:
+    """The text of params.yaml, or an empty one."""
     with contextlib.suppress(OSError):
         if Path("params.yaml").is_file():
-            text = Path("params.yaml").read_text("utf-8", "replace")
+            return Path("params.yaml").read_text("utf-8", "replace")
+    return ""
+
+
+def chips(text: str) -> Dict[str, Dict[str, str]]:
+    """{chip: its engine, soc_version …} by the lines of params.yaml; empty if that is missing or broken."""
     lines = re.search(r"^chips:.*\n((?:(?:[ #].*)?\n)*)", text + "\n", re.MULTILINE)
     found = re.findall(r"^ +([^\s:#]+):(.*)$", lines.group(1) if lines else "", re.MULTILINE)
     return {name: dict(re.findall(r"(\w+)=(\S+)", rest)) for name, rest in found}
 
 
-def chip_row(asked: str, ascend: Ascend, known: Dict[str, Dict[str, str]], wrong: List[str]) -> Tuple[Row, Any]:
+def chip_row(asked: str, ascend: Ascend, wrong: List[str], ready: bool) -> Tuple[Row, Any]:
     """(the row of the chip that was asked for, whether it can run here: None if that cannot be told). `wrong`: what
-    keeps any chip from running."""
+    keeps any chip from running; `ready`: a compiled model of the chip is there."""
+    known = ascend.chips
     if asked not in known:
         name = re.sub("(?i)ascend", "", asked).strip().lower()
         shared = {chip: len(os.path.commonprefix([name, chip.lower()])) for chip in known}
@@ -141,11 +149,24 @@ def chip_row(asked: str, ascend: Ascend, known: Dict[str, Dict[str, str]], wrong
     if lacks:
         compiles = "make om works here, but running needs" if npu and not hinders else "it needs"
         return Row("CHIP", f"{asked} cannot run here: {compiles} {', '.join(lacks)}", above), False
-    doubts = f"; not certain: {', '.join(ascend.unsure)}" if npu and ascend.unsure else ""
-    if hinders:
-        text = f"{asked} can run a given .om here, but make om needs {', '.join(hinders)}"
-        return Row("CHIP", text + doubts, f"{above}, or give OM="), None if doubts else True
-    return Row("CHIP", f"{asked} can run here{doubts}"), None if doubts else True
+    doubts = dict.fromkeys(ascend.unsure if npu else [])
+    text = f"{asked} may run here; not certain: {', '.join(doubts)}" if doubts else f"{asked} can run here"
+    if not hinders:
+        return Row("CHIP", text), None if doubts else True
+    text += f", with a ready .om alone: make om needs {', '.join(hinders)}"
+    return Row("CHIP", text, f"{above}, or give OM="), None if doubts and ready else ready
+
+
+def default_row(ascend: Ascend, root: Path) -> Row:
+    """The chip of a make without CHIP=, by what npu-smi shows and what is remembered of it."""
+    chip, problem, remedy = find_chip.chosen(ascend.devices, ascend.chips)
+    note = root / f".make/chip-{os.uname().nodename}"
+    held = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
+    if held in ascend.chips and held != chip:
+        return Row("CHIP", f"{held} is taken, remembered of an earlier npu-smi", f"rm {note}, or give CHIP=")
+    if problem:
+        return Row("CHIP", f"none is given, and npu-smi {problem}", remedy)
+    return Row("CHIP", f"none is given: {chip} is taken; make doctor CHIP={chip} tells whether it can run")
 
 
 def main() -> None:
@@ -158,9 +179,10 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1.5, help="s for the answers of other programs")
     parser.add_argument("--json", action="store_true", help="the same rows as JSON")
     args = parser.parse_args()
-    asker, known = Asker(args.limit), chips()
+    asker, text = Asker(args.limit), params()
+    known = chips(text)
     soc_version = known.get(args.chip, {}).get("soc_version", "")
-    ascend = Ascend(asker, soc_version)
+    ascend = Ascend(asker, soc_version, list(known))
     ask_version = [args.python, "-c", "import sys; print(sys.version.split()[0])"]
     asked = asker.ask(lambda: version_of(ask_version) if args.python else setup_env.supported() or "")
     make = asker.ask(lambda: args.make or version_of(["make", "--version"]))
@@ -174,16 +196,20 @@ def main() -> None:
         except (OSError, RuntimeError) as error:
             problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
             rows.append((part, Row(part, f"{problem}", "check who owns it and its permissions")))
-    few = (soc_version or ascend.cann) and memory() < MEMORY
-    fix = "atc may need 8 GB: compile on a larger host, or lower atc.memory and try" if few else ""
+    need = int((re.findall(r"^atc:.*\n(?:[ #].*\n)*? +memory: *(\d+)", text, re.MULTILINE) or [8])[0])
+    few = (soc_version or ascend.cann) and memory() < need
+    fix = f"atc may need {need} GB: compile on a larger host, or lower atc.memory and try" if few else ""
     rows = [(part, row._replace(fix=fix) if row.what == "memory" else row) for part, row in rows]
     can_run = None
     if args.chip:
         fatal = {row.what: row for _, row in rows if row.fix and row.what in (".venv", "PYTHON", "ROOT")}
         tree = os.access(".", os.W_OK)
         wrong = [what for what, row in fatal.items() if what != ".venv" or "make setup" not in row.fix or not tree]
-        last, can_run = chip_row(args.chip, ascend, known, wrong)
+        ready = bool(os.environ.get("OM")) or any((args.root / "models/om" / args.chip).glob("*.om"))
+        last, can_run = chip_row(args.chip, ascend, wrong, ready)
         rows.append(("chip", last))
+    elif ascend.devices:
+        rows.append(("chip", default_row(ascend, args.root)))
     if args.json:
         found = [{"part": part, **row._asdict()} for part, row in rows]
         text = json.dumps({"chip": args.chip, "can_run": can_run, "rows": found}, indent=1)

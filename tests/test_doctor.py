@@ -131,8 +131,7 @@ def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: 
         ("llm", "ais_bench", "not the inference tool", "ais_bench"),
         ("aclruntime", "aclruntime", "libascendcl.so: cannot open  ->  install", "aclruntime"),
         ("no-driver", "driver", "dcmi", "an NPU"),
-        ("310", "device 0", "310, health OK", "another device than 0, a 310"),
-        ("hang", "driver", "no answer within", "an NPU"),
+        ("310", "device 0", "310, health OK", "a 310P3 as device 0"),
         ("python3", "CANN's python3", "status 7", "a python3 of CANN that answers"),
         ("SET_ENV", "set_env.sh", "no such file", "CANN"),
         ("platform", "soc_version", "has no Ascend310P3", "a CANN that knows the chip"),
@@ -157,7 +156,7 @@ def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
         (fresh.tree / "toolkit/x86_64-linux/data/platform_config").mkdir(parents=True)
         (fresh.tree / "toolkit/x86_64-linux/data/platform_config/Ascend310.ini").write_text("")
         host["SET_ENV"] = f"{fresh.tree}/toolkit/set_env.sh"
-    elif fault in ("no-driver", "310", "hang"):
+    elif fault in ("no-driver", "310"):
         host["STAND_IN_NPU_SMI"] = fault
     rows = asked(fresh, "310P3", host)
     assert words in rows[row]
@@ -174,19 +173,74 @@ def test_modules_that_atc_wants_are_named_with_one_command(fresh: House) -> None
     host = healthy(fresh)
     shutil.rmtree(fresh.tree / "packages/decorator")
     shutil.rmtree(fresh.tree / "packages/tornado")
-    rows = asked(fresh, "310P3", host, status=0)
+    rows = asked(fresh, "310P3", host)
     wanted = "! missing: decorator; some CANN want tornado  ->  python3 -m pip install decorator tornado 'numpy<2'"
     assert rows["atc's modules"] == wanted
-    assert rows["CHIP"].startswith("! 310P3 can run a given .om here, but make om needs atc's modules")
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc's modules")
 
 
-def test_a_host_without_atc_is_told_that_it_runs_but_does_not_compile(fresh: House) -> None:
-    (fresh.tree / "set_env.sh").write_text(f"export ASCEND_TOOLKIT_HOME={fresh.tree}\n")
-    rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh")), status=0)
+def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: House) -> None:
+    (fresh.tree / "set_env.sh").write_text("export ASCEND_TOOLKIT_HOME=$PWD\n[ -f /no/such ] && true\n")
+    host = healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
+    rows = asked(fresh, "310P3", host)
     assert rows["atc"].startswith("! missing")
-    assert rows["CHIP"].startswith("! 310P3 can run a given .om here, but make om needs atc")
-    rows = asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)
-    assert "make om needs atc" in rows["CHIP"]
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc")
+    assert asked(fresh, "310P3", host, "OM=ready.om", status=0)["CHIP"] == rows["CHIP"]
+    (fresh.root / "models/om/310P3").mkdir(parents=True)
+    (fresh.root / "models/om/310P3/3d_attention_net_bs16.om").write_text("")
+    assert asked(fresh, "310P3", host, status=0)["CHIP"] == rows["CHIP"]
+    assert "make om needs atc" in asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)["CHIP"]
+
+
+def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: House) -> None:
+    host = healthy(fresh, AIS_BENCH="OPTION=1 ./own")
+    (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
+    rows = asked(fresh, "310P3", host, "OM=ready.om", status=0)
+    assert rows["ais_bench"] == "env OPTION=1 ./own, used as it is"
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs numpy < 2")
+
+
+def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: House) -> None:
+    for text, words in {
+        "echo the licence has expired >&2; return 3": "sets up no CANN (status 3): the licence has expired",
+        "if": "syntax error",
+        "true": "sets up no CANN (status 0): it says nothing",
+        "echo bye; exit 0": "cannot be sourced (status 0): it ends the shell",
+    }.items():
+        (fresh.tree / "bad.sh").write_text(text + "\n")
+        rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "bad.sh")))
+        assert words in rows["set_env.sh"]
+        assert "bad.sh" in rows["set_env.sh"]
+        assert "CANN" not in rows
+
+
+def test_an_answer_that_comes_late_is_no_no(fresh: House) -> None:
+    (fresh.tree / "slow.sh").write_text(f"sleep 3\nsource {STAND_INS}/toolkit/set_env.sh\n")
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="hang"), status=0)
+    assert "no answer within 1.5 s" in rows["driver"]
+    assert rows["CHIP"] == "310P3 may run here; not certain: an NPU that npu-smi shows"
+    rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "slow.sh")), status=0)
+    assert rows["CHIP"] == "310P3 may run here; not certain: what set_env.sh sets up"
+
+
+def test_without_a_chip_it_says_which_one_make_takes(fresh: House) -> None:
+    def row(layout: str) -> str:
+        return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
+
+    assert row("310P3").startswith("none is given: 310P3 is taken")
+    assert "shows different chips (device 0 310, device 1 310P3)  ->  give CHIP=" in row("mixed")
+    assert row("310B").endswith("give CHIP= one of 310B1, 310B4")
+    note = fresh.root / f".make/chip-{os.uname().nodename}"
+    note.parent.mkdir(parents=True)
+    note.write_text("310\n")
+    wanted = f"! 310 is taken, remembered of an earlier npu-smi  ->  rm {note.relative_to(fresh.tree)}, or give CHIP="
+    assert row("310P3") == wanted
+
+
+def test_inputs_that_are_given_are_not_called_missing(fresh: House) -> None:
+    rows = doctor(fresh, ARCHIVE="params.yaml", WEIGHTS="/no/such")
+    assert rows["archive"] == "params.yaml"
+    assert rows["checkpoint"] == "! /no/such, missing  ->  check the path"
 
 
 @pytest.mark.parametrize(
@@ -223,6 +277,13 @@ def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: House) -> None
     assert "a device 1" in asked(fresh, "310P3", one, "DEVICE=1")["CHIP"]
     rows = asked(fresh, "310B1", healthy(fresh, STAND_IN_NPU_SMI="310B"), status=0)
     assert rows["CHIP"].endswith("not certain: whether device 0, a 310B, is a 310B1")
+    mixed = healthy(fresh, STAND_IN_NPU_SMI="mixed")
+    assert asked(fresh, "310P3", mixed)["DEVICE"].endswith("give DEVICE=1")
+    assert asked(fresh, "310B1", mixed)["DEVICE"].endswith("give CHIP=310")
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310B"))
+    assert rows["DEVICE"].endswith("give CHIP= one of 310B1, 310B4")
+    rows = asked(fresh, "310P3", healthy(fresh, ASCEND_RT_VISIBLE_DEVICES="5"))
+    assert rows["driver"].startswith("! ASCEND_RT_VISIBLE_DEVICES=5 hides all")
 
 
 def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: House) -> None:
@@ -246,6 +307,7 @@ def test_no_environment_however_odd_gives_a_traceback(fresh: House, tmp_path: Pa
 def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: House) -> None:
     rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
     assert rows["device 0"].startswith("! 310P3, health Alarm")
+    assert rows["CHIP"].endswith("not certain: the health of device 0")
     done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
     assert re.search(r"! path of ROOT +holds '\+', which CANN's tools refuse  ->  give another ROOT=", done.stdout)
 

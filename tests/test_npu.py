@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import _npu
+import _tool
 import pytest
 from conftest import TREE, House, refused, run, script
 from hypothesis import given, settings
@@ -135,8 +137,25 @@ def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None
     refused(found(tmp_path, "mixed"), "device 0 310, device 1 310P3", "CHIP=", "DEVICE=")
     refused(found(tmp_path, "310B"), "310B, a family of chips", "CHIP= one of 310B1, 310B4")
     done = script("find_chip", "--chips", "cpu", "310", "--note", tmp_path / "chip", **stand_in("310P3"))
-    refused(done, "no chip 310P3, which npu-smi shows")
+    refused(done, "shows 310P3, which params.yaml has no line for")
     assert not (tmp_path / "chip").exists()
+
+
+def test_devices_that_are_all_hidden_are_none(tmp_path: Path) -> None:
+    hidden = {**stand_in("310P3"), "ASCEND_RT_VISIBLE_DEVICES": "5"}
+    done = script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **hidden)
+    assert (done.returncode, done.stdout) == (0, "cpu\n")
+    assert "ASCEND_RT_VISIBLE_DEVICES=5 hides all" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_answer_counts_also_where_its_program_leaves_another_running(tmp_path: Path) -> None:
+    program = tmp_path / "npu-smi"
+    program.write_text("#!/bin/sh\n(setsid sleep 30 &)\necho the page\n")
+    program.chmod(0o755)
+    begin = time.monotonic()
+    assert _tool.ask([str(program)], dict(os.environ), 1) == (0, "the page\n")
+    assert time.monotonic() - begin < 20
 
 
 def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path) -> None:
