@@ -237,7 +237,7 @@ class Job:
 
     def __init__(self, path: Path, key: Record, upstream: Record) -> None:
         self.path = path
-        self.record: Record = {"key": key, "provenance": dict(upstream)}
+        self.record: Record = {"key": key, "inherited": sorted(upstream), "provenance": dict(upstream)}
 
 
 def record_of(artifact: Path) -> Path:
@@ -260,10 +260,11 @@ def again(artifact: Path) -> str:
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:
     """The same bytes may have come by another way: writes the provenance of today's inputs into a record."""
-    before = record.get("provenance")
-    today = {**(before if isinstance(before, dict) else {}), **upstream}
+    before, inherited = record.get("provenance"), record.get("inherited", ())
+    own = {name: value for name, value in (before if isinstance(before, dict) else {}).items() if name not in inherited}
+    today = {**own, **upstream}
     if today != record.get("provenance"):
-        write_record(path, {**record, "provenance": today})
+        write_record(path, {**record, "inherited": sorted(upstream), "provenance": today})
 
 
 @contextlib.contextmanager

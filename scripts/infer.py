@@ -71,7 +71,8 @@ def main() -> None:
     engine = importlib.import_module(name)
     inputs = {"model": model["sha256"], "bins": bins["digest"]}
     key = _build.key_of(inputs, {"format": args.format}, engine.PACKAGES, name)
-    upstream = {**made, **bins["provenance"]}
+    precision = model.get("engine", {}).get("precision", "as the given model's")
+    upstream = {**made, **bins["provenance"], "precision": precision}
     with _build.build_folder(args.out, key, upstream) as job:
         files = [job.path / name_of(i, args.format) for i in range(bins["count"])]
         check_bins(args.bins, bins)

@@ -5,5 +5,5 @@ own_sizes := $(foreach n,$(patsubst $(R)models/om/$(CHIP)/bs%.json,%,$(records))
 changed = $(if $(filter-out $(call held,$1,$2),$(call stat,$1)),FORCE)
 $(if $(WEIGHTS),$(if $(ONNX),,$(if $(own_onnx),$(error WEIGHTS: your own $(onnx) stands in for the export; \
   remove it first))))
-$(if $(ONNX),$(if $(OM),,$(if $(filter $(BS),$(own_sizes)),$(error ONNX: your own $(subst %,$(BS),$(om)) stands in for \
-  what is compiled of it; remove it first))))
+$(if $(ONNX),$(if $(filter $(BS),$(own_sizes)),$(error ONNX: your own $(subst %,$(BS),$(om)) stands in for what is \
+  compiled of it; remove it first)))

@@ -44,11 +44,30 @@ def test_an_own_graph_takes_the_exports_place_and_stays_until_another_is_given(h
     assert read_record(held.with_suffix(".json"))["provenance"]["opset"] == 12
 
 
+def test_a_page_says_own_only_as_long_as_the_own_graph_is_held(house: House, tmp_path: Path) -> None:
+    held = house.root / "models/onnx/3d_attention_net.onnx"
+    page = house.root / "results/null/bs16/accuracy.txt"
+    before = page.read_text()
+    shutil.copyfile(held, tmp_path / "same.onnx")
+    assert "own .onnx" in house.make("accuracy", f"ONNX={tmp_path / 'same.onnx'}").stdout
+    assert "checkpoint  " not in page.read_text()  # none was used
+    held.unlink()
+    house.make("accuracy")  # exported again, with the same bytes
+    assert page.read_text() == before
+
+
 def test_an_own_graph_needs_no_checkpoint(house: House, own: Path) -> None:
     for path in (*house.root.glob("models/checkpoint.*"), house.root / "models/onnx/3d_attention_net.onnx"):
         path.unlink()
     house.make("accuracy", f"ONNX={own}")
     assert not (house.root / "models/checkpoint.pkl").exists()
+
+
+@pytest.mark.parametrize("words", [("accuracy-all", "OM=params.yaml"), ("om", "OM=params.yaml", "ONNX=params.yaml")])
+def test_one_ready_model_is_for_one_batch_size_and_stands_alone(house: House, words: tuple[str, ...]) -> None:
+    done = house.make(*words, "CHIP=310P3", check=False)
+    assert "OM: one ready model, for one BS" in done.stderr
+    assert house.pythons() == []
 
 
 @pytest.mark.parametrize("fault", ["no graph", "another name", "a fixed batch", "an export of before"])

@@ -24,4 +24,4 @@ def load(model: Path, options: dict[str, str]) -> tuple[Callable[[NDArray[Any]],
         return answer
 
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
-    return run, {"runtime": runtime, "precision": "float32", "threads": settings.intra_op_num_threads}
+    return run, {"runtime": runtime, "threads": settings.intra_op_num_threads}
