@@ -163,7 +163,8 @@ $(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(B
 	  --note $(M)/given/om-$(CHIP)-bs$(BS) --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --batch-size $(BS) --out $@
 endif
-$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(optimized) $(call key,options.$(CHIP)) $(pins) \
+$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(optimized) $(call key,options.$(CHIP)) \
+  $(wildcard $(foreach o,$(P.options.$(CHIP)),$(lastword $(subst =, ,$o)))) $(pins) \
   $(call script,compile_model optimize_onnx reference engines/threads engines/$(engine)_compile)
 	$(call run,COMPILE,compile_model) --onnx $< --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@

@@ -68,8 +68,8 @@ def urls(text: str) -> str:
 
 
 def chip(text: str) -> str:
-    if not re.fullmatch(r"engine=\w+( [\w-]+=\S+)*", text):
-        raise ValueError("engine=NAME and the engine's options as words name=value")
+    if not re.fullmatch(r"engine=\w+( \w+=\S+)*", text):  # atc reads a-b as a_b: one spelling is enough
+        raise ValueError("engine=NAME and the engine's options as words name=value, names with _, not -")
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import _ascend_host
 import pytest
 import sync_inputs
 import yaml
@@ -40,6 +41,11 @@ def test_a_readme_names_every_target_variable_and_key_and_no_other_target(readme
         assert f"`{key.split('.*')[0]}`" in readme, key
     for name in re.findall(r"`make ([a-z][a-z-]*)[ `]", readme):
         assert name in targets, name
+
+
+def test_the_readme_installs_what_the_doctor_looks_for() -> None:
+    installed = set(" ".join(re.findall(r"^python3 -m pip install (.*)", READMES[0], re.MULTILINE)).split())
+    assert {*_ascend_host.MODULES.values(), *_ascend_host.ADVISED.values(), "'numpy<2'"} <= installed
 
 
 def test_the_two_readmes_hold_the_same_commands_and_tables() -> None:

@@ -46,7 +46,7 @@ CAUSES = {
 STATUSES = {
     124: "raise atc.time_limit, or look into the log for where it stands",
     127: "CANN's libraries are not found: make doctor, or give SET_ENV= its set_env.sh",
-    137: "killed, mostly for want of memory: raise atc.memory, use a smaller -j, or free some",
+    137: "killed, mostly for want of memory: free some, or let fewer run at once (raise atc.memory, or a smaller -j)",
 }
 
 
@@ -55,7 +55,7 @@ def arguments(model: Path, batch_size: int, output: Path, options: dict[str, str
     Exits 1 on an option that is ours to set."""
     flags = dict(options)
     soc_version = flags.pop("soc_version")
-    wrong = [name for name in flags if any(own.startswith(name.replace("-", "_")) for own in OURS)]  # atc's getopt
+    wrong = [name for name in flags if any(own.startswith(name) for own in OURS)]  # atc knows them shortened too
     if wrong:
         remedy = "remove it; atc.log sets --log, all others follow from the graph, CHIP and BS"
         die("params.yaml", f"{', '.join(wrong)} is not to be set in atc.flags or a chip's line", remedy)
@@ -121,7 +121,7 @@ def compile_model(
     folder = out.parent.absolute()
     places = [_tool.shared_lock(f"atc-{i}") for i in range(most)]
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(_tool.one_of(places, f"atc.memory lets {most} atc run at once, all"))
+        place = stack.enter_context(_tool.one_of(places, f"all places for {most} atc (atc.memory, CPUs)"))
         work = stack.enter_context(_build.temporary(folder / f"bs{batch_size}"))
         work.mkdir()
         flags = arguments(model.resolve(), batch_size, Path("model"), options, limits["atc.log"])

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import stat
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
@@ -28,6 +29,8 @@ from outputs import decode, name_of
 PACKAGES = ()
 # What ais_bench or CANN's runtime says, and what mostly helps.
 CAUSES = {
+    r": no such file or directory$": "give AIS_BENCH= a command that there is: make doctor",  # our own words
+    r"cannot open shared object": "CANN's libraries are not found: make doctor, or give SET_ENV= its set_env.sh",
     r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH=",
     r"not match": "the model's batch size is another than asked, or its input is not float32 [N, 3, 32, 32]",
     r"soc_version|500002|507011": "the model is for another chip or a newer CANN: npu-smi info, then make om anew",
@@ -78,11 +81,12 @@ def checked_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str,
 def divides(command: List[str], environment: Dict[str, str]) -> bool:
     """Whether this is the newer generation, which has to be told to divide the inputs; both call themselves 0.0.2."""
     status, text = _tool.ask([*command, "--help"], environment, 120)
-    if status or "--output_dirname" not in text:
-        said = [line for line in text.splitlines() if line.strip()][-1:] or ["it says nothing"]
-        problem = f"is not the inference tool (status {status}: {said[0].strip()[:200]})"
-        remedy = "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH= a command"
-        die(" ".join(command), problem, remedy)
+    if status:
+        what, remedy = explained(text, status)
+        die(" ".join(command), f"does not start: {what}", remedy)
+    if "--output_dirname" not in text:
+        remedy = "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH= another command"
+        die(" ".join(command), "is not the inference tool, but another of that name", remedy)
     return "--divide_input" in text
 
 
@@ -145,14 +149,15 @@ def explained(text: str, status: int) -> Tuple[str, str]:
     """(what went wrong, what to do) by what ais_bench said and its status."""
     if status == 124:
         return "its time limit has passed", "npu-smi info; raise ais_bench.time_limit if the device is well"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "Processing: " not in line]  # no bar
     errors = [line[line.index("[ERROR]") :] for line in lines if "[ERROR]" in line]
     errors += [line for line in lines if re.match(r"\w*Error\b", line)] or lines[-1:] or ["nothing said"]
     if status == 137:
         return "it was killed", "free some memory, and run the same command again"
+    named = "".join(f"{known.name}, " for known in signal.Signals if known == status - 128)
     fitting = [CAUSES[cause] for cause in CAUSES if any(re.search(cause, line) for line in errors)]
     remedy = (fitting or ["npu-smi info, make doctor"])[0]
-    return f"status {status}, {errors[0][:300]}", remedy
+    return f"status {status}, {named}{errors[0][:300]}", remedy
 
 
 def infer(
@@ -169,12 +174,12 @@ def infer(
     environment = _cann.environment(compiler=False)
     command = _tool.words("AIS_BENCH", "python3 -m ais_bench")
     newer = divides(command, environment)
-    conditions["precision"] = made.get("engine", {}).get("precision", "as the given model's")
     conditions["runtime"] = f"ais_bench ({'newer' if newer else 'older'}), CANN {_cann.version(environment)}"
-    used = sorted({0, *numbers}) if len(numbers) > 1 else numbers  # to divide, it loads the model on device 0 first
+    used = {0, *numbers} if len(numbers) > 1 else {*numbers}  # to divide, it loads the model on device 0 first
     with contextlib.ExitStack() as stack:
-        locks = {number: _tool.shared_lock(names.get(number, f"device-{number}")) for number in used}
-        held = [stack.enter_context(_tool.one_of([lock], f"device {number}")) for number, lock in locks.items()]
+        locks = sorted((_tool.shared_lock(names.get(number, f"device-{number}")), number) for number in used)
+        # In the order of their names, not of the numbers, which another run may count in another way.
+        held = [stack.enter_context(_tool.one_of([lock], f"device {number}")) for lock, number in locks]
         work = stack.enter_context(_build.temporary(out.parent.resolve() / "ais_bench"))
         work.mkdir(mode=0o700)
         (work / "out").mkdir(mode=0o700)  # of two devices' processes, the slower would fail to make it
@@ -195,17 +200,15 @@ def infer(
         if newer and len(numbers) > 1:
             command += ["--divide_input", "1"]
         progress = Progress(count, "images")
-        status = _tool.run(
-            command,
-            log,
-            int(limits["ais_bench.time_limit"]),
-            work,
-            environment,
-            held,
-            tick=lambda seconds: progress.update(min(count - 1, sum(1 for _ in (work / "out").rglob("*_0.*")))),
-        )
-        said = _tool.text_of(log)
         way_back = f", or rm {given}, your own .om, for one of ours" if provenance.get("given") else ""
+
+        def tick(_: float) -> None:
+            check_batch(_tool.text_of(log), provenance["batch_size"], log, way_back)
+            progress.update(min(count - 1, sum(1 for _ in (work / "out").rglob("*_0.*"))))
+
+        limit = int(limits["ais_bench.time_limit"])
+        status = _tool.run(command, log, limit, work, environment, held, tick)
+        said = _tool.text_of(log)
         if status:
             progress.close()
             what, remedy = explained(said, status)
