@@ -32,7 +32,7 @@ $(if $(or $(word 2,$(SOURCE)),$(filter-out cifar10 sample,$(SOURCE))),$(error SO
 $(if $(DEVICE),$(if $(and $(filter 1,$(words $(DEVICE))),$(shell printf %s $(call quote,$(DEVICE)) | grep -Ex '[0-9]{1,3}(,[0-9]{1,3})*')),,$(error \
   DEVICE=$(strip $(DEVICE)): no device number; give one, or several as 0,1)))
 $(if $(OM),$(if $(ONNX)$(filter %-all,$(goals)),$(error OM: one ready model, for one BS; give it without ONNX and -all)))
-$(foreach v,ARCHIVE WEIGHTS ONNX OM SET_ENV,$(if $($v),$(if $(shell test -e $(call quote,$($v)) || echo x),$(error \
+$(foreach v,ARCHIVE WEIGHTS ONNX OM,$(if $($v),$(if $(shell test -e $(call quote,$($v)) || echo x),$(error \
   $v=$($v): no such file or folder; check the path))))
 dry := $(findstring n,$(flags))$(findstring q,$(flags))
 $(if $(and $(dry),$(environment),$(shell cmp requirements.txt $(environment) 2>&1)),$(error \
