@@ -36,7 +36,7 @@ flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
 Q := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 environment := $(if $(PYTHON),,.venv/requirements.txt)
-run = $(Q)$(if $(findstring s,$(flags)),,printf '  %-9s %s\n' $1 $@ && )exec $(python) scripts/$2.py
+run = $(Q)$(if $(findstring s,$(flags)),exec > /dev/null,printf '  %-9s %s\n' $1 $@ && exec) $(python) scripts/$2.py
 export DEPS = $^
 export ATC AIS_BENCH SET_ENV
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Dict, cast
 
 import numpy as np
+from _progress import Progress
 from numpy.typing import NDArray
 
 IMAGE_BYTES = 3 * 32 * 32
@@ -202,11 +203,12 @@ def main() -> None:
         return
     with _build.build_folder(args.bins / "manifest.json", key) as job:
         images, _, raw = read_batch(args.archive, "test_batch")
-        found = hashlib.sha256()
+        found, progress = hashlib.sha256(), Progress(len(images), "bins")
         for i, image in enumerate(images):
             data = (image.astype(np.float32) / np.float32(255)).tobytes()
             found.update(data)
             (job.path / f"image_{i}.bin").write_bytes(data)
+            progress.update(i + 1)
         job.record.update(count=len(images), digest=found.hexdigest())
         job.record["provenance"].update(provenance(raw), bins=found.hexdigest())
 

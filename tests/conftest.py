@@ -46,7 +46,7 @@ def load(model, options):
 def environment(**more: str) -> dict[str, str]:
     """This environment without what make and its inputs would take from it."""
     ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
-    ours |= {"PYTHON", "V", "DEPS"}
+    ours |= {"PYTHON", "V", "DEPS", "CI"}
     clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
     return {**clean, **more}
 
