@@ -172,7 +172,8 @@ $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.for
   $(call script,infer outputs reference engines/threads engines/$(engine)_run)
 	$(call run,INFER,infer) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
 	  --format $(P.infer.format) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
-$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess outputs) $(call key,quote.$(CHIP))
+$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess outputs provenance) \
+  $(call key,quote.$(CHIP))
 	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
 	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 

@@ -1,9 +1,10 @@
-"""One answer as a file, as ais_bench writes it (contract, section 2.4): txt, bin or npy. Python 3.7."""
+"""Answers as files, as ais_bench writes them (contract, section 2.4): txt, bin or npy; and labels. Python 3.7."""
 
 from __future__ import annotations
 
-from _build import again, die
+from _build import Record, again, die
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,36 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
     if not np.isfinite(row).all():
         die(path, "a value is not finite", remedy or again(path.with_name("manifest.json")))
     return row
+
+
+def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
+    """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
+    folder, form = manifest.parent, record["format"]
+    wanted = [name_of(i, form) for i in range(labels)]
+    have = {path.name for path in folder.iterdir()} - {manifest.name}
+    missing = [name for name in wanted if name not in have]
+    extra = sorted(have.difference(wanted))
+    if missing:
+        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", again(manifest))
+    if extra:
+        die(folder / extra[0], f"one output too many ({len(extra)} in all), no label asks for it", again(manifest))
+    found = hashlib.sha256()
+    rows = np.empty((labels, len(CLASSES)))
+    for i, name in enumerate(wanted):
+        data = (folder / name).read_bytes()
+        found.update(data)
+        rows[i] = decode(folder / name, data, form)
+    if found.hexdigest() != record["digest"]:
+        die(folder, "the files are not those that this inference wrote (their digest differs)", again(manifest))
+    return rows
+
+
+def read_labels(path: Path) -> NDArray[Any]:
+    """One integer 0…9 a line: int [n]; exits 1 on anything else."""
+    lines = path.read_text().split("\n")[:-1]
+    for i, line in enumerate(lines):
+        if line not in "0123456789" or len(line) != 1:
+            die(f"{path}:{i + 1}", f"{line!r} is no label 0…9", again(path))
+    if not lines:
+        die(path, "no labels", again(path))
+    return np.array(lines, int)

@@ -17,33 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from outputs import CLASSES, decode, name_of
+from outputs import CLASSES, read_labels, read_outputs
+from provenance import conditions, digests, made_from, source_of
 
+MISTAKES = 24  # as many of them, the surest first, are kept for the report to show
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
-CONDITIONS = ("chip", "batch_size", "resize", "precision", "runtime", "threads", "device", "driver")
-WORDS = {"sample": "THE BUILT-IN SAMPLE'S", "official": "official", "own": "own"}
-
-
-def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
-    """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
-    folder, form = manifest.parent, record["format"]
-    wanted = [name_of(i, form) for i in range(labels)]
-    have = {path.name for path in folder.iterdir()} - {manifest.name}
-    missing = [name for name in wanted if name not in have]
-    extra = sorted(have.difference(wanted))
-    if missing:
-        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", again(manifest))
-    if extra:
-        die(folder / extra[0], f"one output too many ({len(extra)} in all), no label asks for it", again(manifest))
-    found = hashlib.sha256()
-    rows = np.empty((labels, len(CLASSES)))
-    for i, name in enumerate(wanted):
-        data = (folder / name).read_bytes()
-        found.update(data)
-        rows[i] = decode(folder / name, data, form)
-    if found.hexdigest() != record["digest"]:
-        die(folder, "the files are not those that this inference wrote (their digest differs)", again(manifest))
-    return rows
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
@@ -54,15 +32,14 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def read_labels(path: Path) -> NDArray[Any]:
-    """One integer 0…9 a line: int [n]; exits 1 on anything else."""
-    lines = path.read_text().split("\n")[:-1]
-    for i, line in enumerate(lines):
-        if line not in "0123456789" or len(line) != 1:
-            die(f"{path}:{i + 1}", f"{line!r} is no label 0…9", again(path))
-    if not lines:
-        die(path, "no labels", again(path))
-    return np.array(lines, int)
+def surest_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> list[Record]:
+    """The images with a wrong label of the highest probability (softmax), at most MISTAKES, the surest first."""
+    found = logits.argmax(1)
+    surest = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # the largest logit's share
+    wrong = np.flatnonzero(found != labels)
+    wrong = wrong[np.argsort(-surest[wrong], kind="stable")][:MISTAKES]
+    names = ("image", "label", "found", "probability")
+    return [dict(zip(names, (int(i), int(labels[i]), int(found[i]), float(surest[i])))) for i in wrong]
 
 
 def lines_of(result: Record) -> list[str]:
@@ -80,19 +57,12 @@ def lines_of(result: Record) -> list[str]:
         ]
     else:
         lines += ["Published: nothing for these inputs"]
-    if made["data_origin"] == made["checkpoint_origin"] == "sample":
-        lines += ["Made from: THE BUILT-IN SAMPLE, not CIFAR-10: this figure shows that the chain works, no more"]
-    else:
-        model = made.get("given") or f"{WORDS[made['checkpoint_origin']]} checkpoint"
-        lines += [f"Made from: {WORDS[made['data_origin']]} data, {model}"]
-    lines += ["Conditions: " + ", ".join(f"{k.replace('_', ' ')} {made[k]}" for k in CONDITIONS if k in made)]
+    lines += [made_from(made), conditions(made)]
     lines += ["", f"{'class':<8}{'correct':>9}{'total':>9}{'accuracy':>11}"]
     for name, row in result["classes"].items():
         share = f"{100 * row['correct'] / row['total']:.2f}%" if row["total"] else "no images"
         lines.append(f"{name:<8}{row['correct']:>9}{row['total']:>9}{share:>11}")
-    lines += ["", "made from"]
-    lines += [f"  {name:<18}{value}" for name, value in sorted(made.items()) if value != ""]
-    return lines
+    return lines + digests(made)
 
 
 def main() -> None:
@@ -117,7 +87,8 @@ def main() -> None:
         labels = read_labels(args.labels)
         if outputs["count"] != len(labels):
             die(args.outputs, f"{outputs['count']} outputs for {len(labels)} labels", again(args.outputs))
-        found = read_outputs(args.outputs, outputs, len(labels)).argmax(1)
+        logits = read_outputs(args.outputs, outputs, len(labels))
+        found = logits.argmax(1)
         confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
         np.add.at(confusion, (labels, found), 1)
         correct, total = int((found == labels).sum()), len(labels)
@@ -138,7 +109,8 @@ def main() -> None:
                 for k, name in enumerate(CLASSES)
             },
             "confusion": confusion.tolist(),
-            "source": "sample" if "sample" in origins else "cifar10",
+            "mistakes": surest_mistakes(logits, labels),
+            "source": source_of(provenance),
             "published": published,
             "digests": {name: provenance[name] for name in ("model", "labels", "predictions")},
             "provenance": provenance,

@@ -23,7 +23,7 @@ from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, scr
 from engines import threads as engine_threads
 from hypothesis import example, given
 from hypothesis import strategies as st
-from outputs import decode, encode
+from outputs import decode, encode, read_outputs
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_every_bin_has_its_output_and_the_padding_of_the_last_batch_is_dropped(
     assert names == {"manifest.json", *(f"image_{i}_0.{form}" for i in range(20))}
     wanted = reference.logits_of(onnx_file, reference.some_bins(bins, 20))
     record = read_record(tmp_path / "outputs/manifest.json")
-    found = postprocess.read_outputs(tmp_path / "outputs/manifest.json", record, 20)
+    found = read_outputs(tmp_path / "outputs/manifest.json", record, 20)
     assert reference.relative_error(found, wanted) < 1e-4
     assert (found.argmax(1) == wanted.argmax(1)).all()
     assert record["provenance"]["threads"] == engine_threads.threads()
@@ -224,6 +224,14 @@ def test_a_damaged_output_is_refused_whatever_its_form(form: str, changes: list[
         data[place % len(data)] = value
     with contextlib.suppress(SystemExit):
         assert decode(Path("image_0_0"), bytes(data[: max(0, size)]), form).shape == (10,)
+
+
+def test_the_surest_mistakes_come_first_with_their_softmax() -> None:
+    logits = np.array([[0.0] * 9 + [5.0], [9.0] + [0.0] * 9, [0.0, 2.0] + [0.0] * 8, [0.0] * 3 + [700.0] + [0.0] * 6])
+    found = postprocess.surest_mistakes(logits, np.array([9, 1, 0, 0]))
+    assert [(m["image"], m["label"], m["found"]) for m in found] == [(3, 0, 3), (1, 1, 0), (2, 0, 1)]
+    assert found[0]["probability"] == 1.0
+    assert math.isclose(found[2]["probability"], math.exp(2) / (math.exp(2) + 9))
 
 
 def test_wilson_is_scipys_score_interval() -> None:
