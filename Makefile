@@ -25,7 +25,7 @@ V ?=## 1: show the commands
 
 variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON V
 bare := help setup clean distclean demo doctor
-stages := bin onnx optimized om om-all infer accuracy accuracy-all verify upstream test check
+stages := bin onnx optimized om om-all infer accuracy accuracy-all perf verify upstream test check
 goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
@@ -101,42 +101,17 @@ onnx := $(R)models/onnx/3d_attention_net.onnx
 optimized := $(R)models/optimized/3d_attention_net.onnx
 engine := $(CHIP.$(CHIP).engine)
 limits := $(CHIP.$(CHIP).limits)
+modules := $(patsubst scripts/%.py,%,$(wildcard scripts/engines/$(engine)_*.py))
 om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
 outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
+perf := $(R)results/$(CHIP)/bs%/perf.txt
+rules := warmup min_duration min_queries tolerance drift spread others
 each = $(foreach n,$2,$(subst %,$n,$1))
 include scripts/own_models.mk
 
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(sources))
-imports := $(call script,import_input network preprocess official_formats)
-fetch = --mirror=$(call quote,$(MIRROR)) --timeout $(P.download.timeout) --tries $(P.download.tries)
-fetches := $(call script,fetch) $(call key,download.timeout download.tries)
-ifeq ($(I.archive.by),sample)
-$(archive): $(call script,sample official_formats) \
-  $(call key,sample.seed sample.train_images sample.test_images)
-	$(call run,SAMPLE,sample) --archive $@ --seed $(P.sample.seed) --train-images $(P.sample.train_images) \
-	  --test-images $(P.sample.test_images)
-else ifneq ($(ARCHIVE),)
-$(archive): $(M)/given/archive $(imports)
-	$(call run,ARCHIVE,import_input) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) --note $< --out $@
-else
-$(archive): $(fetches) $(call key,cifar10.urls cifar10.bytes cifar10.sha256)
-	$(call run,FETCH,fetch) --urls $(P.cifar10.urls) --bytes $(P.cifar10.bytes) --sha256 $(P.cifar10.sha256) $(fetch) \
-	  --variable ARCHIVE --out $@
-endif
-ifeq ($(I.weights.by),sample)
-$(weights): $(call script,sample official_formats)
-	$(call run,SAMPLE,sample) --checkpoint $@
-else ifneq ($(WEIGHTS),)
-$(weights): $(M)/given/weights $(imports)
-	$(call run,WEIGHTS,import_input) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) --note $< --out $@
-else
-$(weights): $(fetches) $(call key,upstream.urls upstream.model_92_sgd)
-	$(call run,FETCH,fetch) --urls $(addsuffix /model_92_sgd.pkl,$(P.upstream.urls)) \
-	  --git-blob $(P.upstream.model_92_sgd) $(fetch) --variable WEIGHTS --out $@
-endif
-$(call each,$(upstream),$(sources)): $(upstream): $(fetches) $(call key,upstream.urls upstream.%)
-	$(call run,FETCH,fetch) --urls $(addsuffix /model/$*.py,$(P.upstream.urls)) --git-blob $(P.upstream.$*) $(fetch) --out $@
+include scripts/obtain.mk
 
 $(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
 	$(call run,BIN,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
@@ -165,17 +140,22 @@ $(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(B
 endif
 $(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(optimized) $(call key,options.$(CHIP)) \
   $(wildcard $(foreach o,$(P.options.$(CHIP)),$(lastword $(subst =, ,$o)))) $(pins) \
-  $(call script,compile_model optimize_onnx reference engines/threads engines/$(engine)_compile)
+  $(call script,compile_model optimize_onnx reference engines/threads $(modules))
 	$(call run,COMPILE,compile_model) --onnx $< --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@
 $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
-  $(call script,infer outputs reference engines/threads engines/$(engine)_run)
+  $(call script,infer outputs reference engines/threads $(modules))
 	$(call run,INFER,infer) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
 	  --format $(P.infer.format) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
 $(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess outputs provenance) \
   $(call key,quote.$(CHIP))
 	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
 	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
+
+$(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(call key,$(rules:%=perf.%)) $(pins) \
+  $(call script,measure timing provenance outputs reference engines/threads $(modules))
+	$(call run,MEASURE,measure) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) --outputs $(word 2,$^) \
+	  $(foreach r,$(rules),--$(subst _,-,$r) $(P.perf.$r)) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
 
 bin: $(bins) $(labels) ## the test images as bins, and their labels
 onnx: $(onnx) ## checkpoint -> ONNX
@@ -187,6 +167,8 @@ accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints 
 	@head -n 6 $< && echo 'All of it: $<'
 accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every listed batch size
 	@grep -H Top-1 $^
+perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
+	@head -n 7 $< && echo 'All of it: $<'
 verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
 	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \

@@ -22,6 +22,7 @@ class Device(NamedTuple):
     name: str  # 310P3, 910_9392 …
     health: str  # OK, Warning, Alarm, Critical, UNKNOWN
     memory: str  # used / all, MB
+    aicore: str = ""  # how busy it is, in per cent
 
 
 def parse(text: str) -> Tuple[str, List[Device]]:
@@ -40,7 +41,9 @@ def parse(text: str) -> Tuple[str, List[Device]]:
             number = int(first[1]) if len(first) == 2 else len(devices)  # A2 has no column Device
             sizes = re.findall(r"(\d+) */ *(\d+)", " ".join(cells[2]))
             memory = "{} / {}".format(*sizes[-1]) if sizes else ""
-            devices.append(Device(number, int(row[0]), int(first[0]), row[1], row[2], memory))
+            aicore = re.match(r"\d{1,3}$", cells[2][0]) if cells[2] else None
+            load = aicore.group() if aicore else ""
+            devices.append(Device(number, int(row[0]), int(first[0]), row[1], row[2], memory, load))
             row = []
             continue
         name = NAME.fullmatch(first[1]) if len(first) == 2 else None

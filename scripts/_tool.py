@@ -133,17 +133,18 @@ def shared_lock(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def one_of(places: Sequence[Path], what: str) -> Iterator[IO[str]]:
+def one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[IO[str]]:
     """Holds the lock of one of the files `places`, waiting for the first that gets free; `what` says so to the user.
 
-    By flock(2), which children inherit with the open file: see run().
+    A `shared` one several may hold, but nobody beside it that has it alone. By flock(2), which children inherit with
+    the open file: see run().
     """
     told = False
     while True:
         for place in places:
             stream = open(place, "a")  # noqa: SIM115 - closed below
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 stream.close()
                 continue

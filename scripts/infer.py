@@ -14,6 +14,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import _tool
 import numpy as np
 from _progress import Progress
 from numpy.typing import NDArray
@@ -77,7 +78,9 @@ def main() -> None:
         files = [job.path / name_of(i, args.format) for i in range(bins["count"])]
         check_bins(args.bins, bins)
         if hasattr(engine, "load"):
-            with _build.locked(args.model.parent):  # one user a chip: two at once are slower than one by one
+            # One user a chip, since two at once are slower than one by one, and none while measure.py has the CPU.
+            cpu = _tool.one_of([_tool.shared_lock("cpu")], "this machine's CPU", shared=True)
+            with _build.locked(args.model.parent), cpu:
                 run, conditions = engine.load(args.model, dict(word.split("=", 1) for word in made["options"].split()))
                 rows = answers(run, args.bins, bins, made["batch_size"], args.model)
                 for row, file in zip(rows, files):  # in this order, so that the last batch is told too

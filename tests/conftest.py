@@ -1,7 +1,7 @@
 """What the tests share: a copy of the tree with a stand-in engine, a make with a clean environment, small inputs.
 
-The stand-in engine `null` answers at once (it looks at an image's first ten values) and lives here only; it is written
-into the temporary copy, as is the line of its chip.
+The stand-in engine `null` answers with an image's first ten values, at once or as the JSON in NULL says (ms a batch, an
+error to add, a cache), and lives here only; it is written into the temporary copy, as is the line of its chip.
 """
 
 from __future__ import annotations
@@ -37,9 +37,18 @@ def compile_model(model, batch_size, out, options, limits, log):
     return {"precision": "stand-in"}
 """
 NULL_RUN = """
+import json, os, time
 PACKAGES = ()
 def load(model, options):
-    return (lambda images: images.reshape(len(images), -1)[:, :10].copy()), {"runtime": "stand-in"}
+    plan, answered = json.loads(os.environ.get("NULL", "{}")), set()
+    def run(images):
+        answer = images.reshape(len(images), -1)[:, :10].copy() + plan.get("wrong", 0)
+        known = plan.get("cache") and images.tobytes() in answered
+        if plan.get("cache"):
+            answered.add(images.tobytes())
+        time.sleep(0 if known else plan.get("ms", 0) / 1000)
+        return answer
+    return run, {"runtime": "stand-in"}
 """
 
 
@@ -85,6 +94,8 @@ class House:
         self.log.write_text("")
         chosen = {"ROOT": "house", "CHIP": "null", "PYTHON": str(self.python)}
         given = {word.split("=", 1)[0] for word in arguments if "=" in word}
+        (self.tree / "tmp").mkdir(exist_ok=True)
+        more.setdefault("TMPDIR", str(self.tree / "tmp"))  # where the locks of devices lie: not to wait for other tests
         words = [f"{k}={v}" for k, v in chosen.items() if k not in given]
         done = run("make", *arguments, *words, cwd=self.tree, **more)
         assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -124,14 +135,12 @@ def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, s
     if not python.exists():
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
-    (tree / "tmp").mkdir(exist_ok=True)
     package = {"old": "ais_bench_old", "new": "ais_bench_new"}.get(generation, generation)
     return {
         "PATH": f"{folder}:{STAND_INS / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": f"{STAND_INS / 'aclruntime'}:{STAND_INS / package}",
         "SET_ENV": str(STAND_INS / "toolkit/set_env.sh"),
         "STAND_IN_LOG": str(tree / "stand-ins.log"),
-        "TMPDIR": str(tree / "tmp"),  # where the locks of devices lie, which other tests shall not wait for
         **more,
     }
 
@@ -147,6 +156,8 @@ def new_house(tree: Path) -> House:
     house.set_param("chips:\n", "chips:\n  null: engine=null\n  null2: engine=null\n")
     for key, small in (("train_images: 1000", 10), ("test_images: 1000", 40), ("check_images: 64", 2)):
         house.set_param(key, f"{key.split()[0]} {small}")
+    for key, small in (("warmup: 2 ", "0.1"), ("min_duration: 10", "0.1"), ("min_queries: 100", "12")):
+        house.set_param(key, f"{key.split()[0]} {small} ")
     house.set_param("https://", "http://127.0.0.1:9/")  # nobody listens there: no test asks the network
     house.set_param("tries: 3", "tries: 1")
     house.python.write_text(f'#!/bin/sh\necho "$@" >> "{house.log}"\nexec "{sys.executable}" "$@"\n')

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import STAND_INS, House, ascend_host, copy_of, environment, run
-from engines import ascend_compile, ascend_run
+from engines import ascend_bench, ascend_compile
 
 SIZES = ("1", "4", "8", "16", "32", "64")
 
@@ -516,9 +516,9 @@ def test_what_ais_bench_says_is_explained() -> None:
         "ImportError: libascendcl.so: cannot open shared object file: No such file or directory": "SET_ENV=",
         "": "nothing said",
     }.items():
-        assert words in "; ".join(ascend_run.explained(text, 1))
+        assert words in "; ".join(ascend_bench.explained(text, 1))
     bar = "[INFO] load model success\nInference array Processing:  50%|#####     | 8/16 [00:16<00:16]"
-    assert ascend_run.explained(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
+    assert ascend_bench.explained(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
 
 
 # Killed, and begun again

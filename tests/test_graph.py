@@ -89,13 +89,17 @@ def test_an_edit_of_one_key_reruns_only_what_uses_it(house: House) -> None:
 
 
 def test_every_parameter_of_a_recipe_and_every_import_of_a_script_is_a_prerequisite() -> None:
-    text = (TREE / "Makefile").read_text().replace("\\\n", " ")
+    text = "".join((TREE / name).read_text().replace("\\\n", " ") for name in ("Makefile", "scripts/obtain.mk"))
+    rules_of_perf = re.findall(r"^rules := (.*)$", text, re.MULTILINE)[0].split()
+    text = text.replace("$(rules:%=perf.%)", " ".join(f"perf.{rule}" for rule in rules_of_perf))
+    text = text.replace("$(foreach r,$(rules),--$(subst _,-,$r) $(P.perf.$r))", "")
+    text = text.replace("$(modules)", "engines/onnxruntime_compile engines/onnxruntime_run")
     for name in ("imports", "fetches", "fetch"):  # what several rules share
         value = re.search(rf"^{name} :?= (.*)$", text, re.MULTILINE)
         assert value
         text = text.replace(f"$({name})", value[1])
     rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n((?:\t[^\n]*\n)+)", text, re.MULTILINE)
-    assert len([recipe for _, recipe in rules if "$(call run," in recipe]) == 16
+    assert len([recipe for _, recipe in rules if "$(call run," in recipe]) == 17
     for head, recipe in rules:
         if "sync_inputs.py" in recipe:  # depends on every script and on the whole of params.yaml
             continue
@@ -107,12 +111,10 @@ def test_every_parameter_of_a_recipe_and_every_import_of_a_script_is_a_prerequis
             wanted = [
                 p.relative_to(SCRIPTS).with_suffix("").as_posix() for p in _build.local_imports(SCRIPTS / f"{verb}.py")
             ]
-            for part in ("compile", "run"):
-                if f"engines/$(engine)_{part}" in named:
-                    module = SCRIPTS / f"engines/onnxruntime_{part}.py"
-                    wanted += [
-                        p.relative_to(SCRIPTS).with_suffix("").as_posix() for p in _build.local_imports(module)[1:]
-                    ]
+            part = {"compile_model": "compile", "infer": "run", "measure": "run"}.get(verb)
+            if part:
+                module = SCRIPTS / f"engines/onnxruntime_{part}.py"
+                wanted += [p.relative_to(SCRIPTS).with_suffix("").as_posix() for p in _build.local_imports(module)]
             assert set(wanted) <= named, f"{set(wanted) - named} are no prerequisites of {head}"
 
 

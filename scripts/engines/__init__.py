@@ -8,4 +8,5 @@ compile_model(model, batch_size, out, options, limits, log) -> what to record.
 load(model, options) -> (run, what to record), where run takes float32 [batch, 3, 32, 32] and returns float32
 [batch, 10], for an engine that runs in this process;
 infer(model, record, bins, count, form, devices, limits, out) -> what to record, for one that is a program of its own.
+<name>_perf, of such a one: PACKAGES and measure(args, record, count, batches, form) -> timing.Measured.
 """
