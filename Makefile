@@ -25,7 +25,7 @@ V ?=## 1: show the commands
 
 variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON V
 bare := help setup clean distclean demo doctor
-stages := bin onnx optimized om om-all infer accuracy accuracy-all perf verify upstream test check
+stages := bin onnx optimized om om-all infer accuracy accuracy-all perf perf-all best verify upstream test check
 goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
@@ -38,6 +38,7 @@ python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 environment := $(if $(PYTHON),,.venv/requirements.txt)
 run = $(Q)$(if $(findstring s,$(flags)),exec > /dev/null,printf '  %-9s %s\n' $1 $@ && exec) $(python) scripts/$2.py
 export DEPS = $^
+make := $(MAKE)
 export ATC AIS_BENCH SET_ENV
 
 include scripts/refusals.mk
@@ -67,6 +68,9 @@ test: $(environment:.txt=-dev.txt) ## the tests
 check: test ## tests, lint, types, and the Makefile's own
 	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
+ifneq ($(filter perf %/perf.txt,$(goals)),)
+.NOTPARALLEL:
+endif
 
 CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
@@ -106,6 +110,8 @@ om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
 outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
 perf := $(R)results/$(CHIP)/bs%/perf.txt
+sweep = $(python) scripts/sweep.py --make $(make) --sizes $(P.batch_sizes) --published $(Q.throughput) \
+  --out $(R)results/$(CHIP)/perf.csv
 rules := warmup min_duration min_queries tolerance drift spread others
 each = $(foreach n,$2,$(subst %,$n,$1))
 include scripts/own_models.mk
@@ -169,6 +175,10 @@ accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every li
 	@grep -H Top-1 $^
 perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
 	@head -n 7 $< && echo 'All of it: $<'
+perf-all: $(call each,$(outputs),$(P.batch_sizes)) ## the same for every listed batch size, one by one; the table
+	$(Q)$(sweep)
+best: ## perf-all, and a search for a better batch size
+	$(Q)$(sweep) --search $(P.perf.search)
 verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
 	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \

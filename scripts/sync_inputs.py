@@ -239,6 +239,12 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
     return lines
 
 
+def quoted(params: Dict[str, str], prefix: str) -> str:
+    """The published figures below a key, as words device=figure or device:batch=figure, which shape no artifact."""
+    keys = [key for key in params if key.startswith(prefix)]
+    return " ".join(f"{key[len(prefix) :].replace('.', ':')}={params[key]}" for key in keys)
+
+
 def source_of(root: Path, given: str, origins: List[str]) -> str:
     """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
     holds = "sample" if "sample" in origins else "cifar10"
@@ -285,6 +291,7 @@ def main() -> None:
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
         files["requirements.txt"] = args.requirements.read_bytes()
+        lines += [f"Q.{what} := {quoted(params, f'published.{what}.')}" for what in ("accuracy", "throughput")]
         lines += [f"I.source := {source}"]
         for name, held in HELD.items():
             note = house / "given" / name

@@ -1,0 +1,135 @@
+"""perf-all and best: batch sizes one after the other, the table, perf.csv, the search."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweep
+from conftest import House
+
+SIZES = [1, 4, 8, 16, 32, 64]
+PUBLISHED = sweep.published_figures(["310P:16=7806.96", "T4:1=713.4245"])
+
+
+def rows_of(house: House) -> list[dict[str, str]]:
+    with open(house.root / "results/null/perf.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def table_of(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if re.match(r" +(batch|\d+) +[\di]", line)]
+
+
+def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(house: House) -> None:
+    done = house.make("-j8", "perf-all", NULL='{"ms": 2}')
+    log = house.log.read_text()
+    begun = [int(n) for n in re.findall(r"measure\.py .*/bs(\d+)/perf\.txt", log)]
+    assert begun == SIZES
+    table = table_of(done.stdout)
+    assert table[0][:5] == ["batch", "images/s", "p50", "ms", "p99"]
+    assert [int(line[0]) for line in table[1:]] == SIZES
+    assert all(float(word) > 0 for line in table[1:] for word in line[1:7])
+    order = [m.group() for m in re.finditer(r"MEASURE .*|^ +\d+ +[\d.]+ ", done.stdout, re.MULTILINE)]
+    assert ["MEASURE" in text for text in order] == [True, False] * 6  # each row as soon as it is known
+
+
+def test_perf_csv_holds_every_row_its_conditions_and_one_best(house: House) -> None:
+    done = house.make("perf-all", NULL='{"ms": 2}')
+    rows = rows_of(house)
+    assert [int(row["batch_size"]) for row in rows] == SIZES
+    assert {(row["source"], row["chip"], row["runtime"]) for row in rows} == {("sample", "null", "stand-in")}
+    best = [row for row in rows if row["best"] == "true"]
+    assert best == [max(rows, key=lambda row: float(row["throughput_images_per_s"]))]
+    assert f"Best: batch size {best[0]['batch_size']}, " in done.stdout
+    assert "Made from: THE BUILT-IN SAMPLE" in done.stdout
+    by_size = {row["batch_size"]: row for row in rows}
+    ratio = float(by_size["16"]["throughput_images_per_s"]) / 7806.96
+    assert float(by_size["16"]["ratio_to_published_310P"]) == pytest.approx(ratio)
+
+
+def test_perf_all_goes_on_where_it_stopped(house: House) -> None:
+    house.make("perf-all", NULL='{"ms": 2}')
+    for name in ("bs8/perf.txt", "perf.csv"):
+        (house.root / "results/null" / name).unlink()
+    done = house.make("perf-all", check=False, NULL='{"ms": 2, "wrong": 1}')
+    assert done.returncode == 2
+    assert "not those of the accuracy run" in done.stderr
+    assert not list(house.root.rglob("perf.csv"))
+    before = house.artifacts()
+    done = house.make("perf-all", NULL='{"ms": 2}')
+    assert house.rebuilt(before) == {"results/null/bs8/perf.txt", "results/null/perf.csv"}
+    assert len(table_of(done.stdout)) == 7
+    house.make("perf-all")
+    assert house.pythons() == ["sweep"]
+
+
+def test_a_result_under_other_conditions_stands_in_no_table(house: House) -> None:
+    house.make("perf", "BS=5")
+    house.make("perf", "BS=6")
+    house.set_param("resize: nearest", "resize: exact")
+    house.make("perf", "BS=6")
+    done = house.make("perf-all")
+    assert "bs5/perf.txt: left out, measured with another optimized" in done.stdout
+    assert [int(row["batch_size"]) for row in rows_of(house)] == sorted([*SIZES, 6])
+
+
+def test_best_searches_within_its_budget_and_goes_on_later(house: House) -> None:
+    house.set_param("search: 1800", "search: 1")
+    done = house.make("best", NULL='{"ms": 2}')
+    assert "the 1 s of perf.search are over" in done.stdout
+    some = len(rows_of(house))
+    house.set_param("search: 1 ", "search: 6 ")
+    house.make("best", NULL='{"ms": 2}')
+    sizes = [int(row["batch_size"]) for row in rows_of(house)]
+    assert len(sizes) > some
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("peak", [3, 20, 24, 41, 57])
+def test_the_search_finds_a_peak_anywhere_and_tries_no_size_twice(peak: int) -> None:
+    def curve(n: int) -> float:  # a saw, with one peak that no neighbour tells of from afar
+        return 100 * (n % 4 == 0) + n / 100 + (500 - 40 * abs(n - peak) if abs(n - peak) < 6 else 0)
+
+    speeds = {n: curve(n) for n in SIZES}
+    tried = []
+    while (size := sweep.next_size(speeds)) is not None:
+        assert size not in speeds
+        assert 1 <= size <= 64
+        tried.append(size)
+        speeds[size] = curve(size)
+    assert len(speeds) == 64
+    assert tried.index(peak) < 24 if peak not in SIZES else True
+
+
+def perf(size: int, speed: float, **more: Any) -> dict[str, Any]:
+    made = {"data_origin": "official", "checkpoint_origin": "official", "model": "m", **more}
+    times = dict.fromkeys(("p50", "p90", "p99"), 1.0)
+    return {
+        "batch_size": size,
+        "throughput_images_per_s": speed,
+        "latency_ms": times,
+        "provenance": made,
+        "stable": True,
+    }
+
+
+def test_a_ratio_is_given_where_a_figure_was_published_and_the_graph_is_ours() -> None:
+    assert sweep.ratios(perf(16, 780.696), PUBLISHED) == {"310P": pytest.approx(0.1), "T4": None}
+    assert sweep.ratios(perf(16, 780.696, given="own .onnx"), PUBLISHED) == {"310P": None, "T4": None}
+
+
+def test_make_n_perf_all_measures_nothing(house: House) -> None:
+    before = house.artifacts()
+    done = house.make("-n", "perf-all")
+    assert "sweep.py" in done.stdout
+    assert house.rebuilt(before) == set()
+    assert house.pythons() == []
+
+
+def test_paths_of_roots_reach_the_inner_make(house: House, tmp_path: Path) -> None:
+    house.make("perf-all", "SOURCE=sample", f"ROOT={tmp_path}/elsewhere", NULL='{"ms": 1}')
+    assert (tmp_path / "elsewhere/results/null/perf.csv").is_file()
