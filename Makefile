@@ -21,11 +21,12 @@ AIS_BENCH ?=## the command to use as ais_bench; empty: python3 -m ais_bench
 SET_ENV ?=## CANN's set_env.sh; empty: the usual places
 MIRROR ?=## the url of a folder that has the downloads, tried before those of params.yaml
 PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
+LAYERS ?=## 1: make compare names the first tensor inside the graph that is off
 V ?=## 1: show the commands
 
-variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON V
+variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS V
 bare := help setup clean distclean demo doctor
-stages := bin onnx optimized om om-all infer accuracy accuracy-all perf perf-all best verify upstream test check
+stages := bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report upstream test check
 goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
@@ -44,7 +45,7 @@ export ATC AIS_BENCH SET_ENV
 include scripts/refusals.mk
 
 help: ## this page: targets, and variables with their present values
-	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile
+	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile scripts/obtain.mk
 
 setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
 demo: ## the whole chain on the built-in sample, on this machine's CPU
@@ -68,9 +69,7 @@ test: $(environment:.txt=-dev.txt) ## the tests
 check: test ## tests, lint, types, and the Makefile's own
 	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
-ifneq ($(filter perf %/perf.txt,$(goals)),)
-.NOTPARALLEL:
-endif
+$(if $(filter perf %/perf.txt,$(goals)),.NOTPARALLEL:)
 
 CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
@@ -109,6 +108,8 @@ modules := $(patsubst scripts/%.py,%,$(wildcard scripts/engines/$(engine)_*.py))
 om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
 outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
 accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
+compare := $(R)results/$(CHIP)/bs%/compare.txt
+reference := $(R)results/reference/outputs/manifest.json
 perf := $(R)results/$(CHIP)/bs%/perf.txt
 sweep = $(python) scripts/sweep.py --make $(make) --sizes $(P.batch_sizes) --published $(Q.throughput) \
   --out $(R)results/$(CHIP)/perf.csv
@@ -158,6 +159,10 @@ $(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call scri
 	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
 	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 
+$(reference): $(onnx) $(bins) $(pins) $(call script,infer_reference infer outputs reference engines/threads engines/onnxruntime_run)
+	$(call run,REFERENCE,infer_reference) --onnx $< --bins $(bins) --out $@
+$(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) $(call script,compare outputs provenance)
+	$(call run,COMPARE,compare) --outputs $< --reference $(reference) --labels $(labels) --out $@
 $(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(call key,$(rules:%=perf.%)) $(pins) \
   $(call script,measure timing provenance outputs reference engines/threads $(modules))
 	$(call run,MEASURE,measure) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) --outputs $(word 2,$^) \
@@ -173,6 +178,10 @@ accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints 
 	@head -n 6 $< && echo 'All of it: $<'
 accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every listed batch size
 	@grep -H Top-1 $^
+compare: $(subst %,$(BS),$(compare)) ## this chip's answers beside the reference engine's, image by image
+	@head -n 8 $< && echo 'All of it: $<'
+	$(if $(filter 1,$(LAYERS)),$(Q)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
+	  --record $(R)models/om/$(CHIP)/bs$(BS).json --bins $(bins) --tolerance $(P.compare.tolerance) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
 	@head -n 7 $< && echo 'All of it: $<'
 perf-all: $(call each,$(outputs),$(P.batch_sizes)) ## the same for every listed batch size, one by one; the table
@@ -183,8 +192,8 @@ verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
 	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \
 	  --sample $(P.verify.reference.sample.$(CHIP)) $(P.verify.tolerance.sample.$(CHIP))
-upstream: $(call each,$(upstream),$(sources)) $(if $(WEIGHTS),$(weights),$(wildcard $(weights)))
-upstream: ## upstream's own source, patched: does our network give the same logits?
-	$(Q)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
-	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)
+report: ## results/report.html, report.md and junit.xml, of whatever was measured
+	$(Q)$(python) scripts/report.py --results $(R)results --bins $(bins) --batch-sizes $(P.batch_sizes) \
+	  --published-accuracy $(Q.accuracy) --published-throughput $(Q.throughput) --chips $(Q.chips) \
+	  --reference $(Q.gates) --out $(R)results/report.html --readme $(wildcard README.md README.zh-CN.md)
 endif

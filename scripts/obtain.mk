@@ -28,3 +28,7 @@ $(weights): $(fetches) $(call key,upstream.urls upstream.model_92_sgd)
 endif
 $(call each,$(upstream),$(sources)): $(upstream): $(fetches) $(call key,upstream.urls upstream.%)
 	$(call run,FETCH,fetch) --urls $(addsuffix /model/$*.py,$(P.upstream.urls)) --git-blob $(P.upstream.$*) $(fetch) --out $@
+upstream: $(call each,$(upstream),$(sources)) $(if $(WEIGHTS),$(weights),$(wildcard $(weights)))
+upstream: ## upstream's own source, patched: does our network give the same logits?
+	$(Q)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) --git-blobs $(foreach s,$(sources),$(P.upstream.$s)) \
+	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)

@@ -6,7 +6,7 @@ unknown := $(filter-out $(bare) $(stages) $(addprefix $(R),data/% models/% resul
 odd := $(word 2,$(ROOT))$(filter -%,$(ROOT))$(if $(filter-out .,$(ROOT)),$(shell printf %s $(call quote,$(ROOT)) | \
   LC_ALL=C tr -d 'A-Za-z0-9._/+\200-\377-'))
 typed := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
-strange := $(filter-out $(variables) LAYERS MAKE% -*-% .%,$(typed))
+strange := $(filter-out $(variables) MAKE% -*-% .%,$(typed))
 $(if $(unknown),$(error $(unknown): no such target; type make help for all of them))
 $(if $(and $(filter setup clean distclean,$(goals)),$(word 2,$(goals))),$(error $(goals): setup, clean and distclean stand \
   alone; type one make command after the other))
@@ -43,7 +43,7 @@ named := $(filter $(chips),$(foreach g,$(patsubst $(R)results/%,%,$(goals:$(R)mo
 ifneq ($(CHIP),)
 else ifneq ($(named),)
 override CHIP := $(firstword $(named))
-else ifeq ($(filter-out $(bare) bin onnx optimized upstream test check,$(goals)),)
+else ifeq ($(filter-out $(bare) bin onnx optimized report upstream test check,$(goals)),)
 override CHIP := cpu
 else
 # What npu-smi shows is asked once and remembered; where there is no npu-smi, no Python is started for it.

@@ -124,6 +124,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "perf.spread": number,
     "perf.others": number,
     "perf.search": integer(1, 10**6),
+    "compare.tolerance": number,
     "published.accuracy.*": number,
     "published.throughput.*.*": number,
     "verify.reference.*.*": number,
@@ -217,6 +218,8 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
         options = dict(word.split("=", 1) for word in text.split())
         engine, published = options.pop("engine"), options.pop("published", "")
         module = scripts / "engines" / f"{engine}_compile.py"
+        if name == "reference":
+            die(path, f"{key}: results/reference is the reference engine's folder", "give the chip another name")
         if not module.is_file():
             have = sorted(p.name[: -len("_compile.py")] for p in module.parent.glob("*_compile.py"))
             die(path, f"{key}: no engine {engine}", f"give one of {', '.join(have)}")
@@ -239,10 +242,20 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
     return lines
 
 
-def quoted(params: Dict[str, str], prefix: str) -> str:
-    """The published figures below a key, as words device=figure or device:batch=figure, which shape no artifact."""
-    keys = [key for key in params if key.startswith(prefix)]
-    return " ".join(f"{key[len(prefix) :].replace('.', ':')}={params[key]}" for key in keys)
+def quotations(params: Dict[str, str]) -> List[str]:
+    """make variables Q.<what>: words by which pages quote and judge, and which shape no artifact; see report.py."""
+
+    def below(prefix: str) -> Dict[str, str]:
+        return {key[len(prefix) :].replace(".", ":"): text for key, text in params.items() if key.startswith(prefix)}
+
+    devices = {chip: text.split(" ")[0] for chip, text in below("quote.").items()}
+    tolerances = below("verify.tolerance.")
+    gates = {
+        key: f"{text},{tolerances[key]}" for key, text in below("verify.reference.").items() if tolerances.get(key)
+    }
+    found = {"accuracy": below("published.accuracy."), "throughput": below("published.throughput.")}
+    found.update(chips=devices, gates=gates)
+    return [f"Q.{what} := {' '.join(f'{k}={v}' for k, v in words.items())}" for what, words in found.items()]
 
 
 def source_of(root: Path, given: str, origins: List[str]) -> str:
@@ -291,7 +304,7 @@ def main() -> None:
         files = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
         files.update({f"scripts/{p.relative_to(args.scripts)}": p.read_bytes() for p in args.scripts.rglob("*.py")})
         files["requirements.txt"] = args.requirements.read_bytes()
-        lines += [f"Q.{what} := {quoted(params, f'published.{what}.')}" for what in ("accuracy", "throughput")]
+        lines += quotations(params)
         lines += [f"I.source := {source}"]
         for name, held in HELD.items():
             note = house / "given" / name

@@ -6,9 +6,32 @@ There is a reference only for what is known: the official data with the official
 from __future__ import annotations
 
 import _build
-from _build import die, needed_record
+from _build import Record, die, needed_record
 
 from pathlib import Path
+from typing import Dict, List, Tuple
+
+
+def judged(result: Record, chip: str, references: Dict[str, List[float]]) -> Tuple[str, str, str]:
+    """(passed | failed | no reference, what was found, what to do) of a result on `chip`; `references` hold a source's
+    reference and tolerance, in per cent, or nothing."""
+    made, source = result["provenance"], result["source"]
+    reference = references.get(source, [])
+    origins = {made["data_origin"], made["checkpoint_origin"]}
+    if len(origins) > 1 or "own" in origins or len(reference) != 2:
+        model = made.get("given") or f"{made['checkpoint_origin']} checkpoint"
+        what = f"{made['data_origin']} data with {model} on {chip}"
+        remedy = (
+            f"add verify.reference.{source}.{chip} and its tolerance"
+            if "own" not in origins
+            else "judge it by accuracy.txt itself"
+        )
+        return "no reference", f"no reference for {what}, so nothing was verified", remedy
+    top1, (wanted, tolerance) = 100 * result["top1"], reference
+    if round(top1 - (wanted - tolerance), 6) < 0:  # 95.24 is not below 95.34 - 0.10
+        problem = f"Top-1 {top1:.2f}% is below {wanted:.2f}% - {tolerance:.2f}, the reference of {source} on {chip}"
+        return "failed", problem, "see what it was made from at the end of accuracy.txt, and git diff params.yaml"
+    return "passed", f"Top-1 {top1:.2f}%, reference {wanted:.2f}% - {tolerance:.2f}% ({source} on {chip})", ""
 
 
 def main() -> None:
@@ -21,25 +44,10 @@ def main() -> None:
         )
     args = parser.parse_args()
     result = needed_record(args.accuracy.with_suffix(".txt"))
-    made, source = result["provenance"], result["source"]
-    reference = getattr(args, source)
-    origins = {made["data_origin"], made["checkpoint_origin"]}
-    if len(origins) > 1 or "own" in origins or len(reference) != 2:
-        model = made.get("given") or f"{made['checkpoint_origin']} checkpoint"
-        what = f"{made['data_origin']} data with {model} on {args.chip}"
-        remedy = (
-            f"add verify.reference.{source}.{args.chip} and its tolerance"
-            if "own" not in origins
-            else "judge it by accuracy.txt itself"
-        )
-        die(args.accuracy, f"no reference for {what}, so nothing was verified", remedy)
-    top1, (wanted, tolerance) = 100 * result["top1"], reference
-    if round(top1 - (wanted - tolerance), 6) < 0:  # 95.24 is not below 95.34 - 0.10
-        problem = (
-            f"Top-1 {top1:.2f}% is below {wanted:.2f}% - {tolerance:.2f}, the reference of {source} on {args.chip}"
-        )
-        die(args.accuracy, problem, "see what it was made from at the end of accuracy.txt, and git diff params.yaml")
-    print(f"verified: Top-1 {top1:.2f}%, reference {wanted:.2f}% - {tolerance:.2f}% ({source} on {args.chip})")
+    verdict, found, remedy = judged(result, args.chip, {"cifar10": args.cifar10, "sample": args.sample})
+    if verdict != "passed":
+        die(args.accuracy, found, remedy)
+    print(f"verified: {found}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 that a chip's line has to give; OPTIONS and LIMITS, which keys of params.yaml join the options of its chips, and which
 are handed on beside them and shape no bytes;
 compile_model(model, batch_size, out, options, limits, log) -> what to record.
-<name>_run: PACKAGES, and one of the two:
+<name>_run: PACKAGES, and load or infer:
 load(model, options) -> (run, what to record), where run takes float32 [batch, 3, 32, 32] and returns float32
 [batch, 10], for an engine that runs in this process;
+names(model) and tensors(model, images, names), where the engine can show what lies between input and output;
 infer(model, record, bins, count, form, devices, limits, out) -> what to record, for one that is a program of its own.
 <name>_perf, of such a one: PACKAGES and measure(args, record, count, batches, form) -> timing.Measured.
 """

@@ -25,3 +25,23 @@ def load(model: Path, options: dict[str, str]) -> tuple[Callable[[NDArray[Any]],
 
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
     return run, {"runtime": runtime, "threads": settings.intra_op_num_threads}
+
+
+def names(model: Path) -> list[str]:
+    """The tensors that the nodes of a graph compute, in the order in which they do."""
+    import onnx
+
+    return [name for node in onnx.load(model).graph.node for name in node.output if name]
+
+
+def tensors(model: Path, images: NDArray[Any], wanted: list[str]) -> dict[str, NDArray[Any]]:
+    """The values of these tensors for float32 [batch, 3, 32, 32]."""
+    import onnx
+
+    graph = onnx.load(model)
+    known = {value.name for value in graph.graph.output}
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in known)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads()
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return dict(zip(wanted, session.run(wanted, {"image": images})))
