@@ -72,9 +72,7 @@ def compared(found: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any])
 def lines_of(result: Record) -> list[str]:
     """compare.txt, line by line; `make compare` prints the first eight."""
     made, logits, flips = result["provenance"], result["logits"], result["flips"]
-    split = (
-        f"{result['mended']} became right, {result['broken']} became wrong, {result['other']} wrong before and after"
-    )
+    split = f"{result['mended']} became right, {result['broken']} wrong, {result['other']} wrong in another way"
     lines = [
         f"Agreement with the reference engine: {100 * result['agreement']:.2f}% of {result['images']} images",
         f"Labels changed: {len(flips)}: {split}",

@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+def npy(row: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, row)
+    return stream.getvalue()
+
+
+HEADER = npy(np.zeros((1, 10), np.float32))[:-40]  # of ais_bench's npy and ours; np.load is ten times as slow
+
+
 def name_of(image: int, form: str) -> str:
     """The file of an image's answer; 0 is the number of the model's output."""
     return f"image_{image}_0.{form}"
@@ -26,9 +35,7 @@ def encode(row: NDArray[Any], form: str) -> bytes:
         return ("%.9g " * len(CLASSES) % tuple(row) + "\n").encode()
     if form == "bin":
         return row.tobytes()
-    stream = io.BytesIO()
-    np.save(stream, row[None])
-    return stream.getvalue()
+    return HEADER + row.tobytes()
 
 
 def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]:
@@ -38,6 +45,8 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
             row = np.array(data.split(), np.float64)
         elif form == "bin":
             row = np.frombuffer(data, np.float32).astype(np.float64)
+        elif data.startswith(HEADER):
+            row = np.frombuffer(data[len(HEADER) :], np.float32).astype(np.float64)
         else:
             row = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
     except Exception:  # noqa: BLE001 - numpy's reader of damaged files raises what it likes
