@@ -163,7 +163,10 @@ def section_of(i: int, group: tuple[str, ...], results: list[Result], settings: 
 def quotations(quoted: Quoted, sizes: list[int], alone: bool) -> Section:
     """The published throughput; `alone`, with its curves, if no measured ones share a figure with them."""
     every = sorted({*sizes, *(int(n) for row in quoted.throughput.values() for n in row)})
-    parts = [Part(METHOD), Part(table=tables.published_rows(quoted.throughput, every))]
+    rows = [[device, top1] for device, top1 in quoted.accuracy.items()]
+    top1 = Table("Published Top-1 in per cent, 10,000 test images", ["device", "Top-1"], rows, "lr", keys=1)
+    parts = [Part(table=top1)] * bool(rows)
+    parts += [Part(METHOD), Part(table=tables.published_rows(quoted.throughput, every))]
     if alone:
         title = "Quotations: published throughput over batch size"
         parts.append(Part(figures=[figure("quoted", title, "images/s", quoted_curves(quoted), every, "")]))
