@@ -69,7 +69,7 @@ test: $(environment:.txt=-dev.txt) ## the tests
 check: test ## tests, lint, types, and the Makefile's own
 	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
-$(if $(filter perf %/perf.txt,$(goals)),.NOTPARALLEL:)
+$(if $(and $(word 2,$(goals)),$(filter perf% best report %/perf.txt,$(goals))),.NOTPARALLEL:)
 
 CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)

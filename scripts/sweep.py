@@ -69,7 +69,7 @@ def row(perf: Record, published: dict[str, dict[int, float]], best: bool) -> str
     times, shown = perf["latency_ms"], ratios(perf, published).values()
     text = f"{perf['batch_size']:>6}{perf['throughput_images_per_s']:>11.2f}{times['p50']:>10.2f}{times['p99']:>10.2f}"
     text += "".join(f"{'-' if ratio is None else f'{ratio:.4f}':>10}" for ratio in shown)
-    return text + ("  best" if best else "") + ("" if perf["stable"] else "  not stable")
+    return text + ("  best so far" if best else "") + ("" if perf["stable"] else "  not stable")
 
 
 def table(perfs: dict[int, Record], published: dict[str, dict[int, float]], best: int) -> str:
