@@ -164,7 +164,7 @@ $(reference): $(onnx) $(bins) $(pins) $(call script,infer_reference infer output
 $(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) $(call script,compare outputs provenance)
 	$(call run,COMPARE,compare) --outputs $< --reference $(reference) --labels $(labels) --out $@
 $(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(call key,$(rules:%=perf.%)) $(pins) \
-  $(call script,measure timing provenance outputs reference engines/threads $(modules))
+  $(call script,measure timing provenance infer outputs reference engines/threads $(modules))
 	$(call run,MEASURE,measure) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) --outputs $(word 2,$^) \
 	  $(foreach r,$(rules),--$(subst _,-,$r) $(P.perf.$r)) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
 

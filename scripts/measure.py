@@ -21,6 +21,7 @@ import _tool
 import numpy as np
 import timing
 from _progress import Progress
+from infer import check_bins
 from numpy.typing import NDArray
 from outputs import CLASSES, encode, name_of, read_outputs
 from provenance import conditions, digests, made_from, source_of
@@ -160,7 +161,7 @@ def host() -> str:
 
 
 def lines_of(result: Record) -> List[str]:
-    """perf.txt, line by line; `make perf` prints the first eight."""
+    """perf.txt, line by line; `make perf` prints the first seven."""
     times, made, end = result["latency_ms"], result["provenance"], result["end_to_end"]
     found, check = result["stability"], result["check"]
     shown = [f"drift {100 * found['drift']:+.1f}%", f"spread {100 * found['spread']:.1f}%"]
@@ -208,6 +209,7 @@ def main() -> None:
     ours = ("device", "driver", "runtime", "threads")  # of this run, not of the one that made the outputs
     upstream = {name: value for name, value in outputs["provenance"].items() if name not in ours}
     with _build.build_file(args.out, key, upstream) as job:
+        check_bins(args.bins, bins)
         wanted = read_outputs(args.outputs, outputs, count)
         with _build.temporary(args.out.with_name("timed")) as work:
             work.mkdir()

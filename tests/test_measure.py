@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from argparse import Namespace
@@ -291,6 +292,27 @@ def test_other_rules_measure_anew_and_reports_of_them_do_not(house: House) -> No
     house.make("perf")
     assert house.rebuilt(before) == {"results/null/bs16/perf.txt"}
     assert perf_of(house)["queries"] >= 13
+
+
+def test_a_bin_that_was_changed_is_not_laid_to_the_engine(house: House) -> None:
+    house.make("infer")
+    (house.root / "data/bin/image_3.bin").write_bytes(bytes(12288))
+    done = house.make("perf", check=False)
+    assert "the bins are not those that were made" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.2, 1.6, 2.4])
+def test_kill_9_at_any_moment_costs_nothing(house: House, seconds: float) -> None:
+    house.make("infer")
+    words = ["make", "perf-all", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    more = environment(TMPDIR=str(house.tree / "tmp"), NULL='{"ms": 20}')
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, cwd=house.tree, env=more, start_new_session=True, **pipes) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+    house.make("perf-all", NULL='{"ms": 1}')
+    assert all(perf_of(house, size)["queries"] >= 12 for size in (1, 4, 8, 16, 32, 64))
+    assert not list(house.root.rglob("*.tmp.*"))
 
 
 def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(house: House) -> None:

@@ -98,10 +98,11 @@ def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]]
             queries = max(1, min(missing, FILES // session.size))
             times += timed(queries, f"run{len(seconds)}", ["--warmup_count", str(warmups)])
     timed_images = session.size * len(times)
-    device = {"name": session.conditions["device"]}
+    device, method = {"name": session.conditions["device"]}, METHOD
     device.update(h2d_ms=merged(summaries, "H2D_latency"), d2h_ms=merged(summaries, "D2H_latency"))
     if session.newer:  # it keeps a time's begin and end as float32 ms since loading
         device["resolution_ms"] = float(np.spacing(np.float32(1000 * max(seconds))))
+        method += f"; a time is exact to {device['resolution_ms']:.4f} ms"
     end_to_end = {
         "what": "ais_bench's whole process, loading and warm-up included, files to files",
         "throughput_images_per_s": timed_images / sum(seconds),
@@ -110,5 +111,5 @@ def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]]
     warmup = {"seconds": warmups * usual / 1000, "queries": warmups}
     rows = (np.array(numbers), np.array(answers))
     return timing.Measured(
-        times, timed_images, *rows, end_to_end, device, warmup, cache, others, METHOD, dict(session.conditions)
+        times, timed_images, *rows, end_to_end, device, warmup, cache, others, method, dict(session.conditions)
     )
