@@ -124,7 +124,7 @@ def device_rates(result: Result) -> Record:
 
 def series_of(results: list[Result]) -> list[tuple[str, list[Result], int]]:
     """(label, results, best batch size) of each chip, graph and precision: what a curve may join. The best is the
-    fastest of the stable ones, if there are any; of one result there is no best."""
+    fastest, as in perf.csv; of one result there is no best."""
     found: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         if "perf" in result.records:
@@ -134,8 +134,8 @@ def series_of(results: list[Result]) -> list[tuple[str, list[Result], int]]:
     for (chip, *other), members in found.items():
         alone = sum(key[0] == chip for key in found) == 1
         label = plain(chip) if alone else ", ".join([plain(chip), *(text[:12] for text in other if text)])
-        rank = [(r.records["perf"]["stable"], device_rates(r)["throughput_images_per_s"], r.batch) for r in members]
-        lines.append((label, members, max(rank)[2] if len(rank) > 1 else 0))
+        rank = [(device_rates(r)["throughput_images_per_s"], r.batch) for r in members]
+        lines.append((label, members, max(rank)[1] if len(rank) > 1 else 0))
     return lines
 
 
