@@ -13,7 +13,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, List, Sequence, Tuple
@@ -127,7 +126,8 @@ def ask(command: Sequence[str], environment: Dict[str, str], limit: float = 10) 
 
 def shared_lock(name: str) -> Path:
     """The file of a lock that all of this user's runs on this host share, whatever their ROOT."""
-    folder = Path(tempfile.gettempdir(), f"3d_attention_net-{os.geteuid()}")
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # not tempfile's, which writes to it: a lock needs no byte
+    folder = (temporary if temporary.is_dir() else Path("/tmp")) / f"3d_attention_net-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / name
 

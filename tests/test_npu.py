@@ -24,6 +24,7 @@ CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B
 WANTED = {
     "310": [(i, "310", "OK") for i in range(4)],
     "310P3": [(0, "310P3", "OK")],
+    "310P3-busy": [(0, "310P3", "OK")],
     "310P3-two": [(0, "310P3", "OK"), (1, "310P3", "OK")],
     "310P3-duo": [(0, "310P3", "OK"), (1, "310P3", "OK")],
     "310B1": [(0, "310B1", "OK")],
@@ -121,6 +122,12 @@ def test_any_text_is_no_traceback_and_no_chip(text: str) -> None:
 
 def found(tmp_path: Path, layout: str) -> subprocess.CompletedProcess[str]:
     return script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **stand_in(layout))
+
+
+def test_how_busy_a_device_is_is_read_too() -> None:
+    loads = {path.name: _npu.parse(path.read_text())[1][0].aicore for path in (STAND_INS / "npu-smi").iterdir()}
+    assert loads.pop("310P3-busy") == "63"
+    assert set(loads.values()) == {"0"}
 
 
 @pytest.mark.parametrize(
