@@ -104,6 +104,7 @@ def main() -> None:
     outputs, reference = (needed_record(path, path) for path in (args.outputs, args.reference))
     labels_record = needed_record(args.labels)
     inputs = {"outputs": outputs["digest"], "reference": reference["digest"], "labels": labels_record["sha256"]}
+    inputs.update(provenance=outputs["provenance"])  # the page tells it
     with _build.build_file(args.out, _build.key_of(inputs, {}), outputs["provenance"]) as job:
         for path, record in ((args.outputs, outputs), (args.reference, reference)):
             if record["provenance"]["archive"] != labels_record["provenance"]["archive"]:

@@ -35,7 +35,8 @@ def main() -> None:
     from engines import onnxruntime_run
 
     images = np.stack([read_bin(args.bins.with_name(f"image_{i % count}.bin")) for i in range(made["batch_size"])])
-    names = [name for name in onnxruntime_run.names(args.onnx) if name in set(engine.names(args.model))]
+    ours = set(engine.names(args.model))
+    names = [name for name in onnxruntime_run.names(args.onnx) if name in ours]
     found: Record = {"tolerance": args.tolerance, "tensors": len(names), "first": None, "errors": {}}
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]

@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the manifest.json to write, in the outputs' folder")
     args = parser.parse_args()
     onnx, bins = needed_record(args.onnx), needed_record(args.bins, args.bins)
-    key = _build.key_of({"onnx": onnx["sha256"], "bins": bins["digest"]}, {}, onnxruntime_run.PACKAGES)
+    inputs = {"onnx": onnx["sha256"], "bins": bins["digest"]}
+    key = _build.key_of(inputs, {}, onnxruntime_run.PACKAGES, "engines.onnxruntime_run")
     with _build.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
         check_bins(args.bins, bins)
         with _tool.one_of([_tool.shared_lock("cpu")], "this machine's CPU", shared=True):

@@ -59,7 +59,7 @@ def new(batch: NDArray[Any], number: int) -> NDArray[Any]:
 
 def seconds_of(run: Run, batch: NDArray[Any]) -> float:
     begin = time.perf_counter()
-    run(batch)
+    np.array(run(batch))
     return time.perf_counter() - begin
 
 
@@ -86,7 +86,7 @@ def in_process(run: Run, args: Any, count: int, batch_size: int, form: str, subj
         start = time.perf_counter()
         read(args.bins, chosen, batch)
         ready = time.perf_counter()
-        answer = run(batch)
+        answer = np.array(run(batch))  # copied: an engine may answer later than it returns, or into the same place
         done = time.perf_counter()
         if answer.shape != (batch_size, len(CLASSES)):
             die(subject, f"answered {list(answer.shape)}", "type: make om, and report it if it stays")
@@ -95,7 +95,7 @@ def in_process(run: Run, args: Any, count: int, batch_size: int, form: str, subj
         whole.append(time.perf_counter() - start)
         times.append(done - ready)
         numbers.append(chosen)
-        rows.append(answer.copy())
+        rows.append(answer)
         passed = min(1, (time.perf_counter() - begin) / max(args.min_duration, 1e-9))
         progress.total = max(args.min_queries, int(len(times) / max(passed, 1e-9)), len(times) + 1)
         progress.update(len(times))
@@ -129,6 +129,12 @@ def check_for_cache(
         fresh = new(batch, len(unseen))
         unseen.append(1000 * seconds_of(run, fresh))
         again.append(1000 * seconds_of(run, fresh))
+    answers = np.concatenate(
+        [run(new(read(bins, next(batches), batch), k)) for k in range(len(unseen), len(unseen) + 2)]
+    )
+    if not np.isfinite(answers).all() or len(np.unique(answers, axis=0)) == 1:
+        problem = "it does not answer images that it has not seen before as it does those of the set"
+        die(subject, problem, "nothing was written; report it, with the engine's version")
     return {
         "images_of_the_set": timing.must_not_cache(subject, seen, unseen, CACHE),
         "same_batch_again": timing.must_not_cache(subject, again, unseen, CACHE),
@@ -145,7 +151,7 @@ def must_answer_as_before(found: Measured, wanted: NDArray[Any], tolerance: floa
     if errors[worst] > tolerance:
         what = f"image {found.numbers[worst]} is off by {errors[worst]:.2e} relative (tolerance {tolerance:g})"
         problem = f"the timed run's answers are not those of the accuracy run: {what}, so its speed counts for nothing"
-        die(subject, problem, "nothing was written; make infer anew, and report it if it stays")
+        die(subject, problem, "nothing was written; report it, with the engine's version")
     changed = int((found.answers.argmax(1) != expected.argmax(1)).sum())
     return {"answers": len(errors), "largest_error": float(errors[worst]), "labels_changed": changed}
 
@@ -205,6 +211,7 @@ def main() -> None:
     limits = {limit: getattr(args, limit) for limit in ("drift", "spread", "others")}
     rules = {rule: getattr(args, rule) for rule in ("warmup", "min_duration", "min_queries", "tolerance")}
     inputs = {"model": model["sha256"], "bins": bins["digest"], "outputs": outputs["digest"]}
+    inputs.update(provenance=outputs["provenance"])  # the page tells it
     key = _build.key_of(inputs, {**rules, **limits, "format": form}, engine.PACKAGES, name)
     ours = ("device", "driver", "runtime", "threads")  # of this run, not of the one that made the outputs
     upstream = {name: value for name, value in outputs["provenance"].items() if name not in ours}
@@ -213,13 +220,15 @@ def main() -> None:
         wanted = read_outputs(args.outputs, outputs, count)
         with _build.temporary(args.out.with_name("timed")) as work:
             work.mkdir()
+            cpu = _tool.one_of([_tool.shared_lock("cpu")], "this machine's CPU")  # which feeds an NPU, too
             if name != own:
-                with _tool.one_of([_tool.shared_lock("cpu")], "this machine's CPU"):
+                with cpu:
                     run, loaded = engine.load(args.model, dict(word.split("=", 1) for word in made["options"].split()))
                     found = in_process(run, args, count, made["batch_size"], form, args.model, work)
                 found = found._replace(conditions=loaded, device={"name": f"{host()}, threads {loaded.get('threads')}"})
             else:
-                found = engine.measure(args, model, count, stream(count, made["batch_size"]), form)
+                with cpu:
+                    found = engine.measure(args, model, count, stream(count, made["batch_size"]), form)
         check = must_answer_as_before(found, wanted, args.tolerance, args.out)
         throughput = 1000 * found.images / sum(found.times_ms)
         verdict = timing.stability(found.times_ms, found.others, limits)

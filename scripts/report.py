@@ -1,4 +1,4 @@
-"""Results -> report.html, report.md and junit.xml; or, with --readme, the published table of the readmes.
+"""Results -> report.html, report.md and junit.xml, and the published table of the readmes.
 
 What is there of results/<chip>/bs<n>/{accuracy,perf,compare}.json is grouped by what it was made from: official, own
 or sample data and checkpoint, own models. Groups share no table and no figure. Published figures are quotations: they
@@ -234,17 +234,20 @@ def junit(results: list[Result], references: References) -> str:
     return "<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(whole, "unicode") + "\n"
 
 
-def quote(path: Path, throughput: dict[str, dict[str, str]], sizes: list[int]) -> None:
+def quote(path: Path, throughput: dict[str, dict[str, str]]) -> None:
     """Puts the published table between the marks of a readme, under the word that heads its first column there."""
     text = path.read_text("utf-8")
     found = re.search(r"(?<=\n)<!-- published:[^\n]*-->\n(\| *([^|\n]+?) *\|.*?\n)?(?=<!-- end -->)", text, re.DOTALL)
     if not found:
-        die(path, "no table between the lines <!-- published: … --> and <!-- end -->", "git checkout it, or write them")
+        print(f"  {path}: no lines <!-- published: … --> and <!-- end -->, so no table was put there")
+        return
+    sizes = sorted({int(batch) for row in throughput.values() for batch in row})
     start = found.group().split("\n", 1)[0]
     table = published_table(throughput, sizes, found.group(2) or "batch")
     changed = f"{text[: found.start()]}{start}\n{table}\n{text[found.end() :]}"
     if changed != text:
         write_text(path, changed)
+        print(f"  {path}: its published table is written anew, from params.yaml")
 
 
 def pairs(parser: _build.Parser, flag: str, words: list[str], form: str) -> list[Any]:
@@ -280,27 +283,22 @@ def settings_of(parser: _build.Parser, args: argparse.Namespace) -> Settings:
 
 def main() -> None:
     parser = _build.Parser(__doc__)
-    parser.add_argument("--results", type=Path)
-    parser.add_argument("--bins", type=Path, help="their manifest.json")
-    parser.add_argument("--out", type=Path, help="report.html; report.md and junit.xml get a place beside it")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--out", type=Path, required=True, help="report.html; the others lie beside it")
     parser.add_argument("--published-accuracy", nargs="*", default=[], help="GPU=95.40 …, in per cent")
     parser.add_argument("--published-throughput", nargs="*", default=[], help="310:16=3533.76 …, in images/s")
     parser.add_argument("--chips", nargs="*", default=[], help="cpu=GPU …: whose published accuracy to quote")
     parser.add_argument("--reference", nargs="*", default=[], help="cifar10:cpu=95.34,0.10 …: the gate, in per cent")
     parser.add_argument("--batch-sizes", nargs="+", type=int, required=True)
-    parser.add_argument("--readme", nargs="*", type=Path, help="these files get the published table")
+    parser.add_argument("--readme", nargs="*", type=Path, default=[], help="these files get the published table")
     args = parser.parse_args()
-    for path in args.readme or ():
-        quote(path, throughput_of(parser, args.published_throughput), args.batch_sizes)
-    if args.readme and not args.out:
-        return
-    if not (args.results and args.bins and args.out):
-        parser.error("--results, --bins and --out are needed, or --readme")
     settings = settings_of(parser, args)
     results, left_out = collect(args.results, list(settings.quoted.chips))
     print("".join(f"  {line}\n" for line in left_out), end="")
     if not results:
-        die(args.results, "no results that can be read", "type: make accuracy, then the same command again")
+        remedy = "type: make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
+        die(args.results, "no results that can be read", remedy)
     sections, notes = sections_of(results, settings), notes_of(results, left_out)
     pages = {
         args.out: html(sections, notes),
@@ -309,6 +307,8 @@ def main() -> None:
     }
     for path, text in pages.items():
         write_text(path, text)
+    for path in args.readme:
+        quote(path, settings.quoted.throughput)
     print(f"All of it: {args.out}, with report.md and junit.xml beside it")
 
 

@@ -7,17 +7,19 @@ monotone: published, 310P is fastest at 16, not at 64. What is measured already,
 from __future__ import annotations
 
 import _build
-from _build import Record, needed_record
+from _build import Record, needed_record, read_record
 
 import csv
 import io
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 from provenance import CONDITIONS, made_from
+from results import what_is_wrong
 
 SIZES = range(1, 65)
 # What has to be the same for two results to stand in one table.
@@ -28,8 +30,13 @@ def by_make(make: str, size: int, target: Path) -> None:
     """make's own file `target` for this batch size, without other jobs beside it; exits as make does."""
     flags = re.sub(r"(^| )(-j\d*|--jobserver-\w+=\S+)", "", os.environ.get("MAKEFLAGS", ""))
     command, environment = [make, "--no-print-directory", str(target), f"BS={size}"], {**os.environ, "MAKEFLAGS": flags}
-    fresh = subprocess.run([*command, "-q"], env=environment, capture_output=True).returncode == 0
-    if not fresh and subprocess.run(command, env=environment).returncode:
+    if subprocess.run([*command, "-q"], env=environment, capture_output=True).returncode == 0:
+        return
+    with subprocess.Popen(command, env=environment) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # make ends what it started, if it is told
+        status = process.wait()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if status:
         raise SystemExit(1)  # make has said why
 
 
@@ -64,12 +71,12 @@ def ratios(perf: Record, published: dict[str, dict[int, float]]) -> dict[str, fl
     return {device: perf["throughput_images_per_s"] / figure if figure else None for device, figure in figures.items()}
 
 
-def row(perf: Record, published: dict[str, dict[int, float]], best: bool) -> str:
-    """One line of the table on the screen."""
+def row(perf: Record, published: dict[str, dict[int, float]], best: str) -> str:
+    """One line of the table on the screen; `best` is what to say of it."""
     times, shown = perf["latency_ms"], ratios(perf, published).values()
     text = f"{perf['batch_size']:>6}{perf['throughput_images_per_s']:>11.2f}{times['p50']:>10.2f}{times['p99']:>10.2f}"
     text += "".join(f"{'-' if ratio is None else f'{ratio:.4f}':>10}" for ratio in shown)
-    return text + ("  best so far" if best else "") + ("" if perf["stable"] else "  not stable")
+    return text + ("" if perf["stable"] else "  not stable") + best
 
 
 def table(perfs: dict[int, Record], published: dict[str, dict[int, float]], best: int) -> str:
@@ -90,14 +97,19 @@ def table(perfs: dict[int, Record], published: dict[str, dict[int, float]], best
     return stream.getvalue()
 
 
-def others(results: Path, like: Record) -> dict[int, Record]:
-    """The results of other batch sizes that may stand in a table with `like`; says which may not."""
+def alike(results: Path, like: Record) -> dict[int, Record]:
+    """The results that may stand in a table with `like`, itself among them; says which may not, and why."""
     found = {}
-    for path in sorted(results.glob("bs*/perf.txt")):
-        perf = needed_record(path)
-        differ = [name for name in ALIKE if perf["provenance"].get(name) != like["provenance"].get(name)]
-        if differ:
-            print(f"  {path}: left out, measured with another {' and '.join(differ)}")
+    for text in sorted(results.glob("bs*/perf.txt")):
+        path = text.with_suffix(".json")
+        perf = read_record(path)
+        wrong = what_is_wrong(path, perf)
+        if not wrong:
+            differ = [name for name in ALIKE if perf["provenance"].get(name) != like["provenance"].get(name)]
+            differ += [name for name in ("flags", "scripts") if perf["key"].get(name) != like["key"].get(name)]
+            wrong = f"measured with another {' and '.join(differ)}" if differ else ""
+        if wrong:
+            print(f"  {text}: left out, {wrong}; remove it to have it measured anew")
         else:
             found[perf["batch_size"]] = perf
     return found
@@ -115,7 +127,8 @@ def main() -> None:
     begin, longest = time.monotonic(), 0.0
     perfs: dict[int, Record] = {}
     todo = sorted(set(args.sizes))
-    print(f"{'batch':>6}{'images/s':>11}{'p50 ms':>10}{'p99 ms':>10}" + "".join(f"{'/' + d:>10}" for d in published))
+    head = f"{'batch':>6}{'images/s':>11}{'p50 ms':>10}{'p99 ms':>10}" + "".join(f"{'/' + d:>10}" for d in published)
+    print(head)
     while todo:
         size, started = todo.pop(0), time.monotonic()
         if args.search and perfs and started - begin + longest > args.search:
@@ -125,13 +138,16 @@ def main() -> None:
         longest = max(longest, time.monotonic() - started)
         perf = perfs[size] = needed_record(args.out.with_name(f"bs{size}") / "perf.txt")
         speeds = {n: found["throughput_images_per_s"] for n, found in perfs.items()}
-        print(row(perf, published, len(perfs) > 1 and size == max(speeds, key=lambda n: speeds[n])), flush=True)
+        fastest = len(perfs) > 1 and size == max(speeds, key=lambda n: speeds[n])
+        print(row(perf, published, "  best so far" if fastest else ""), flush=True)
         following = next_size(speeds) if args.search and not todo else None
         todo += [following] if following else []
-    perfs.update(others(args.out.parent, perf))
+    perfs = alike(args.out.parent, perf)
     best = max(perfs, key=lambda n: float(perfs[n]["throughput_images_per_s"]))
     _build.write_text(args.out, table(perfs, published, best))
-    print(f"Best: batch size {best}, {perfs[best]['throughput_images_per_s']:.2f} images/s of {len(perfs)} measured")
+    print("", head, *(row(perfs[n], published, "  best" if n == best else "") for n in sorted(perfs)), sep="\n")
+    speed, doubt = perfs[best]["throughput_images_per_s"], "" if perfs[best]["stable"] else ", though not stable"
+    print(f"Best: batch size {best}, {speed:.2f} images/s of {len(perfs)} measured{doubt}")
     print(made_from(perfs[best]["provenance"]))
     print(f"/310 … are ratios to published figures, quoted, not measured here. All of it: {args.out}")
 

@@ -39,6 +39,18 @@ def number(text: str) -> str:
     return text
 
 
+def decimal(text: str) -> str:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        raise ValueError("a number as 95.34")
+    return text
+
+
+def figure(text: str) -> str:
+    if not float(decimal(text)):
+        raise ValueError("a number above 0")
+    return text
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in words:
@@ -125,10 +137,10 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "perf.others": number,
     "perf.search": integer(1, 10**6),
     "compare.tolerance": number,
-    "published.accuracy.*": number,
-    "published.throughput.*.*": number,
-    "verify.reference.*.*": number,
-    "verify.tolerance.*.*": number,
+    "published.accuracy.*": figure,
+    "published.throughput.*.*": figure,
+    "verify.reference.*.*": figure,
+    "verify.tolerance.*.*": decimal,
 }
 
 
@@ -185,6 +197,8 @@ def read_params(path: Path) -> Dict[str, str]:
             params[key] = SCHEMA[match](text)
         except ValueError as wanted:
             die(where, f"{key} is {text!r}", f"give {wanted}")
+        if match == "published.throughput.*.*" and not re.fullmatch("[1-9]|[1-5][0-9]|6[0-4]", key.rsplit(".", 1)[1]):
+            die(where, f"{key} is of no batch size", "give one of 1 to 64")
         if not SAFE.fullmatch(text):
             die(where, f"{key}: {text!r} is empty or would be read differently by make or a shell", "use plain words")
     for line_of_schema in SCHEMA:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import House, copy_of
+from engines import ascend_bench, ascend_perf
 from test_ascend import calls, make, refused
 
 
@@ -68,6 +69,30 @@ def test_a_cheat_or_a_failure_leaves_no_figure(npu: House, fault: str, words: li
     refused(make(npu, "perf", "BS=2", check=False, STAND_IN_AIS_BENCH=fault), *words)
     assert not (npu.root / "results/310P3/bs2/perf.txt").exists()
     assert not list(npu.root.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize("times", [[0.0] * 8, [-1.0, 2.0], [float("nan"), 1.0], [None, 1.0], [["a"], 1.0]])
+def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) -> None:
+    summary = tmp_path / "out_summary.json"
+    slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
+    summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
+    assert "times that are none" in ascend_bench.summarized(summary, 0, len(times), 1)
+    summary.write_text(json.dumps({"npu_compute_time_list": [1.0] * len(times), "filesinfo": slots}))
+    assert ascend_bench.summarized(summary, 0, len(times), 1) == ""
+
+
+def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
+    parts = [{"H2D_latency": {"min": 1, "max": 3, "mean": 2, "count": 3}}]
+    parts += [{"H2D_latency": {"min": 2, "max": 9, "mean": 6, "count": 1}}]
+    assert ascend_perf.merged(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
+    assert ascend_perf.merged([{"H2D_latency": [1]}], "H2D_latency") == {}
+    assert ascend_perf.merged([{}], "H2D_latency") == {}
+
+
+def test_an_npu_run_lasts_the_minimum_duration(npu: House) -> None:
+    npu.set_param("min_duration: 0.1", "min_duration: 2")
+    make(npu, "perf", "BS=2")
+    assert sum(perf_of(npu)["times_ms"]) >= 2000
 
 
 def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: House) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import compare
@@ -103,6 +105,24 @@ def test_the_reference_runs_once_for_all_chips_and_sizes_and_a_noop_starts_no_py
     assert not any("reference" in path for path in house.rebuilt(before))
     house.make("compare", "BS=4")
     assert house.pythons() == []
+
+
+def test_an_edit_of_the_reference_engine_runs_it_anew(house: House) -> None:
+    house.make("compare")
+    module = house.tree / "scripts/engines/onnxruntime_run.py"
+    module.write_text(module.read_text().replace('{"image": images})[0]\n', '{"image": images})[0] * 2\n'))
+    before = house.artifacts()
+    house.make("compare")
+    assert {"results/reference/outputs/manifest.json", "results/null/bs16/compare.txt"} <= house.rebuilt(before)
+
+
+def test_the_same_images_of_another_origin_are_told_on_every_page(house: House, tmp_path: Path) -> None:
+    house.make("compare", "perf")
+    with gzip.open(house.root / "data/archive.tar.gz") as packed, gzip.open(tmp_path / "own.tar.gz", "wb", 1) as own:
+        own.write(packed.read())
+    house.make("compare", "perf", f"ARCHIVE={tmp_path / 'own.tar.gz'}")
+    for name in ("compare.txt", "perf.txt"):
+        assert "Made from: own data" in (house.root / "results/null/bs16" / name).read_text(), name
 
 
 def test_wrong_answers_are_told_image_by_image(house: House) -> None:

@@ -388,6 +388,7 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "DEVICE=npu0"], ["DEVICE=npu0", "as 0,1"]),
         (["accuracy", "DEVICE=0,"], ["DEVICE=0,", "as 0,1"]),
         (["accuracy", "ONNX=/no/such"], ["ONNX=/no/such: no such file"]),
+        (["compare", "LAYERS=yes"], ["LAYERS=yes: give 1"]),
         (["accuracy", "OM=/no/such"], ["OM=/no/such: no such file"]),
         (["accuracy", "CHIP=nul"], ["CHIP=nul", "near: null null2;"]),
         (["accuracy", "CHIP=it's"], ["CHIP=it's", "near: none;", "cpu"]),

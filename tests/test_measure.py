@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -125,6 +126,7 @@ def test_queries_are_full_batches_of_all_images_in_a_new_order_each_time_round()
 def test_a_steady_run_is_stable() -> None:
     times = np.random.default_rng(1).normal(10, 0.5, 300)
     assert timing.stability(times, 0.02, LIMITS)["why"] == []
+    assert timing.stability([math.nan] * 9, 0.02, LIMITS)["why"]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,64 @@ def test_a_cache_of_the_last_batch_alone_is_caught(
 
     engine = Last([10.0], lambda images: images.tobytes())
     refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "answer from a cache")
+
+
+def test_a_cache_that_holds_most_images_is_caught_by_its_medians() -> None:
+    seen, new = [0.0] * 13 + [10.0] * 7, [10.0] * 20  # 65 % of the pairs
+    with pytest.raises(SystemExit):
+        timing.must_not_cache("engine", seen, new, 1.25)
+
+
+def test_an_engine_that_knows_the_set_alone_is_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
+
+    class Table(Engine):
+        def __call__(self, images: Any) -> Any:
+            rows = super().__call__(images)
+            return rows * np.array([[image.tobytes() in known] for image in images], np.float32)
+
+    refused(capsys, lambda: measured(Table([1.0]), bins, tmp_path, monkeypatch), "that it has not seen before")
+
+
+def test_images_of_the_set_alone_in_a_cache_are_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
+
+    class Full(Engine):  # it takes nothing new in, so that a batch of a moment ago is as slow as a new one
+        def __call__(self, images: Any) -> Any:
+            self.times = [0.01 if images[0].tobytes() in known else 10.0]
+            return super().__call__(images)
+
+    refused(capsys, lambda: measured(Full([0.0]), bins, tmp_path, monkeypatch), "answer from a cache")
+
+
+def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        def __init__(self, engine: Engine, rows: Any) -> None:
+            self.engine, self.rows = engine, rows
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            self.engine.now += 0.007
+            return self.rows
+
+    class Lazy(Engine):
+        def __call__(self, images: Any) -> Any:
+            return Later(self, super().__call__(images))
+
+    assert min(measured(Lazy([1.0]), bins, tmp_path, monkeypatch).times_ms) == pytest.approx(8)
+
+
+def test_company_is_seen_while_it_is_timed(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(timing, "Busy", lambda: SimpleNamespace(others=lambda: 0.43))
+    assert measured(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
+    assert "others use 43% of the CPUs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -315,12 +375,16 @@ def test_kill_9_at_any_moment_costs_nothing(house: House, seconds: float) -> Non
     assert not list(house.root.rglob("*.tmp.*"))
 
 
-def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(house: House) -> None:
-    house.make("perf")
+@pytest.mark.parametrize(("goal", "held"), [("accuracy", fcntl.LOCK_EX), ("perf", fcntl.LOCK_SH)])
+def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(house: House, goal: str, held: int) -> None:
+    house.make("infer", "BS=4")
+    if goal == "accuracy":
+        (house.root / "results/null/bs4/outputs/manifest.json").unlink()
     lock = next((house.tree / "tmp").rglob("cpu"))
-    with open(lock) as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        command = ["make", "-j2", "accuracy", "BS=4", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    lock.unlink()  # another inode than any that came along with the copied house
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, held)
+        command = ["make", "-j2", goal, "BS=4", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
         more = environment(TMPDIR=str(house.tree / "tmp"))
         with subprocess.Popen(command, cwd=house.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:
             assert waiting.stderr is not None

@@ -63,7 +63,10 @@ def test_an_own_graph_needs_no_checkpoint(house: House, own: Path) -> None:
     assert not (house.root / "models/checkpoint.pkl").exists()
 
 
-@pytest.mark.parametrize("words", [("accuracy-all", "OM=params.yaml"), ("om", "OM=params.yaml", "ONNX=params.yaml")])
+@pytest.mark.parametrize(
+    "words",
+    [("accuracy-all", "OM=params.yaml"), ("best", "OM=params.yaml"), ("om", "OM=params.yaml", "ONNX=params.yaml")],
+)
 def test_one_ready_model_is_for_one_batch_size_and_stands_alone(house: House, words: tuple[str, ...]) -> None:
     done = house.make(*words, "CHIP=310P3", check=False)
     assert "OM: one ready model, for one BS" in done.stderr

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sweep
-from conftest import House
+from conftest import House, environment
 
 SIZES = [1, 4, 8, 16, 32, 64]
 PUBLISHED = sweep.published_figures(["310P:16=7806.96", "T4:1=713.4245"])
@@ -29,11 +32,14 @@ def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(house: 
     log = house.log.read_text()
     begun = [int(n) for n in re.findall(r"measure\.py .*/bs(\d+)/perf\.txt", log)]
     assert begun == SIZES
-    table = table_of(done.stdout)
+    grown, _, whole = done.stdout.partition("\n\n")
+    assert [line[:7] for line in table_of(whole)] == [line[:7] for line in table_of(grown)]
+    assert len(re.findall(r"  best$", whole, re.MULTILINE)) == 1
+    table = table_of(grown)
     assert table[0][:5] == ["batch", "images/s", "p50", "ms", "p99"]
     assert [int(line[0]) for line in table[1:]] == SIZES
     assert all(float(word) > 0 for line in table[1:] for word in line[1:7])
-    order = [m.group() for m in re.finditer(r"MEASURE .*|^ +\d+ +[\d.]+ ", done.stdout, re.MULTILINE)]
+    order = [m.group() for m in re.finditer(r"MEASURE .*|^ +\d+ +[\d.]+ ", grown, re.MULTILINE)]
     assert ["MEASURE" in text for text in order] == [True, False] * 6  # each row as soon as it is known
 
 
@@ -62,7 +68,7 @@ def test_perf_all_goes_on_where_it_stopped(house: House) -> None:
     before = house.artifacts()
     done = house.make("perf-all", NULL='{"ms": 2}')
     assert house.rebuilt(before) == {"results/null/bs8/perf.txt", "results/null/perf.csv"}
-    assert len(table_of(done.stdout)) == 7
+    assert len(table_of(done.stdout)) == 14  # as it grows, and whole
     house.make("perf-all")
     assert house.pythons() == ["sweep"]
 
@@ -74,6 +80,13 @@ def test_a_result_under_other_conditions_stands_in_no_table(house: House) -> Non
     house.make("perf", "BS=6")
     done = house.make("perf-all")
     assert "bs5/perf.txt: left out, measured with another optimized" in done.stdout
+    house.set_param("min_queries: 12", "min_queries: 13")
+    (house.root / "results/null/bs5/perf.json").unlink()  # as a kill leaves it
+    done = house.make("perf-all")
+    assert "bs6/perf.txt: left out, measured with another flags" in done.stdout
+    assert [int(row["batch_size"]) for row in rows_of(house)] == SIZES
+    house.set_param("min_queries: 13", "min_queries: 12")
+    done = house.make("perf-all")
     assert [int(row["batch_size"]) for row in rows_of(house)] == sorted([*SIZES, 6])
 
 
@@ -103,6 +116,44 @@ def test_the_search_finds_a_peak_anywhere_and_tries_no_size_twice(peak: int) -> 
         speeds[size] = curve(size)
     assert len(speeds) == 64
     assert tried.index(peak) < 24 if peak not in SIZES else True
+
+
+def test_a_listed_size_measured_elsewhere_is_not_called_best(house: House) -> None:
+    house.make("perf-all")
+    path = house.root / "results/null/bs4/perf.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["host"] = "another machine"
+    record["throughput_images_per_s"] = record["device"]["throughput_images_per_s"] = 1e9
+    path.write_text(json.dumps(record))
+    done = house.make("perf-all")
+    assert "bs4/perf.txt: left out, measured with another host" in done.stdout
+    assert "Best: batch size 4," not in done.stdout
+    assert "4" not in [row["batch_size"] for row in rows_of(house)]
+
+
+def test_the_inner_make_gets_flags_and_variables_but_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tmp_path / "make"
+    make.write_text(f'#!/bin/sh\ncase "$*" in *-q) exit 1;; esac\necho "$MAKEFLAGS|$*" > {tmp_path}/said\n')
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKEFLAGS", "rRs -j8 --jobserver-auth=3,4 -- V=1 ROOT=a\\ b")
+    sweep.by_make(str(make), 5, Path("x/perf.txt"))
+    assert (tmp_path / "said").read_text() == "rRs -- V=1 ROOT=a\\ b|--no-print-directory x/perf.txt BS=5\n"
+
+
+def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(house: House) -> None:
+    house.make("infer")
+    words = ["make", "perf-all", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    more = environment(TMPDIR=str(house.tree / "tmp"), NULL='{"ms": 3000}')
+    with subprocess.Popen(words, cwd=house.tree, env=more, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "MEASURE" not in process.stdout.readline():
+            pass
+        time.sleep(1)
+        process.terminate()
+        process.wait()
+    time.sleep(1)
+    left = subprocess.run(["pgrep", "-f", f"measure.py.*{house.tree}"], capture_output=True, text=True).stdout
+    assert left == ""
 
 
 def perf(size: int, speed: float, **more: Any) -> dict[str, Any]:

@@ -46,11 +46,18 @@ def private(path: Path) -> bool:
     return ours and not stat.S_ISLNK(seen.st_mode) and not seen.st_mode & 0o022 and bool(seen.st_mode & 0o400)
 
 
-def checked_devices(
-    numbers: Sequence[int], soc_version: str
-) -> Tuple[Dict[str, str], Dict[int, str], Dict[int, float]]:
-    """(what to record of the devices, a name of each by which all runs of this host know it, the share of each that is
-    busy); exits 1 if npu-smi does not show one, or shows another chip than `soc_version`.
+def busy(number: int) -> float | None:
+    """The share of a device, 0 to 1, that npu-smi shows as busy now; None where it shows nothing."""
+    try:
+        aicores = [device.aicore for device in _npu.look()[1] if device.number == number]
+    except _npu.NoNpu:
+        aicores = []
+    return int(aicores[0]) / 100 if aicores and aicores[0] else None
+
+
+def checked_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, str], Dict[int, str]]:
+    """(what to record of the devices, a name of each by which all runs of this host know it); exits 1 if npu-smi does
+    not show one, or shows another chip than `soc_version`.
 
     Where there is no npu-smi, as in many containers, says that nothing was checked.
     """
@@ -59,7 +66,7 @@ def checked_devices(
         driver, shown = _npu.look()
     except _npu.NoNpu as reason:
         print(f"  {reason}: whether device {text} is {soc_version} is not checked")
-        return {"device": text}, {}, {}
+        return {"device": text}, {}
     devices = {device.number: device for device in shown}
     found = []
     for number in numbers:
@@ -76,8 +83,7 @@ def checked_devices(
             print(f"  device {number}: npu-smi shows its health as {device.health}; see npu-smi info -t health")
         found.append(f"{number} ({device.name})")
     names = {number: f"npu-{device.npu}-{device.chip}" for number, device in devices.items()}
-    loads = {number: int(device.aicore) / 100 for number, device in devices.items() if device.aicore}
-    return {"device": ", ".join(found), "driver": driver}, names, loads
+    return {"device": ", ".join(found), "driver": driver}, names
 
 
 def divides(command: List[str], environment: Dict[str, str]) -> bool:
@@ -99,10 +105,13 @@ def summarized(summary: Path, begin: int, files: int, batch_size: int, loop: int
         return f"no {summary.name} of this run"
     try:
         found = json.loads(summary.read_text("utf-8"))
-        count = len(found["npu_compute_time_list"])
+        times = found["npu_compute_time_list"]
+        count = len(times)
         inputs = sum(len(slot["infiles"]) for slot in found["filesinfo"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{summary.name} is not whole"
+    if not all(type(ms) in (int, float) and 0 < ms < math.inf for ms in times):
+        return f"{summary.name} tells of times that are none"
     wanted = math.ceil(files / batch_size) * loop
     if (count, inputs) != (wanted, files):
         return f"{summary.name} tells of {count} runs over {inputs} inputs, not {wanted} over {files}"
@@ -180,7 +189,7 @@ class Session:
         self.numbers = sorted({int(word) for word in (devices or "0").split(",")})
         self.limit, self.size = int(limits["ais_bench.time_limit"]), made["provenance"]["batch_size"]
         options = dict(word.split("=", 1) for word in made["provenance"]["options"].split())
-        checked, self.names, self.loads = checked_devices(self.numbers, options["soc_version"])
+        checked, self.names = checked_devices(self.numbers, options["soc_version"])
         self.conditions: Dict[str, object] = dict(checked)
         _cann.must_be_plain(log.parent)
         self.environment = _cann.environment(compiler=False)

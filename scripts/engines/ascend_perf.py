@@ -16,7 +16,7 @@ from _progress import Progress
 from numpy.typing import NDArray
 from outputs import decode
 
-from engines.ascend_bench import Session, copied
+from engines.ascend_bench import Session, busy, copied
 
 PACKAGES = ()
 LOOP = 3  # times that each batch runs in the check for a cache
@@ -42,11 +42,12 @@ def linked(images: Path, numbers: List[int], folder: Path) -> Path:
 
 def merged(summaries: List[Record], name: str) -> Record:
     """min, mean and max of the copies of several runs, in ms; nothing where ais_bench tells nothing."""
-    found = [summary[name] for summary in summaries if summary.get(name, {}).get("count")]
-    if not found:
+    try:
+        found = [summary[name] for summary in summaries if summary[name]["count"]]
+        mean = float(np.average([part["mean"] for part in found], weights=[part["count"] for part in found]))
+        return {"min": min(part["min"] for part in found), "mean": mean, "max": max(part["max"] for part in found)}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return {}
-    mean = float(np.average([part["mean"] for part in found], weights=[part["count"] for part in found]))
-    return {"min": min(part["min"] for part in found), "mean": mean, "max": max(part["max"] for part in found)}
 
 
 def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]], form: str) -> timing.Measured:
@@ -59,11 +60,6 @@ def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]]
     session = Session(args.model, made, args.devices, limits, args.out.with_name("perf.log"))
     if len(session.numbers) > 1:
         die(f"DEVICE={args.devices}", "one device is measured at a time", "give DEVICE= one number")
-    others = session.loads.get(session.numbers[0])
-    if (others or 0) > args.others:
-        print(
-            f"  npu-smi shows the device {100 * (others or 0):.0f}% busy before it began: see npu-smi info for by whom"
-        )
     times: List[float] = []
     numbers: List[int] = []
     answers: List[NDArray[Any]] = []
@@ -85,18 +81,26 @@ def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]]
         return [float(t) for t in summary["npu_compute_time_list"]]
 
     with session.opened():
+        others = busy(session.numbers[0])  # nobody of ours, since we hold it
+        if (others or 0) > args.others:
+            print(
+                f"  npu-smi shows the device {100 * (others or 0):.0f}% busy before it began: npu-smi info tells more"
+            )
         images = session.readable(args.bins.parent, count)
-        trial = timed(min(20, args.min_queries), "trial", [], LOOP)
+        trial = timed(max(10, min(20, args.min_queries)), "trial", [], LOOP)
         firsts, again = trial[::LOOP], trial[LOOP - 1 :: LOOP]
         cache = {"same_batch_again": timing.must_not_cache(args.model, again, firsts, CACHE)}
         usual = max(float(np.median(firsts)), 1e-3)
         warmups = max(1, min(10000, math.ceil(1000 * args.warmup / usual)))
+        warmup = {"seconds": warmups * usual / 1000, "queries": warmups}
         seconds.clear()
         summaries.clear()
         while len(times) < args.min_queries or sum(times) < 1000 * args.min_duration:
-            missing = max(args.min_queries - len(times), math.ceil((1000 * args.min_duration - sum(times)) / usual))
+            left_ms = 1.1 * (1000 * args.min_duration - sum(times))
+            missing = max(args.min_queries - len(times), math.ceil(left_ms / usual))
             queries = max(1, min(missing, FILES // session.size))
             times += timed(queries, f"run{len(seconds)}", ["--warmup_count", str(warmups)])
+            usual = float(np.mean(times))
     timed_images = session.size * len(times)
     device, method = {"name": session.conditions["device"]}, METHOD
     device.update(h2d_ms=merged(summaries, "H2D_latency"), d2h_ms=merged(summaries, "D2H_latency"))
@@ -108,7 +112,6 @@ def measure(args: Any, made: Record, count: int, batches: Iterator[NDArray[Any]]
         "throughput_images_per_s": timed_images / sum(seconds),
         "runs": len(seconds),
     }
-    warmup = {"seconds": warmups * usual / 1000, "queries": warmups}
     rows = (np.array(numbers), np.array(answers))
     return timing.Measured(
         times, timed_images, *rows, end_to_end, device, warmup, cache, others, method, dict(session.conditions)
