@@ -32,7 +32,7 @@ $(if $(or $(word 2,$(SOURCE)),$(filter-out cifar10 sample,$(SOURCE))),$(error SO
 $(if $(DEVICE),$(if $(and $(filter 1,$(words $(DEVICE))),$(shell printf %s $(call quote,$(DEVICE)) | grep -Ex '[0-9]{1,3}(,[0-9]{1,3})*')),,$(error \
   DEVICE=$(strip $(DEVICE)): no device number; give one, or several as 0,1)))
 $(if $(filter-out 0 1,$(LAYERS)),$(error LAYERS=$(LAYERS): give 1, or leave it out))
-$(if $(OM),$(if $(ONNX)$(filter %-all best,$(goals)),$(error OM: one ready model, for one BS; give it without ONNX and -all)))
+$(if $(OM),$(if $(ONNX)$(filter %-all best,$(goals)),$(error OM: one ready model, for one BS; give it without ONNX, -all and best)))
 $(foreach v,ARCHIVE WEIGHTS ONNX OM,$(if $($v),$(if $(shell test -e $(call quote,$($v)) || echo x),$(error \
   $v=$($v): no such file or folder; check the path))))
 dry := $(findstring n,$(flags))$(findstring q,$(flags))
