@@ -21,7 +21,6 @@ from pathlib import Path
 from provenance import CONDITIONS, made_from
 from results import what_is_wrong
 
-SIZES = range(1, 65)
 # What has to be the same for two results to stand in one table.
 ALIKE = ("checkpoint", "onnx", "optimized", "bins", "options", "precision", "runtime", "threads", "device", "host")
 

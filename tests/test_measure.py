@@ -151,6 +151,13 @@ def test_drift_and_spread_are_what_they_are_said_to_be() -> None:
     assert found["others"] is None
 
 
+def test_one_slow_query_is_neither_drift_nor_spread_and_a_tenth_of_them_is() -> None:
+    assert timing.stability([10.0] * 98 + [1000.0] * 2, 0.0, LIMITS)["why"] == []
+    slow = timing.stability(([10.0] * 6 + [20.0]) * 15, 0.0, LIMITS)  # one of seven
+    assert slow["spread"] == pytest.approx(1.0)
+    assert timing.stability(([10.0] * 14 + [20.0]) * 7, 0.0, LIMITS)["spread"] == 0  # one of fifteen
+
+
 def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = tmp_path / "stat"
     tick = os.sysconf("SC_CLK_TCK")
@@ -297,6 +304,8 @@ def test_a_fast_wrong_engine_fails(
         lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"),
         *("not those of the accuracy run", "its speed counts for nothing"),
     )
+    found = found._replace(answers=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
+    refused(capsys, lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"), "off by 2.00e-03")
     right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
     assert measure.must_answer_as_before(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0
 

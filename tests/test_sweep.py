@@ -173,6 +173,16 @@ def test_a_ratio_is_given_where_a_figure_was_published_and_the_graph_is_ours() -
     assert sweep.ratios(perf(16, 780.696, given="own .onnx"), PUBLISHED) == {"310P": None, "T4": None}
 
 
+def test_perf_csv_names_its_columns_rightly() -> None:
+    found = perf(16, 780.696, chip="cpu")
+    found.update(latency_ms={"p50": 5.0, "p90": 9.0, "p99": 9.9}, queries=7, source="cifar10")
+    found["end_to_end"] = {"throughput_images_per_s": 700.0}
+    (row,) = csv.DictReader(sweep.table({16: found}, PUBLISHED, 16).splitlines())
+    assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["queries"]) == ("5.0", "9.0", "9.9", "7")
+    assert (row["throughput_images_per_s"], row["end_to_end_images_per_s"]) == ("780.696", "700.0")
+    assert (row["ratio_to_published_T4"], row["best"], row["stable"]) == ("", "true", "true")
+
+
 def test_make_n_perf_all_measures_nothing(house: House) -> None:
     before = house.artifacts()
     done = house.make("-n", "perf-all")
