@@ -54,8 +54,8 @@ doctor: ## what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
 	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
-	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/*.tmp.* $(R)models/*.tmp.* \
-	  $(R)models/upstream/*.tmp.* $(R)models/onnx $(R)models/optimized $(R)models/om $(R)results $(M))
+	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/calibration.* $(R)data/*.tmp.* $(R)models/*.tmp.* \
+	  $(R)models/upstream/*.tmp.* $(R)models/onnx $(R)models/optimized $(R)models/int8 $(R)models/om $(R)results $(M))
 	$(if $(R),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
 	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) $(R)models/upstream \
@@ -116,6 +116,7 @@ sweep = $(python) scripts/sweep.py --make $(make) --sizes $(P.batch_sizes) --pub
 rules := warmup min_duration min_queries tolerance drift spread others
 each = $(foreach n,$2,$(subst %,$n,$1))
 include scripts/own_models.mk
+include scripts/int8.mk
 
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(sources))
 include scripts/obtain.mk
@@ -145,10 +146,10 @@ $(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(B
 	  --note $(M)/given/om-$(CHIP)-bs$(BS) --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --batch-size $(BS) --out $@
 endif
-$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(optimized) $(call key,options.$(CHIP)) \
+$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(graph) $(call key,options.$(CHIP)) \
   $(wildcard $(foreach o,$(P.options.$(CHIP)),$(lastword $(subst =, ,$o)))) $(pins) \
   $(call script,compile_model optimize_onnx reference engines/threads $(modules))
-	$(call run,COMPILE,compile_model) --onnx $< --chip $(CHIP) --engine $(engine) \
+	$(call run,COMPILE,compile_model) --onnx $< $(addprefix --unquantized ,$(filter-out $<,$(graph))) --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@
 $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
   $(call script,infer outputs reference engines/threads $(modules))
@@ -190,8 +191,7 @@ best: ## perf-all, and a search for a better batch size
 	$(Q)$(sweep) --search $(P.perf.search)
 verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
 	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
-	  --cifar10 $(P.verify.reference.cifar10.$(CHIP)) $(P.verify.tolerance.cifar10.$(CHIP)) \
-	  --sample $(P.verify.reference.sample.$(CHIP)) $(P.verify.tolerance.sample.$(CHIP))
+	  --cifar10 $(P.verify.cifar10.$(CHIP)) --sample $(P.verify.sample.$(CHIP))
 report: ## results/report.html, report.md and junit.xml, of whatever was measured
 	$(Q)$(python) scripts/report.py --results $(R)results --bins $(bins) --batch-sizes $(P.batch_sizes) \
 	  --published-accuracy $(Q.accuracy) --published-throughput $(Q.throughput) --chips $(Q.chips) \

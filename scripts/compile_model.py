@@ -16,6 +16,7 @@ from pathlib import Path
 def main() -> None:
     parser = _build.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
+    parser.add_argument("--unquantized", help="the graph before it was made int8: one more option of the engine")
     parser.add_argument("--chip", required=True)
     parser.add_argument("--engine", required=True, help="the name of a module in scripts/engines")
     parser.add_argument("--options", default="", help="the engine's own, as words name=value")
@@ -28,6 +29,7 @@ def main() -> None:
     flags = {"chip": args.chip, "engine": args.engine, "options": args.options, "batch_size": args.batch_size}
     optimized = needed_record(args.onnx)
     options = dict(word.split("=", 1) for word in args.options.split())
+    options.update({"unquantized": args.unquantized} if args.unquantized else {})
     files = {name: digest(Path(value)) for name, value in options.items() if Path(value).is_file()}
     key = _build.key_of({"onnx": optimized["sha256"], **files}, flags, engine.PACKAGES, name)
     record_path = args.out.with_name(f"bs{args.batch_size}.json")

@@ -6,7 +6,8 @@ from _build import Record
 
 from typing import List
 
-CONDITIONS = ("chip", "batch_size", "resize", "precision", "runtime", "threads", "device", "driver", "host")
+CONDITIONS = ("chip", "batch_size", "resize", "precision", "rest", "instructions", "runtime", "threads", "streams")
+CONDITIONS += ("device", "driver", "host")
 WORDS = {"sample": "THE BUILT-IN SAMPLE'S", "official": "official", "own": "own"}
 
 

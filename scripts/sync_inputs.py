@@ -51,6 +51,13 @@ def figure(text: str) -> str:
     return text
 
 
+def gate(text: str) -> str:
+    words = text.split(" ")
+    if len(words) != 2:
+        raise ValueError("a reference and a tolerance as 95.34 0.10")
+    return f"{figure(words[0])} {decimal(words[1])}"
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in words:
@@ -120,6 +127,8 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "optimize.check_images": integer(1, 10000),
     "optimize.tolerance": number,
     "chips.*": chip,
+    "int8.images": integer(20, 50000),
+    "int8.loss": decimal,
     "atc.precision_mode": one_of(*PRECISIONS),
     "atc.flags": flags,
     "atc.log": one_of("debug", "info", "warning", "error", "null"),
@@ -139,8 +148,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "compare.tolerance": number,
     "published.accuracy.*": figure,
     "published.throughput.*.*": figure,
-    "verify.reference.*.*": figure,
-    "verify.tolerance.*.*": decimal,
+    "verify.*.*": gate,
 }
 
 
@@ -208,9 +216,15 @@ def read_params(path: Path) -> Dict[str, str]:
 
 
 def declared(module: Path) -> Dict[str, Any]:
-    """The constants ENDING, NEEDS, OPTIONS and LIMITS of an engine's module, which is read, not run: see engines/."""
-    found = re.findall(r"^(ENDING|NEEDS|OPTIONS|LIMITS) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE)
-    return {"NEEDS": (), "OPTIONS": (), "LIMITS": (), **{name: ast.literal_eval(text.strip()) for name, text in found}}
+    """The constants ENDING, NEEDS, OPTIONS, LIMITS and INT8 of an engine's module, which is read, not run: see engines/."""
+    found = re.findall(r"^(ENDING|NEEDS|OPTIONS|LIMITS|INT8) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE)
+    return {
+        "NEEDS": (),
+        "OPTIONS": (),
+        "LIMITS": (),
+        "INT8": "",
+        **{name: ast.literal_eval(text.strip()) for name, text in found},
+    }
 
 
 def words_of(params: Dict[str, str], key: str) -> Dict[str, str]:
@@ -249,10 +263,10 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
         params[f"options.{name}"] = " ".join(f"{k}={v}" for k, v in sorted(options.items()))
         lines += [f"CHIP.{name}.engine := {engine}", f"CHIP.{name}.ending := {constants['ENDING']}"]
         lines += [f"CHIP.{name}.limits := {limits}"]
+        lines += [f"CHIP.{name}.int8 := {constants['INT8'] if constants['INT8'] in text.split() else ''}"]
         params[f"quote.{name}"] = f"{published} {params[f'published.accuracy.{published}']}" if published else ""
         for source in ("cifar10", "sample"):
-            for what in ("reference", "tolerance"):
-                params.setdefault(f"verify.{what}.{source}.{name}", "")
+            params.setdefault(f"verify.{source}.{name}", "")
     return lines
 
 
@@ -263,10 +277,7 @@ def quotations(params: Dict[str, str]) -> List[str]:
         return {key[len(prefix) :].replace(".", ":"): text for key, text in params.items() if key.startswith(prefix)}
 
     devices = {chip: text.split(" ")[0] for chip, text in below("quote.").items()}
-    tolerances = below("verify.tolerance.")
-    gates = {
-        key: f"{text},{tolerances[key]}" for key, text in below("verify.reference.").items() if tolerances.get(key)
-    }
+    gates = {key: text.replace(" ", ",") for key, text in below("verify.").items() if text}
     found = {"accuracy": below("published.accuracy."), "throughput": below("published.throughput.")}
     found.update(chips=devices, gates=gates)
     return [f"Q.{what} := {' '.join(f'{k}={v}' for k, v in words.items())}" for what, words in found.items()]

@@ -22,7 +22,7 @@ def judged(result: Record, chip: str, references: Dict[str, List[float]]) -> Tup
         model = made.get("given") or f"{made['checkpoint_origin']} checkpoint"
         what = f"{made['data_origin']} data with {model} on {chip}"
         remedy = (
-            f"add verify.reference.{source}.{chip} and its tolerance"
+            f"add verify.{source}.{chip}, its reference and tolerance"
             if "own" not in origins
             else "judge it by accuracy.txt itself"
         )

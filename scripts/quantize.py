@@ -1,0 +1,136 @@
+"""Optimized ONNX + training images -> its int8 form: QuantizeLinear and DequantizeLinear around Conv and Gemm (QDQ).
+
+Weights: int8, symmetric, a scale for each output channel. Inputs of Conv and Gemm: one scale, by the largest value on
+the calibration images; uint8 from 0 where nothing is negative (after Relu), else symmetric int8, so that no zero point
+costs work (Jacob et al., arXiv:1712.05877; ONNX QuantizeLinear). All else stays as it was.
+Half of the training images calibrate, the other half judges: past `--loss` nothing is written.
+"""
+
+from __future__ import annotations
+
+import _build
+from _build import die, needed_record
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import calibration
+import numpy as np
+import onnx
+from engines.threads import threads
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, version_converter
+
+OPSET = 13  # the first in which DequantizeLinear takes a scale for each channel
+LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.int8): 127}  # -128 is left out, so that the scale is symmetric
+
+
+def session(model: onnx.ModelProto, optimized: bool = True) -> Any:
+    """ONNX Runtime's, of a graph as it stands if not `optimized`: Q and DQ then round, and all else is float32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def ranges(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> dict[str, tuple[float, float]]:
+    """{tensor: (smallest, largest value)} over float32 [n, 3, 32, 32]."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    runner, found = session(shown), {name: (np.inf, -np.inf) for name in names}
+    for start in range(0, len(images), 16):
+        values = runner.run(names, {"image": images[start : start + 16]})
+        for name, value in zip(names, values):
+            low, high = found[name]
+            found[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    return found
+
+
+def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
+    """The int8 form of `model`, calibrated on float32 [n, 3, 32, 32]; its opset is 13 or newer."""
+    if model.opset_import[0].version < OPSET:
+        model = version_converter.convert_version(model, OPSET)
+    graph = model.graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("Conv", "Gemm") and node.input[1] in weights]
+    inputs = list(dict.fromkeys(node.input[0] for node in products))
+    low_high = ranges(model, inputs, images)
+    constants: dict[str, NDArray[Any]] = {}
+
+    def dequantized(name: str, largest: NDArray[Any], kind: Any, **axis: int) -> onnx.NodeProto:
+        """name_int8, of type `kind`, -> name_dequantized; makes the scale and the zero point of both nodes."""
+        largest = np.where(largest > 0, largest, 1)
+        constants[f"{name}_scale"] = (largest / LARGEST[np.dtype(kind)]).astype(np.float32)
+        constants[f"{name}_zero"] = np.zeros(largest.shape, kind)
+        words = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
+        return helper.make_node("DequantizeLinear", words, [f"{name}_dequantized"], f"{name}_dequantize", **axis)
+
+    def around(name: str) -> list[onnx.NodeProto]:
+        """The two nodes that round a tensor to int8."""
+        low, high = low_high[name]
+        after = dequantized(name, np.array(max(-low, high)), np.uint8 if low >= 0 else np.int8)
+        words = [name, *after.input[1:]]
+        return [helper.make_node("QuantizeLinear", words, [f"{name}_int8"], f"{name}_quantize"), after]
+
+    nodes = [new for value in graph.input if value.name in inputs for new in around(value.name)]
+    for node in graph.node:
+        if node in products:
+            name = node.input[1]
+            if f"{name}_int8" not in constants:
+                weight = weights[name]  # [out, in, …] of Conv; of Gemm too, with transB
+                after = dequantized(name, np.abs(weight).reshape(len(weight), -1).max(1), np.int8, axis=0)
+                scale = constants[f"{name}_scale"].reshape(-1, *[1] * (weight.ndim - 1))
+                constants[f"{name}_int8"] = np.rint(weight / scale).astype(np.int8)
+                nodes.append(after)
+            node.input[0], node.input[1] = (f"{word}_dequantized" for word in node.input[:2])
+        nodes.append(node)
+        nodes += [new for name in node.output if name in inputs for new in around(name)]
+    used = {name for node in nodes for name in node.input}
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    kept = {**weights, **constants}
+    graph.initializer.extend(numpy_helper.from_array(kept[name], name) for name in kept if name in used)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def top1(model: onnx.ModelProto, images: NDArray[Any], labels: NDArray[Any], optimized: bool = True) -> float:
+    """The share of images, float32 [n, 3, 32, 32], whose largest logit is their label's, in per cent."""
+    runner = session(model, optimized)
+    parts = [runner.run(["class"], {"image": images[i : i + 16]})[0] for i in range(0, len(images), 16)]
+    return float(100 * np.mean(np.concatenate(parts).argmax(1) == labels))
+
+
+def main() -> None:
+    parser = _build.Parser(__doc__)
+    parser.add_argument("--onnx", type=Path, required=True)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--loss", type=float, required=True, help="of Top-1, in per cent, against the graph before")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    before, training = needed_record(args.onnx), needed_record(args.calibration)
+    inputs = {"onnx": before["sha256"], "calibration": training["sha256"]}
+    key = _build.key_of(inputs, {"loss": args.loss}, ("onnx", "onnxruntime"))
+    with _build.build_file(args.out, key, {**before["provenance"], "calibration": training["sha256"]}) as job:
+        images, labels = calibration.read(args.calibration)
+        model = onnx.load(args.onnx)
+        wanted = top1(model, images[1::2], labels[1::2])
+        model = quantize(model, images[::2])
+        found = top1(model, images[1::2], labels[1::2], optimized=False)
+        judged = f"on {len(images[1::2])} training images Top-1 {found:.2f}%, in float32 {wanted:.2f}%"
+        if round(wanted - found, 6) > args.loss:
+            die(args.out, f"int8 loses too much: {judged}", "nothing was written; take CHIP=cpu-bf16, or see int8.loss")
+        print(f"  calibrated on {len(images[::2])} training images; {judged}")
+        data = model.SerializeToString(deterministic=True)
+        job.path.write_bytes(data)
+        job.record["check"] = {"images": len(images[1::2]), "top1": found, "float32_top1": wanted}
+        job.record["provenance"]["int8"] = hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
