@@ -6,8 +6,10 @@ from _build import Record
 
 from typing import List
 
-CONDITIONS = ("chip", "batch_size", "resize", "precision", "rest", "instructions", "runtime", "threads", "streams")
-CONDITIONS += ("device", "driver", "host")
+CONDITIONS = (
+    *("chip", "batch_size", "resize", "precision", "rest", "instructions"),
+    *("runtime", "threads", "streams", "device", "driver", "host"),
+)
 WORDS = {"sample": "THE BUILT-IN SAMPLE'S", "official": "official", "own": "own"}
 
 

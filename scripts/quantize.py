@@ -62,13 +62,13 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
     low_high = ranges(model, inputs, images)
     constants: dict[str, NDArray[Any]] = {}
 
-    def dequantized(name: str, largest: NDArray[Any], kind: Any, **axis: int) -> onnx.NodeProto:
+    def dequantized(name: str, largest: NDArray[Any], kind: Any) -> onnx.NodeProto:
         """name_int8, of type `kind`, -> name_dequantized; makes the scale and the zero point of both nodes."""
         largest = np.where(largest > 0, largest, 1)
         constants[f"{name}_scale"] = (largest / LARGEST[np.dtype(kind)]).astype(np.float32)
         constants[f"{name}_zero"] = np.zeros(largest.shape, kind)
         words = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
-        return helper.make_node("DequantizeLinear", words, [f"{name}_dequantized"], f"{name}_dequantize", **axis)
+        return helper.make_node("DequantizeLinear", words, [f"{name}_dequantized"], f"{name}_dequantize", axis=0)
 
     def around(name: str) -> list[onnx.NodeProto]:
         """The two nodes that round a tensor to int8."""
@@ -83,7 +83,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
             name = node.input[1]
             if f"{name}_int8" not in constants:
                 weight = weights[name]  # [out, in, …] of Conv; of Gemm too, with transB
-                after = dequantized(name, np.abs(weight).reshape(len(weight), -1).max(1), np.int8, axis=0)
+                after = dequantized(name, np.abs(weight).reshape(len(weight), -1).max(1), np.int8)
                 scale = constants[f"{name}_scale"].reshape(-1, *[1] * (weight.ndim - 1))
                 constants[f"{name}_int8"] = np.rint(weight / scale).astype(np.int8)
                 nodes.append(after)

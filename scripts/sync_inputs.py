@@ -216,7 +216,7 @@ def read_params(path: Path) -> Dict[str, str]:
 
 
 def declared(module: Path) -> Dict[str, Any]:
-    """The constants ENDING, NEEDS, OPTIONS, LIMITS and INT8 of an engine's module, which is read, not run: see engines/."""
+    """What an engine's module, which is read and not run, says of itself by constants: see engines/."""
     found = re.findall(r"^(ENDING|NEEDS|OPTIONS|LIMITS|INT8) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE)
     return {
         "NEEDS": (),

@@ -1,5 +1,8 @@
-"""CPU, OpenVINO: the compiled model is the graph with its batch fixed, which OpenVINO reads; of precision int8 it is the
-quantized graph, kept only if it is faster here than bf16, or float32 where the CPU has no bf16."""
+"""CPU, OpenVINO: the compiled model is the graph with its batch fixed, which OpenVINO reads.
+
+Of precision int8 it is the quantized graph, kept only if it is faster here than bf16, or than f32 where the CPU has no
+bf16 instructions.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TYPES = {"f32": {"f32"}, "bf16": {"bf16"}, "int8": {"i8", "u8"}}  # of a convolu
 
 
 def shares(batch_size: int, streams: int) -> tuple[int, int]:
-    """(streams to use, images a request): a batch in equal parts, as many for each stream, at most CHUNK images each."""
+    """(streams to use, images a request): a batch in equal parts, as many a stream, of at most CHUNK images."""
     streams = min(streams, batch_size)
     parts = streams * math.ceil(batch_size / (streams * CHUNK))
     return streams, math.ceil(batch_size / parts)
