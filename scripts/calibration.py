@@ -36,7 +36,9 @@ def main() -> None:
     with _build.build_file(args.out, _build.key_of({"archive": archive}, {"images": args.images})) as job:
         parts = []
         for name in BATCHES:
-            images, labels, _ = read_batch(args.archive, name, f"{args.archive} (int8 needs its training part, cpu-bf16 does not)")
+            images, labels, _ = read_batch(
+                args.archive, name, f"{args.archive} (int8 needs its training part, cpu-bf16 does not)"
+            )
             chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
             parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))
         shortest = min(len(part) for part in parts)

@@ -338,8 +338,7 @@ def test_make_verify_judges_this_chips_result(house: House) -> None:
     done = house.make("verify", check=False)
     assert done.returncode == 2
     assert "no reference for sample data with sample checkpoint on null" in done.stderr
-    house.set_param("    sample:\n      cpu: 99.90", "    sample:\n      null: 0.01\n      cpu: 99.90")
-    house.set_param("    sample:\n      cpu: 0.20", "    sample:\n      null: 0.01\n      cpu: 0.20")
+    house.set_param("    cpu: 99.90 0.20", "    null: 0.01 0.01\n    cpu: 99.90 0.20")
     assert "verified: Top-1" in house.make("verify").stdout
 
 
