@@ -136,7 +136,7 @@ $(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/
 	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
 	  --official-blob $(P.upstream.model_92_sgd) --out $@
 endif
-$(optimized): $(onnx) $(bins) $(call script,optimize_onnx reference engines/threads) $(pins) \
+$(optimized): $(onnx) $(bins) $(call script,optimize_onnx passes reference engines/threads) $(pins) \
   $(call key,optimize.resize optimize.check_images optimize.tolerance)
 	$(call run,OPTIMIZE,optimize_onnx) --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
 	  --check-images $(P.optimize.check_images) --tolerance $(P.optimize.tolerance) --out $@
@@ -148,7 +148,7 @@ $(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(B
 endif
 $(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(graph) $(call key,options.$(CHIP)) \
   $(wildcard $(foreach o,$(P.options.$(CHIP)),$(lastword $(subst =, ,$o)))) $(pins) \
-  $(call script,compile_model optimize_onnx reference engines/threads $(modules))
+  $(call script,compile_model passes engines/threads $(modules))
 	$(call run,COMPILE,compile_model) --onnx $< $(addprefix --unquantized ,$(filter-out $<,$(graph))) --chip $(CHIP) --engine $(engine) \
 	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@
 $(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \

@@ -236,6 +236,8 @@ def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def optimize(onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4) -> Any:
+def optimize(onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4, **more: str) -> Any:
     flags = ("--check-images", images, "--tolerance", "1e-4")
-    return script("optimize_onnx", "--onnx", onnx_file, "--bins", bins, "--resize", resize, *flags, "--out", out)
+    return script(
+        "optimize_onnx", "--onnx", onnx_file, "--bins", bins, "--resize", resize, *flags, "--out", out, **more
+    )

@@ -7,7 +7,7 @@ from _build import die
 from pathlib import Path
 
 import onnx
-from optimize_onnx import SHAPE_OPERATORS, fix_batch
+from passes import SHAPE_OPERATORS, fix_batch
 
 ENDING = "onnx"
 PACKAGES = ("onnx", "onnxruntime")

@@ -1,0 +1,428 @@
+"""What makes a graph lean, as a table of named passes, each of which keeps what the graph computes; see `table`.
+
+Nothing here knows names of one exporter: nodes are found by what they are. Opsets 11 to 17, no graphs inside of nodes.
+Numbers are worked out in float64 and rounded once, to the type that the graph has in that place.
+"""
+
+from __future__ import annotations
+
+from _build import die
+
+import math
+from collections import Counter
+from functools import partial
+from typing import Any, Callable, Container, Dict, List, Tuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+Array = NDArray[Any]
+Pass = Callable[[onnx.ModelProto], None]
+PROBE = 7  # a batch size that is no other dimension of this network, to see what depends on it
+RESIZES = 4  # of this network: 8→16 and 16→32 at 128 channels, 8→16 at 256 channels, twice
+SMALL = 1024  # bytes; what computes a shape is smaller, and inference takes 0.2 s to carry 49 MB of weights about
+SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
+JUMPS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # their answer is the one of the graph's own type, rounded as it is
+STAY = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+STAY |= {"DequantizeLinear"}  # weights kept in eight bits are smaller as they are
+STAY |= {"BatchNormalization"}  # onnx's evaluator takes that of opset 11 for the one of training
+
+
+def table(resize: str, subject: object) -> List[Tuple[str, Pass]]:
+    """The passes in their order; `subject` is the file to name when its graph cannot be rewritten."""
+    return [
+        ("drop_unused", drop_unused),
+        ("fold_constants", fold_constants),
+        (f"resize_{resize}", partial(replace_resizes, how=resize, subject=subject)),
+        ("flatten_reshapes", flatten_reshapes),
+        ("fold_into_weights", fold_into_weights),
+        ("sum_masks", sum_masks),
+        ("halve_norms", halve_norms),
+        ("share_equal_initializers", share_equal_initializers),
+    ]
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def uses_of(graph: onnx.GraphProto) -> Counter[str]:
+    """{tensor name: how many inputs of nodes and outputs of the graph it is}."""
+    return Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def put(graph: onnx.GraphProto, name: str, value: Array) -> str:
+    """Adds an initializer that is not there, and returns its name: `name`, made longer where another tensor has it."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+    if tensor in graph.initializer:
+        return name
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {tensor.name for tensor in [*graph.input, *graph.initializer]}
+    while name in taken:
+        name += "_"
+    tensor.name = name
+    graph.initializer.append(tensor)
+    return name
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """{tensor name: inferred shape}, of the tensors whose every dimension is known, initializers too."""
+    graph = onnx.shape_inference.infer_shapes(without_weights(model)).graph
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.value_info, *graph.output]
+        if value.type.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+    }
+    return {**shapes, **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large initializers are inputs, after the model's own: the shapes are the same, and soon inferred."""
+    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph, known = bare.graph, {value.name for value in model.graph.input}
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    graph.input.extend(model.graph.input)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= SMALL:
+            graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bare
+
+
+def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
+    """Gives the first dimension of the inputs (the first so many) and outputs a number, folds what is known by that."""
+    for value in [*model.graph.input[:inputs], *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    drop_unused(model)
+    fold_constants(model)
+
+
+def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
+    """{tensor name: shape} of a model whose batch is free, as they are for one batch size."""
+    bare = without_weights(model)
+    fix_batch(bare, batch_size, len(model.graph.input))
+    return {**shapes_of(bare), **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
+
+
+def macs(model: onnx.ModelProto) -> int | None:
+    """The multiply-accumulates of Conv, Gemm and MatMul for one image; None where a shape cannot be inferred."""
+    shapes, total = shapes_at(model, 1), 0
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            x, w, y = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
+            if not (x and w and y):
+                return None
+            terms = math.prod(w[1:]) if node.op_type == "Conv" else x[0 if attributes(node).get("transA") else -1]
+            total += math.prod(y) * terms
+    return total
+
+
+def keep_initializers(graph: onnx.GraphProto, names: Container[str]) -> None:
+    kept = [tensor for tensor in graph.initializer if tensor.name in names]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Identity nodes, and the nodes and initializers that no output needs, go; so do initializers' second names as
+    inputs, which exporters of old wrote."""
+    graph = model.graph
+    alias: dict[str, str] = {}
+    outputs = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            alias[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    needed = set(outputs)
+    alive: list[NodeProto] = []
+    for node in reversed(kept):
+        if needed.intersection(node.output):
+            alive.append(node)
+            needed.update(filter(None, node.input))
+    set_nodes(graph, alive[::-1])
+    names = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in names]
+    if len(inputs) < len(graph.input):
+        model.ir_version = max(model.ir_version, 4)  # before it, every initializer had to be an input
+    del graph.input[:], graph.value_info[:]
+    graph.input.extend(inputs)
+    keep_initializers(graph, needed)
+
+
+def widened(value: Array) -> Array:
+    return value.astype(np.float64) if value.dtype.kind == "f" else value
+
+
+def evaluated(node: NodeProto, known: dict[str, Array], opsets: Any) -> Array:
+    """The one result of a node whose inputs are known."""
+    inputs = [helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(node.input) if name]
+    result = helper.make_tensor_value_info(node.output[0], 0, None)
+    one = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=opsets)
+    answers: Any = ReferenceEvaluator(one).run(None, {value.name: known[value.name] for value in inputs})
+    return np.asarray(answers[0])
+
+
+def fold_constants(model: onnx.ModelProto) -> None:
+    """Nodes whose result is known now become initializers, until there are none.
+
+    Each is worked out twice: in the graph's own types, which say what type the result has and decide every integer,
+    and in float64 from one such node to the next, rounded where a node that stays uses it.
+    """
+    graph = model.graph
+    known = constants_of(graph)
+    exact: dict[str, Array] = {}
+    outputs, before = {value.name for value in graph.output}, -1
+    while before != len(graph.node):
+        before = len(graph.node)
+        shapes = shapes_of(model) if any(node.op_type == "Shape" for node in graph.node) else {}
+        kept, found = [], []
+        for node in graph.node:
+            name = node.output[0]
+            shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
+            if name in outputs or len(node.output) > 1 or node.op_type in STAY:
+                kept.append(node)
+                continue
+            if shape:
+                bounds = attributes(node)
+                known[name] = np.array(shape, np.int64)[bounds.get("start", 0) : bounds.get("end")]
+            elif all(x in known or not x for x in node.input):
+                known[name] = evaluated(node, known, model.opset_import)
+            else:
+                kept.append(node)
+                continue
+            exact[name] = widened(known[name])
+            if known[name].dtype.kind == "f" and node.op_type not in JUMPS:
+                inputs = {x: exact.get(x, widened(known[x])) for x in node.input if x}
+                exact[name] = widened(evaluated(node, inputs, model.opset_import))
+            found.append(name)
+        set_nodes(graph, kept)
+        uses = uses_of(graph)
+        for name in found:
+            if uses[name]:
+                graph.initializer.append(numpy_helper.from_array(exact[name].astype(known[name].dtype), name))
+    drop_unused(model)
+
+
+def norm_of(node: NodeProto, known: dict[str, Array]) -> Tuple[Array, Array] | None:
+    """(scale, shift), float64 [channels], of a BatchNormalization with constants, y = scale·x + shift; else None."""
+    found = attributes(node)
+    if node.op_type != "BatchNormalization" or len(node.output) > 1 or found.get("training_mode"):
+        return None
+    if any(name not in known for name in node.input[1:]):
+        return None
+    gamma, beta, mean, variance = (widened(known[name]) for name in node.input[1:])
+    scale = gamma / np.sqrt(variance + found.get("epsilon", 1e-5))
+    return scale, beta - mean * scale
+
+
+def scale_and_shift(node: NodeProto, x: str, known: dict[str, Array], like: Array) -> Tuple[Array, Array] | None:
+    """(scale, shift), float64 [channels], of a node that is y = scale·x + shift in every channel; else None.
+
+    `like` has the rank of x and its channels as the first dimension.
+    """
+    channels = len(like)
+    others = [name for name in node.input if name != x]
+    if node.op_type in ("Mul", "Add") and len(others) == 1 and others[0] in known:
+        constant = widened(known[others[0]])
+        shape = (1,) * (like.ndim - constant.ndim) + constant.shape
+        if len(shape) == like.ndim and math.prod(shape) == shape[1] and shape[1] in (1, channels):
+            each = np.broadcast_to(constant.ravel(), channels)
+            return (each, np.zeros(channels)) if node.op_type == "Mul" else (np.ones(channels), each)
+    return norm_of(node, known) if node.input[0] == x else None
+
+
+def fold_into_weights(model: onnx.ModelProto) -> None:
+    """BatchNormalization, and Mul and Add by a constant a channel, that follow a Conv or a Gemm which nothing else uses
+    go into its weight and bias."""
+    graph = model.graph
+    known, uses = constants_of(graph), uses_of(graph)
+    makers: Dict[str, Tuple[NodeProto, Array, Array]] = {}  # {its output: (node, weight [channels, …], bias)}, float64
+    changed, kept = [], []
+    for node in graph.node:
+        x = next((name for name in node.input if name in makers and uses[name] == 1), "")
+        if x:
+            maker, weight, bias = makers[x]
+            found = scale_and_shift(node, x, known, weight)
+            if found:
+                weight, bias = weight * found[0].reshape(-1, *[1] * (weight.ndim - 1)), bias * found[0] + found[1]
+                kind = known[maker.input[1]].dtype
+                if np.isfinite(weight.astype(kind)).all() and np.isfinite(bias.astype(kind)).all():
+                    maker.output[0] = node.output[0]
+                    makers[node.output[0]] = maker, weight, bias
+                    changed.append(node.output[0])
+                    continue
+        kept.append(node)
+        found_weight = known.get(node.input[1]) if node.op_type in ("Conv", "Gemm") else None
+        if found_weight is None or found_weight.dtype.kind != "f":
+            continue
+        weight = widened(found_weight)
+        if node.op_type == "Gemm" and not attributes(node).get("transB"):
+            weight = weight.T
+        bias = np.zeros(1)
+        if len(node.input) > 2 and node.input[2]:
+            if node.input[2] not in known or attributes(node).get("beta", 1) != 1:
+                continue
+            bias = widened(known[node.input[2]])
+        if bias.size in (1, len(weight)) and bias.shape[-1:] in ((), (bias.size,)):
+            makers[node.output[0]] = node, weight, np.broadcast_to(bias.ravel(), len(weight))
+    set_nodes(graph, kept)
+    for node in graph.node:
+        if node.output[0] in changed:
+            weight, bias = makers[node.output[0]][1:]
+            kind = known[node.input[1]].dtype
+            if node.op_type == "Gemm" and not attributes(node).get("transB"):
+                weight = weight.T
+            names = (
+                put(graph, f"{node.output[0]}_{what}", value.astype(kind))
+                for what, value in (("weight", weight), ("bias", bias))
+            )
+            node.input[:] = [node.input[0], *names]
+    drop_unused(model)
+
+
+def sum_masks(model: onnx.ModelProto) -> None:
+    """The soft masks' (1 + s)·x -> s·x + x, as many nodes without a constant.
+
+    ONNX Runtime keeps its blocked layout from convolution to convolution only through what takes no constant: with the
+    1 it reorders 56 tensors a batch and fuses neither half of the norms nor most of the sums: about a tenth slower.
+    """
+    graph, known, uses = model.graph, constants_of(model.graph), uses_of(model.graph)
+    masks = {}  # {1 + s: s}, each used once
+    for node in graph.node:
+        ones = [name for name in node.input if name in known and known[name].size == 1 and (known[name] == 1).all()]
+        if node.op_type == "Add" and len(ones) == 1 and uses[node.output[0]] == 1:
+            masks[node.output[0]] = node.input[1 - list(node.input).index(ones[0])]
+    shapes, nodes = shapes_at(model, PROBE) if masks else {}, []
+    for node in graph.node:
+        mask = next((name for name in node.input if node.op_type == "Mul" and name in masks), "")
+        x = node.input[1 - list(node.input).index(mask)] if mask else ""
+        if mask and x not in known and shapes.get(x) == shapes.get(masks[mask]) is not None:
+            y = node.output[0]
+            nodes.append(helper.make_node("Mul", [x, masks[mask]], [f"{y}_masked"], f"{node.name}_masked"))
+            node = helper.make_node("Add", [f"{y}_masked", x], [y], node.name)
+        nodes.append(node)
+    set_nodes(graph, nodes)
+    drop_unused(model)
+
+
+def halve_norms(model: onnx.ModelProto) -> None:
+    """A BatchNormalization that stays keeps scale and shift of its four vectors: its mean becomes 0 and its variance 1
+    (less epsilon), which all of one width share. Engines work out the same, in float32, each time they load it."""
+    graph, known = model.graph, constants_of(model.graph)
+    shared: Dict[Tuple[str, int, Any], str] = {}
+    for node in graph.node:
+        found = norm_of(node, known)
+        if not found:
+            continue
+        epsilon, kinds = attributes(node).get("epsilon", 1e-5), [known[name].dtype for name in node.input[1:]]
+        mean, variance = np.zeros_like(found[0], kinds[2]), np.full_like(found[0], 1 - epsilon, kinds[3])
+        scale = (found[0] * np.sqrt(widened(variance) + epsilon)).astype(kinds[0])
+        shift = found[1].astype(kinds[1])
+        done = not known[node.input[3]].any() and (known[node.input[4]] == variance).all()
+        if done or not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+            continue
+        y, width = node.output[0], len(mean)
+        for what, value in (("no_mean", mean), (f"unit_variance_{epsilon:g}", variance)):
+            if (what, width, value.dtype) not in shared:
+                shared[what, width, value.dtype] = put(graph, f"{what}_{width}", value)
+        names = [shared["no_mean", width, kinds[2]], shared[f"unit_variance_{epsilon:g}", width, kinds[3]]]
+        node.input[1:] = [put(graph, f"{y}_scale", scale), put(graph, f"{y}_shift", shift), *names]
+    drop_unused(model)
+
+
+def share_equal_initializers(model: onnx.ModelProto) -> None:
+    """Of initializers of the same type, shape and bytes the first one stays, for all."""
+    graph, outputs = model.graph, {value.name for value in model.graph.output}
+    first: Dict[Any, str] = {}
+    same: Dict[str, str] = {}
+    for tensor in graph.initializer:
+        what = tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes()
+        same[tensor.name] = tensor.name if tensor.name in outputs else first.setdefault(what, tensor.name)
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    keep_initializers(graph, set(same.values()))
+
+
+def is_bilinear(node: NodeProto) -> bool:
+    found = attributes(node)
+    modes = found.get("mode"), found.get("coordinate_transformation_mode")
+    return node.op_type == "Resize" and modes == (b"linear", b"align_corners")
+
+
+def align_corners_matrix(size: int) -> Array:
+    """A, float32 [2·size, size]: row i mixes the neighbours of i·(size-1)/(2·size-1) (ONNX Resize, align_corners)."""
+    matrix = np.zeros((2 * size, size))
+    for i in range(2 * size):
+        at = i * (size - 1) / (2 * size - 1)
+        low = min(math.floor(at), size - 2)
+        matrix[i, low], matrix[i, low + 1] = 1 - (at - low), at - low
+    return matrix.astype(np.float32)
+
+
+def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
+    """Rewrites the four Resize nodes: nearest (an approximation), exact or none, as optimize_onnx.py says.
+
+    Exits 1 if there are other than four (or none, with nothing to do), or one that does not double a map.
+    """
+    graph, shapes = model.graph, shapes_at(model, PROBE)
+    found = sum(is_bilinear(node) for node in graph.node)
+    if found != RESIZES and not (how == "none" and not found):  # an own graph may have been optimized before
+        problem = f"{found} bilinear align_corners Resize nodes, not {RESIZES}"
+        remedy = "give the plain export of this network, or set optimize.resize: none; rm the file for our own export"
+        die(subject, problem, remedy)
+    nodes = []
+    for node in graph.node:
+        if not is_bilinear(node):
+            nodes.append(node)
+            continue
+        x, y = node.input[0], node.output[0]
+        before, after = shapes.get(x, [])[2:], shapes.get(y, [])[2:]
+        if len(before) != 2 or after != [2 * d for d in before]:
+            die(subject, f"{node.name} resizes {before} to {after}, not to twice that", "give the plain export")
+        height, width = before
+        if how == "exact":
+            rows = put(graph, f"align_corners_{height}", align_corners_matrix(height))
+            columns = put(graph, f"align_corners_{width}_transposed", align_corners_matrix(width).T)
+            nodes.append(helper.make_node("MatMul", [x, columns], [f"{y}_columns"], f"{node.name}_columns"))
+            nodes.append(helper.make_node("MatMul", [rows, f"{y}_columns"], [y], f"{node.name}_rows"))
+            continue
+        roi = put(graph, "no_roi", np.array([], np.float32))
+        scales = put(graph, "twice", np.array([1, 1, 2, 2], np.float32))
+        modes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+        if how == "nearest":
+            modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        nodes.append(helper.make_node("Resize", [x, roi, scales], [y], node.name, **modes))
+    set_nodes(graph, nodes)
+    drop_unused(model)
+
+
+def flatten_reshapes(model: onnx.ModelProto) -> None:
+    """A Reshape that keeps the batch and joins all the rest (x.view(x.size(0), -1)) -> Flatten: no shape to compute."""
+    graph, shapes = model.graph, shapes_at(model, PROBE)
+    nodes = []
+    for node in graph.node:
+        before, after = (shapes.get(name, []) for name in (*node.input[:1], *node.output[:1]))
+        if node.op_type == "Reshape" and before[:1] == [PROBE] and after == [PROBE, math.prod(before[1:])]:
+            node = helper.make_node("Flatten", [node.input[0]], [node.output[0]], node.name, axis=1)
+        nodes.append(node)
+    set_nodes(graph, nodes)
+    drop_unused(model)
