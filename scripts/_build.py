@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -37,8 +38,14 @@ if Path(sys.argv[0]).resolve().parent == SCRIPTS:
 
 
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
-    """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call)."""
-    print(f"{Path(sys.argv[0]).name}: {plain(subject)}: {plain(problem)}; {plain(remedy)}", file=sys.stderr)
+    """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call).
+
+    In another thread than the main one it only raises: whoever ends the script with it prints it, and nothing else.
+    """
+    line = f"{Path(sys.argv[0]).name}: {plain(subject)}: {plain(problem)}; {plain(remedy)}"
+    if threading.current_thread() is not threading.main_thread():
+        raise SystemExit(line)  # which Python prints, and exits 1
+    print(line, file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -148,6 +155,25 @@ def write_text(path: Path, text: str) -> None:
         remove(temporary)
 
 
+def read_bytes(path: str) -> bytes:
+    """The bytes of one of many small files, without the cost of open()."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 12), b""))
+    finally:
+        os.close(file)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes one of many small files, without the cost of open()."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+    finally:
+        os.close(file)
+
+
 def write_record(path: Path, record: Record) -> None:
     write_text(path, json.dumps(record, indent=1) + "\n")
 
@@ -245,12 +271,13 @@ def record_of(artifact: Path) -> Path:
     return artifact.with_name(artifact.name.split(".")[0] + ".json")
 
 
-def origin_of(held: Path) -> str:
-    """What an input that ROOT holds is: "sample", "official" (by its digest), "given" (also by hand), or "": none."""
+def origin_of(held: Path, found: str = "") -> str:
+    """What an input that ROOT holds is: "sample", "official" (by its digest), "given" (also by hand), or "": none.
+    `found` is its digest, where it is known."""
     if not held.is_file() or held.stat().st_mtime_ns == UNFINISHED:
         return ""
     record = read_record(record_of(held))
-    return str(record.get("origin")) if record.get("sha256") == digest(held) else "given"
+    return str(record.get("origin")) if record.get("sha256") == (found or digest(held)) else "given"
 
 
 def again(artifact: Path) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _build
 from _build import Record, again, die
 
 import hashlib
 import io
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ def npy(row: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+TXT = "%.9g " * len(CLASSES) + "\n"  # all digits
 HEADER = npy(np.zeros((1, 10), np.float32))[:-40]  # of ais_bench's npy and ours; np.load is ten times as slow
 
 
@@ -32,7 +36,7 @@ def name_of(image: int, form: str) -> str:
 def encode(row: NDArray[Any], form: str) -> bytes:
     """One answer, float32 [10], as a file of the given form; txt keeps all digits, npy ais_bench's shape [1, 10]."""
     if form == "txt":
-        return ("%.9g " * len(CLASSES) % tuple(row) + "\n").encode()
+        return (TXT % tuple(row.tolist())).encode()
     if form == "bin":
         return row.tobytes()
     return HEADER + row.tobytes()
@@ -42,7 +46,7 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
     """One output file's ten values, float64 [10]; exits 1 on any other number of them or on one that is not finite."""
     try:
         if form == "txt":
-            row = np.array(data.split(), np.float64)
+            row = np.array([float(word) for word in data.split()], np.float64)
         elif form == "bin":
             row = np.frombuffer(data, np.float32).astype(np.float64)
         elif data.startswith(HEADER):
@@ -53,7 +57,7 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
         row = np.empty(0)
     if row.shape != (len(CLASSES),):
         die(path, f"{row.size} values, not {len(CLASSES)}", remedy or again(path.with_name("manifest.json")))
-    if not np.isfinite(row).all():
+    if not all(map(math.isfinite, row.tolist())):  # of ten, faster than numpy's
         die(path, "a value is not finite", remedy or again(path.with_name("manifest.json")))
     return row
 
@@ -62,7 +66,7 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     """Every output in the labels' order: float64 [labels, 10]. Exits 1 unless there is exactly one for each label."""
     folder, form = manifest.parent, record["format"]
     wanted = [name_of(i, form) for i in range(labels)]
-    have = {path.name for path in folder.iterdir()} - {manifest.name}
+    have = {*os.listdir(folder)} - {manifest.name}
     missing = [name for name in wanted if name not in have]
     extra = sorted(have.difference(wanted))
     if missing:
@@ -72,7 +76,7 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     found = hashlib.sha256()
     rows = np.empty((labels, len(CLASSES)))
     for i, name in enumerate(wanted):
-        data = (folder / name).read_bytes()
+        data = _build.read_bytes(f"{folder}/{name}")
         found.update(data)
         rows[i] = decode(folder / name, data, form)
     if found.hexdigest() != record["digest"]:

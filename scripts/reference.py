@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from _build import again, die, needed_record
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,22 @@ SHAPE = (3, 32, 32)
 BIN_BYTES = 4 * 3 * 32 * 32
 
 
-def read_bin(path: Path) -> NDArray[Any]:
-    """One bin: float32 [3, 32, 32]; exits 1 if it is missing or of another size."""
-    remedy = again(path.with_name("manifest.json"))
-    if not path.is_file():
-        die(path, "missing, though the manifest counts it", remedy)
-    image = np.fromfile(path, np.float32)
-    if image.nbytes != BIN_BYTES or path.stat().st_size != BIN_BYTES:
-        die(path, f"{path.stat().st_size} bytes, not {BIN_BYTES}", remedy)
-    return image.reshape(SHAPE)
+def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any]:
+    """One bin: float32 [3, 32, 32], new or the given one; exits 1 if it is missing or of another size."""
+    image = np.empty(SHAPE, np.float32) if image is None else image
+    size = 0
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, BlockingIOError):
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not to wait for who would write to a pipe
+        try:
+            size = os.readv(file, [image.data, bytearray(1)])
+        finally:
+            os.close(file)
+    if size != BIN_BYTES:
+        path = Path(path)
+        there, remedy = path.is_file(), again(path.with_name("manifest.json"))
+        problem = f"{path.stat().st_size} bytes, not {BIN_BYTES}" if there else "missing, though the manifest counts it"
+        die(path, problem, remedy)
+    return image
 
 
 def some_bins(manifest: Path, count: int) -> NDArray[Any]:

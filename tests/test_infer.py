@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import _build
 from _build import digest, read_record, write_record
 
 import contextlib
+import errno
+import hashlib
 import io
 import json
 import math
+import os
 import pty
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,7 @@ from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, scr
 from engines import threads as engine_threads
 from hypothesis import example, given
 from hypothesis import strategies as st
+from infer import AHEAD, BLOCK, answer_all
 from outputs import decode, encode, read_outputs
 
 
@@ -105,12 +113,191 @@ def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
     else:
         bad.write_bytes(b"\0" * {"short": 12284, "long": 12292}.get(fault, 12288))
     done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1
-    assert ("bins are not those" if fault == "of other bytes" else "image_13.bin") in last
-    assert f"rm {tmp_path}/bin/manifest.json" in last
+    words = "bins are not those" if fault == "of other bytes" else "image_13.bin"
+    refused(done, words, f"rm {tmp_path}/bin/manifest.json")
     assert not (tmp_path / "outputs").exists()
     assert not list(tmp_path.glob("*.tmp.*"))
+
+
+# bins are read and outputs written while the engine runs
+
+
+class Drawn:
+    """`count` bins of an in-process inference, and what it has read so far; the engine answers with an image's first
+    ten values, into the same array each time."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self.images = np.random.RandomState(1).rand(count, 3, 32, 32).astype(np.float32)
+        self.bins, self.out = tmp_path / "bin/manifest.json", tmp_path / "outputs/manifest.json"
+        self.bins.parent.mkdir()
+        for i, image in enumerate(self.images):
+            image.tofile(self.bins.with_name(f"image_{i}.bin"))
+        self.record = {"count": count, "digest": hashlib.sha256(self.images.tobytes()).hexdigest()}
+        self.read: list[str] = []
+        self.buffer = np.empty((0, 10), np.float32)
+        monkeypatch.setattr("infer.read_bin", self.note)
+
+    def note(self, path: str, image: Any) -> None:
+        reference.read_bin(path, image)
+        self.read.append(Path(path).name)
+
+    def run(self, batch: Any) -> Any:
+        if len(self.buffer) != len(batch):
+            self.buffer = np.empty((len(batch), 10), np.float32)
+        self.buffer[:] = batch.reshape(len(batch), -1)[:, :10]
+        return self.buffer
+
+    def infer(self, run: Any = None, batch_size: int = 8, form: str = "txt") -> str:
+        with _build.build_folder(self.out, {}) as job:
+            return answer_all(run or self.run, self.bins, self.record, batch_size, "model", form, job.path)
+
+    def refused(self, capsys: pytest.CaptureFixture[str], *words: str, run: Any = None) -> None:
+        """Holds that it ends with one line, no traceback, no output, no orphan."""
+        threads = threading.active_count()
+        with pytest.raises(SystemExit) as stopped:
+            self.infer(run)
+        told = capsys.readouterr().err + (f"{stopped.value.code}\n" if isinstance(stopped.value.code, str) else "")
+        lines = told.splitlines()
+        assert len(lines) == 1
+        for word in words:
+            assert word in lines[0]
+        assert [path.name for path in self.out.parent.parent.iterdir() if path.name[0] != "."] == ["bin"]
+        assert threading.active_count() == threads
+
+
+def until(condition: Any) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not come to that within 10 s")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 64])
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_outputs_keep_the_order_and_the_bytes_of_a_plain_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, form: str
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 100)
+    digest = drawn.infer(batch_size=batch_size, form=form)
+    assert drawn.read == [f"image_{i}.bin" for i in range(100)]  # each of them once
+    found = [drawn.out.with_name(f"image_{i}_0.{form}").read_bytes() for i in range(100)]
+    for data, image in zip(found, drawn.images):
+        row = image.ravel()[:10]
+        stream = io.BytesIO()
+        np.save(stream, row[None])
+        text = ("%.9g " * 10 % tuple(row) + "\n").encode()
+        assert data == {"txt": text, "bin": row.tobytes(), "npy": stream.getvalue()}[form]
+    assert digest == hashlib.sha256(b"".join(found)).hexdigest()
+
+
+def test_bins_are_read_ahead_while_the_engine_runs_but_only_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, calls = Drawn(tmp_path, monkeypatch, 10 * BLOCK), []
+
+    def run(batch: Any) -> Any:
+        wanted = min((len(calls) + 1 + AHEAD) * BLOCK, 10 * BLOCK)
+        until(lambda: len(drawn.read) >= wanted)  # these are read before this call ends
+        time.sleep(0.02)
+        assert len(drawn.read) == wanted
+        calls.append(batch)
+        return drawn.run(batch)
+
+    drawn.infer(run, BLOCK)
+    for batch, images in zip(calls, np.split(drawn.images, 10)):
+        assert np.array_equal(batch, images)  # nobody has written over what the engine was given
+
+
+def test_outputs_are_written_while_the_engine_runs_but_it_does_not_run_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, calls, written, gate = Drawn(tmp_path, monkeypatch, 10 * BLOCK), [0], [0], threading.Event()
+    write = _build.write_bytes
+
+    def slow(path: str, data: bytes) -> None:
+        gate.wait(10)
+        write(path, data)
+        written[0] += 1
+
+    def run(batch: Any) -> Any:
+        if gate.is_set():
+            until(lambda: written[0] >= (calls[0] - AHEAD) * BLOCK)
+        calls[0] += 1
+        return drawn.run(batch)
+
+    monkeypatch.setattr("_build.write_bytes", slow)
+    with ThreadPoolExecutor(1) as aside:
+        job = aside.submit(drawn.infer, run, BLOCK)
+        until(lambda: calls[0] == AHEAD + 1)
+        time.sleep(0.05)
+        assert calls[0] == AHEAD + 1  # blocks wait to be written, and no more
+        gate.set()
+        job.result()
+    assert written == [10 * BLOCK]
+
+
+def test_bins_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+
+    def run(batch: Any) -> Any:
+        (tmp_path / "bin/other").write_bytes(bytes(12288))
+        (tmp_path / "bin/other").replace(tmp_path / f"bin/image_{10 * BLOCK - 1}.bin")
+        return drawn.run(batch)
+
+    drawn.refused(capsys, f"{drawn.bins.parent}: the bins are not those that were made", run=run)
+
+
+def test_a_bin_that_goes_while_the_engine_runs_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+
+    def run(batch: Any) -> Any:
+        drawn.bins.with_name("image_300.bin").unlink(missing_ok=True)
+        return drawn.run(batch)
+
+    drawn.refused(capsys, "image_300.bin: missing", "rm ", run=run)
+
+
+@pytest.mark.parametrize("place", [5, 300])
+def test_an_answer_that_is_not_finite_names_its_image_but_the_bins_first_if_they_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+    drawn.images[place, 0, 0, 3] = np.nan
+    drawn.images[place].tofile(drawn.bins.with_name(f"image_{place}.bin"))
+    drawn.refused(capsys, "the bins are not those that were made")
+    drawn.record["digest"] = hashlib.sha256(drawn.images.tobytes()).hexdigest()
+    drawn.refused(capsys, f"the answer to image {place} is not finite")
+
+
+def test_an_output_that_cannot_be_written_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, threads = Drawn(tmp_path, monkeypatch, 10 * BLOCK), threading.active_count()
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("_build.write_bytes", full)
+    with pytest.raises(OSError, match="No space") as stopped:
+        drawn.infer()
+    assert stopped.value.filename == drawn.out.parent  # which the hook tells, in one line
+    assert len(drawn.read) < 10 * BLOCK
+    assert not drawn.out.parent.exists()
+    assert threading.active_count() == threads
+
+
+def test_a_pipe_in_place_of_a_bin_is_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 3)
+    drawn.bins.with_name("image_1.bin").unlink()
+    os.mkfifo(drawn.bins.with_name("image_1.bin"))
+    drawn.refused(capsys, "image_1.bin: missing")
 
 
 # threads

@@ -57,9 +57,9 @@ def begin(house: House, *arguments: str, **streams: object) -> subprocess.Popen[
     """make in a process group of its own."""
     house.log.write_text("")
     words = ["make", *arguments, "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(), **streams}
     return subprocess.Popen(
-        words, cwd=house.tree, env=environment(), text=True, start_new_session=True, **pipes  # type: ignore[call-overload]
+        words, cwd=house.tree, text=True, start_new_session=True, **more  # type: ignore[call-overload]
     )  # fmt: skip
 
 
@@ -140,6 +140,20 @@ def test_ctrl_c_is_one_line_and_costs_nothing(built: House, house: House, script
     os.killpg(process.pid, signal.SIGINT)
     assert f"{script}.py: interrupted; run the same command again to go on\n" in stopped(process)
     assert process.returncode != 0
+    finish(house, digests(built))
+
+
+def test_ctrl_c_amid_inference_ends_it_at_once(built: House, house: House) -> None:
+    target = "results/null/bs16/outputs/manifest.json"
+    unmake(house, target)
+    process = begin(house, f"house/{target}", env=environment(NULL='{"ms": 60000}'))
+    while not list(house.root.glob("results/null/bs16/outputs.tmp.*")) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.5)  # now the engine runs, and both threads wait
+    os.killpg(process.pid, signal.SIGINT)
+    took = time.monotonic()
+    assert "infer.py: interrupted; run the same command again to go on\n" in stopped(process)
+    assert time.monotonic() - took < 20
     finish(house, digests(built))
 
 
