@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-import network
-import torch
 from engines.threads import threads
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLASS = ("model.residual_attention_network", "ResidualAttentionModel_92_32input_update")  # where the commit has it
 TOLERANCE = 1e-9  # relative; float64 rounds at 1e-16, 300 operations deep, and another function is off by far more
@@ -51,6 +51,8 @@ def apply(patch: Path, folder: Path) -> None:
 def drawn_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights for every tensor of `state`, from a fixed seed, of a size that keeps the activations alive (He et al.,
     arXiv 1502.01852), and statistics of batch norms that are neither 0 nor 1."""
+    import torch
+
     draw = torch.Generator().manual_seed(0)
     made = {}
     for name, value in state.items():
@@ -80,6 +82,9 @@ def main() -> None:
     parser.add_argument("--patches", type=Path, nargs="*", default=[])
     parser.add_argument("--checkpoint", type=Path, nargs="?", help="whose weights to compare with too")
     args = parser.parse_args()
+    import network
+    import torch
+
     torch.set_num_threads(threads())
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()

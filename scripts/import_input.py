@@ -15,6 +15,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import checkpoint
 import preprocess
 from official_formats import FOLDER, write_tar
 
@@ -82,9 +83,7 @@ def check(what: str, file: Path, given: Path) -> None:
     elif not next(_build.blocks(file), b"").startswith((ZIP, LEGACY)):
         die(given, "not a file that torch saved", f"give WEIGHTS= {WANTED['weights']}")
     else:
-        import network
-
-        network.load_checkpoint(given)
+        checkpoint.check(given)
 
 
 def bring(what: str, given: Path, out: Path, record_path: Path | None, made: _build.Record) -> None:
@@ -95,7 +94,8 @@ def bring(what: str, given: Path, out: Path, record_path: Path | None, made: _bu
     with contextlib.suppress(_build.Unchanged), _build.build_file(out, key, None, record_path) as job:
         job.record["origin"] = "given"
         if given.is_dir():
-            write_tar(job.path, {name: file.read_bytes() for name, file in batch_files(given).items()})
+            files = batch_files(given)  # the test batch first: who reads it need not skip the others
+            write_tar(job.path, {name: files[name].read_bytes() for name in reversed(list(files))})
         else:
             shutil.copyfile(given, job.path)
         check(what, job.path, given)

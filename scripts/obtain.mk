@@ -1,5 +1,5 @@
 # How archive, checkpoint and upstream's source come into ROOT: made, imported or fetched. Included by the Makefile.
-imports := $(call script,import_input network preprocess official_formats)
+imports := $(call script,import_input checkpoint sample preprocess official_formats)
 fetch = --mirror=$(call quote,$(MIRROR)) --timeout $(P.download.timeout) --tries $(P.download.tries)
 fetches := $(call script,fetch) $(call key,download.timeout download.tries)
 ifeq ($(I.archive.by),sample)

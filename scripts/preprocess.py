@@ -51,8 +51,10 @@ class Inert:
 class Instructions(Dict[int, Any]):
     """What the unpickler does for each instruction; one that is not there is refused."""
 
+    needed_by = "CIFAR-10 batch"
+
     def __missing__(self, code: int) -> Any:
-        raise pickle.UnpicklingError(f"it has the instruction {code:#04x}, which no CIFAR-10 batch needs")
+        raise pickle.UnpicklingError(f"it has the instruction {code:#04x}, which no {self.needed_by} needs")
 
 
 class Counted(io.BytesIO):
@@ -63,7 +65,7 @@ class Counted(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         self.left -= 1
         if self.left < 0:
-            raise pickle.UnpicklingError("it has too many instructions for a CIFAR-10 batch")
+            raise pickle.UnpicklingError("it has too many instructions")
         return super().read(size)
 
 
@@ -185,7 +187,8 @@ def main() -> None:
     what.add_argument("--bins", type=Path)
     what.add_argument("--labels", type=Path)
     args = parser.parse_args()
-    archive = {"sha256": digest(args.archive), "origin": _build.origin_of(args.archive)}
+    found = digest(args.archive)
+    archive = {"sha256": found, "origin": _build.origin_of(args.archive, found)}
     key = _build.key_of({"archive": archive}, {"official_md5": args.official_md5})
 
     def provenance(raw: bytes) -> _build.Record:
@@ -203,14 +206,14 @@ def main() -> None:
         return
     with _build.build_folder(args.bins / "manifest.json", key) as job:
         images, _, raw = read_batch(args.archive, "test_batch")
-        found, progress = hashlib.sha256(), Progress(len(images), "bins")
+        made, progress = hashlib.sha256(), Progress(len(images), "bins")
         for i, image in enumerate(images):
             data = (image.astype(np.float32) / np.float32(255)).tobytes()
-            found.update(data)
-            (job.path / f"image_{i}.bin").write_bytes(data)
+            made.update(data)
+            _build.write_bytes(f"{job.path}/image_{i}.bin", data)
             progress.update(i + 1)
-        job.record.update(count=len(images), digest=found.hexdigest())
-        job.record["provenance"].update(provenance(raw), bins=found.hexdigest())
+        job.record.update(count=len(images), digest=made.hexdigest())
+        job.record["provenance"].update(provenance(raw), bins=made.hexdigest())
 
 
 if __name__ == "__main__":

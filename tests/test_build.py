@@ -6,6 +6,7 @@ import _build
 
 import ast
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, environment, refused
+from conftest import SCRIPTS, environment, refused, run
+
+VERBS = sorted(path.stem for path in SCRIPTS.glob("[a-z]*.py") if "Parser(" in path.read_text())
 
 BUILD_FILE = """
 import sys, time, os; sys.path.insert(0, {scripts!r})
@@ -201,3 +204,22 @@ def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
     assert "AttributeError" in done.stderr
     assert "give PYTHON= 3.10 to 3.12" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_waits_for_no_heavy_import_and_torch_is_the_exports_alone(name: str) -> None:
+    done = run(sys.executable, "-X", "importtime", SCRIPTS / f"{name}.py", "--help")
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "_build" in imported  # the list is one
+    heavy = {"torch", "onnxruntime", "openvino", "onnx"} - ({"onnx"} if name == "optimize_onnx" else set())
+    assert not imported & heavy
+
+
+def test_no_script_but_the_export_and_the_proof_of_upstream_comes_to_torch() -> None:
+    to_torch = {name for name in VERBS if SCRIPTS / "network.py" in _build.local_imports(SCRIPTS / f"{name}.py")}
+    assert to_torch == {"check_upstream", "export_onnx"}
+    direct = {
+        path.stem for path in SCRIPTS.rglob("*.py") if re.search(r"^ *(import|from) torch", path.read_text(), re.M)
+    }
+    assert direct == {"check_upstream", "export_onnx", "network"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import io
 import json
 import os
@@ -9,6 +11,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import checkpoint
 import numpy as np
 import pytest
 import sample
@@ -149,6 +152,56 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
     assert "c.pkl: not a checkpoint" in refusal(tmp_path / "c.pkl", capsys)
     torch.save([1], tmp_path / "c.pkl")
     assert "holds a list" in refusal(tmp_path / "c.pkl", capsys)
+
+
+def imported(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the check at import, which has no torch, says of a checkpoint; nothing if it takes it."""
+    with contextlib.suppress(SystemExit):
+        checkpoint.check(path)
+    return capsys.readouterr().err
+
+
+def test_the_check_at_import_takes_every_container_that_torch_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, state = tmp_path / "c.pkl", golden_state()
+    halves = {k: torch.nn.Parameter(v.half()) if v.is_floating_point() else v for k, v in state.items()}
+    for saved, zipped in ((state, True), (state, False), (halves, True), (collections.OrderedDict(state), False)):
+        torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+        assert imported(path, capsys) == ""
+    for rebuild in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+        legacy(path, {k: v for k, v in golden_weights.state_dict().items() if "tracked" not in k}, rebuild)
+        assert imported(path, capsys) == ""
+    pairs = Call(Global("collections", "OrderedDict"), ([],))  # as Python 2 pickles an OrderedDict: of pairs
+    assert python2_pickle(pairs) == b"\x80\x02ccollections\nOrderedDict\n(](etR."
+    unpickler = checkpoint.TorchUnpickler(
+        io.BytesIO(python2_pickle(Call(Global("collections", "OrderedDict"), ([[b"a", 1]],)))), encoding="bytes"
+    )
+    assert unpickler.load().items == {"a": 1}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_check_at_import_refuses_a_part_of_a_checkpoint_and_another_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], zipped: bool
+) -> None:
+    path, state = tmp_path / "c.pkl", golden_state()
+    for changed, words in (
+        ({k: v for k, v in state.items() if k != "fc.weight"}, "1 tensors missing: fc.weight"),
+        ({**state, "fc.extra": torch.zeros(1)}, "1 tensors not of this network: fc.extra"),
+        ({**state, "fc.bias": torch.zeros(11)}, "1 tensors of another shape or type: fc.bias"),
+        ({**state, "fc.bias": "text"}, "1 tensors of another shape or type: fc.bias"),
+        ({"state_dict": state}, "1 tensors not of this network: state_dict"),
+        ([1], "holds a list, not a state_dict"),
+        ({"fc.bias": Evil(tmp_path / "mark")}, "it asks for posix.system"),
+    ):
+        torch.save(changed, path, _use_new_zipfile_serialization=zipped)
+        assert words in imported(path, capsys)
+    assert not (tmp_path / "mark").exists()
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 50000, 50, 0):
+        path.write_bytes(whole[:size])
+        assert "not a checkpoint that may be loaded" in imported(path, capsys)
 
 
 def test_torch_load_is_never_called_without_weights_only() -> None:
