@@ -26,6 +26,8 @@ import setup_env
 from _ascend_host import Ascend, Row
 from _asker import Asker, Fault
 from engines.ascend_compile import memory
+from engines.openvino_cpu import INSTRUCTIONS, instructions
+from engines.threads import threads
 
 SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
@@ -64,6 +66,8 @@ def machine() -> Iterator[Row]:
     with contextlib.suppress(OSError, ValueError):
         unused.append(total - int(Path("/sys/fs/cgroup/memory.current").read_text()) / 1e9)
     yield Row("memory", f"{total:.0f} GB, {max(0.0, min(unused)):.1f} GB of it available")
+    able = [f"{name} by {instructions(name)}" for name in INSTRUCTIONS if instructions(name)]
+    yield Row("CPU", f"{threads()} threads; {', '.join(able) or 'no precision of OpenVINO: CHIP=cpu runs'}")
     writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
     text = f"{os.getcwd()}, {'can' if writable else 'cannot'} be written"
     text += "" if owner == os.geteuid() else f", of user {owner}"
@@ -205,6 +209,9 @@ def main() -> None:
         fatal = {row.what: row for _, row in rows if row.fix and row.what in (".venv", "PYTHON", "ROOT")}
         tree = os.access(".", os.W_OK)
         wrong = [what for what, row in fatal.items() if what != ".venv" or "make setup" not in row.fix or not tree]
+        precision = known.get(args.chip, {}).get("precision", "")
+        if precision in INSTRUCTIONS and not instructions(precision):
+            wrong.append(f"a CPU with {' or '.join(INSTRUCTIONS[precision])}")
         ready = bool(os.environ.get("OM")) or any((args.root / "models/om" / args.chip).glob("*.om"))
         last, can_run = chip_row(args.chip, ascend, wrong, ready)
         rows.append(("chip", last))

@@ -38,9 +38,7 @@ def table(resize: str, subject: object) -> List[Tuple[str, Pass]]:
         ("fold_constants", fold_constants),
         (f"resize_{resize}", partial(replace_resizes, how=resize, subject=subject)),
         ("flatten_reshapes", flatten_reshapes),
-        ("fold_into_weights", fold_into_weights),
         ("sum_masks", sum_masks),
-        ("halve_norms", halve_norms),
         ("share_equal_initializers", share_equal_initializers),
     ]
 
@@ -222,83 +220,6 @@ def fold_constants(model: onnx.ModelProto) -> None:
     drop_unused(model)
 
 
-def norm_of(node: NodeProto, known: dict[str, Array]) -> Tuple[Array, Array] | None:
-    """(scale, shift), float64 [channels], of a BatchNormalization with constants, y = scale·x + shift; else None."""
-    found = attributes(node)
-    if node.op_type != "BatchNormalization" or len(node.output) > 1 or found.get("training_mode"):
-        return None
-    if any(name not in known for name in node.input[1:]):
-        return None
-    gamma, beta, mean, variance = (widened(known[name]) for name in node.input[1:])
-    scale = gamma / np.sqrt(variance + found.get("epsilon", 1e-5))
-    return scale, beta - mean * scale
-
-
-def scale_and_shift(node: NodeProto, x: str, known: dict[str, Array], like: Array) -> Tuple[Array, Array] | None:
-    """(scale, shift), float64 [channels], of a node that is y = scale·x + shift in every channel; else None.
-
-    `like` has the rank of x and its channels as the first dimension.
-    """
-    channels = len(like)
-    others = [name for name in node.input if name != x]
-    if node.op_type in ("Mul", "Add") and len(others) == 1 and others[0] in known:
-        constant = widened(known[others[0]])
-        shape = (1,) * (like.ndim - constant.ndim) + constant.shape
-        if len(shape) == like.ndim and math.prod(shape) == shape[1] and shape[1] in (1, channels):
-            each = np.broadcast_to(constant.ravel(), channels)
-            return (each, np.zeros(channels)) if node.op_type == "Mul" else (np.ones(channels), each)
-    return norm_of(node, known) if node.input[0] == x else None
-
-
-def fold_into_weights(model: onnx.ModelProto) -> None:
-    """BatchNormalization, and Mul and Add by a constant a channel, that follow a Conv or a Gemm which nothing else uses
-    go into its weight and bias."""
-    graph = model.graph
-    known, uses = constants_of(graph), uses_of(graph)
-    makers: Dict[str, Tuple[NodeProto, Array, Array]] = {}  # {its output: (node, weight [channels, …], bias)}, float64
-    changed, kept = [], []
-    for node in graph.node:
-        x = next((name for name in node.input if name in makers and uses[name] == 1), "")
-        if x:
-            maker, weight, bias = makers[x]
-            found = scale_and_shift(node, x, known, weight)
-            if found:
-                weight, bias = weight * found[0].reshape(-1, *[1] * (weight.ndim - 1)), bias * found[0] + found[1]
-                kind = known[maker.input[1]].dtype
-                if np.isfinite(weight.astype(kind)).all() and np.isfinite(bias.astype(kind)).all():
-                    maker.output[0] = node.output[0]
-                    makers[node.output[0]] = maker, weight, bias
-                    changed.append(node.output[0])
-                    continue
-        kept.append(node)
-        found_weight = known.get(node.input[1]) if node.op_type in ("Conv", "Gemm") else None
-        if found_weight is None or found_weight.dtype.kind != "f":
-            continue
-        weight = widened(found_weight)
-        if node.op_type == "Gemm" and not attributes(node).get("transB"):
-            weight = weight.T
-        bias = np.zeros(1)
-        if len(node.input) > 2 and node.input[2]:
-            if node.input[2] not in known or attributes(node).get("beta", 1) != 1:
-                continue
-            bias = widened(known[node.input[2]])
-        if bias.size in (1, len(weight)) and bias.shape[-1:] in ((), (bias.size,)):
-            makers[node.output[0]] = node, weight, np.broadcast_to(bias.ravel(), len(weight))
-    set_nodes(graph, kept)
-    for node in graph.node:
-        if node.output[0] in changed:
-            weight, bias = makers[node.output[0]][1:]
-            kind = known[node.input[1]].dtype
-            if node.op_type == "Gemm" and not attributes(node).get("transB"):
-                weight = weight.T
-            names = (
-                put(graph, f"{node.output[0]}_{what}", value.astype(kind))
-                for what, value in (("weight", weight), ("bias", bias))
-            )
-            node.input[:] = [node.input[0], *names]
-    drop_unused(model)
-
-
 def sum_masks(model: onnx.ModelProto) -> None:
     """The soft masks' (1 + s)·x -> s·x + x, as many nodes without a constant.
 
@@ -321,31 +242,6 @@ def sum_masks(model: onnx.ModelProto) -> None:
             node = helper.make_node("Add", [f"{y}_masked", x], [y], node.name)
         nodes.append(node)
     set_nodes(graph, nodes)
-    drop_unused(model)
-
-
-def halve_norms(model: onnx.ModelProto) -> None:
-    """A BatchNormalization that stays keeps scale and shift of its four vectors: its mean becomes 0 and its variance 1
-    (less epsilon), which all of one width share. Engines work out the same, in float32, each time they load it."""
-    graph, known = model.graph, constants_of(model.graph)
-    shared: Dict[Tuple[str, int, Any], str] = {}
-    for node in graph.node:
-        found = norm_of(node, known)
-        if not found:
-            continue
-        epsilon, kinds = attributes(node).get("epsilon", 1e-5), [known[name].dtype for name in node.input[1:]]
-        mean, variance = np.zeros_like(found[0], kinds[2]), np.full_like(found[0], 1 - epsilon, kinds[3])
-        scale = (found[0] * np.sqrt(widened(variance) + epsilon)).astype(kinds[0])
-        shift = found[1].astype(kinds[1])
-        done = not known[node.input[3]].any() and (known[node.input[4]] == variance).all()
-        if done or not (np.isfinite(scale).all() and np.isfinite(shift).all()):
-            continue
-        y, width = node.output[0], len(mean)
-        for what, value in (("no_mean", mean), (f"unit_variance_{epsilon:g}", variance)):
-            if (what, width, value.dtype) not in shared:
-                shared[what, width, value.dtype] = put(graph, f"{what}_{width}", value)
-        names = [shared["no_mean", width, kinds[2]], shared[f"unit_variance_{epsilon:g}", width, kinds[3]]]
-        node.input[1:] = [put(graph, f"{y}_scale", scale), put(graph, f"{y}_shift", shift), *names]
     drop_unused(model)
 
 

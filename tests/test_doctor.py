@@ -330,6 +330,17 @@ def test_a_laptop_has_one_calm_line_and_cpu_can_run_there(house: House) -> None:
     assert asked(house, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
 
 
+def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: House) -> None:
+    module = fresh.tree / "scripts/engines/openvino_cpu.py"
+    text = module.read_text()
+    assert '"amx_bf16", "avx512_bf16"' in text
+    module.write_text(text.replace('"amx_bf16", "avx512_bf16"', '"amx_bf99", "avx512_bf99"'))
+    rows = asked(fresh, "cpu-bf16", {})
+    assert rows["CHIP"].startswith("! cpu-bf16 cannot run here: it needs a CPU with amx_bf99 or avx512_bf99")
+    assert "threads; " in rows["CPU"] and "bf16" not in rows["CPU"]
+    assert asked(fresh, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
+
+
 def test_json_holds_the_same_rows_and_needs_no_make(fresh: House) -> None:
     words = ("scripts/doctor.py", "--json", "--root", "house", "--chip", "310P3")
     done = run("python3", *words, cwd=fresh.tree, **healthy(fresh))

@@ -8,7 +8,6 @@ import copy
 import re
 import shutil
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -144,71 +143,6 @@ def test_random_numbers_and_eight_bit_weights_are_no_constants_to_fold() -> None
     assert operators(model) == ["RandomNormal", "DequantizeLinear", "Add", "Add"]
 
 
-def norm(width: int) -> dict[str, Any]:
-    gamma, beta, mean = (RNG.normal(size=width).astype(np.float32) for _ in range(3))
-    return {"gamma": gamma, "beta": beta, "mean": mean, "var": RNG.uniform(0.01, 3, width).astype(np.float32)}
-
-
-NORM = ["gamma", "beta", "mean", "var"]
-
-
-@pytest.mark.parametrize("opset", [11, 17])
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("kind", ["Conv", "grouped", "Gemm", "turned"])
-def test_what_follows_a_conv_or_a_gemm_goes_into_its_weights(kind: str, biased: bool, opset: int) -> None:
-    """BatchNormalization, then Mul, then Add, rounded once: nearer to the truth than the graph as it was."""
-    width, conv = 6, kind in ("Conv", "grouped")
-    if conv:
-        shape, weight = (4, 5, 5), RNG.normal(size=(width, 2 if kind == "grouped" else 4, 3, 3))
-        more = {"group": 2 if kind == "grouped" else 1, "pads": [1, 1, 1, 1]}
-    else:
-        shape, weight, more = (4,), RNG.normal(size=(width, 4) if kind == "turned" else (4, width)), {"alpha": 0.5}
-        more["transB"] = int(kind == "turned")
-    each = (width, 1, 1) if conv else (width,)
-    constants = {**norm(width), "w": weight, "s": RNG.normal(size=each), "t": np.float32(0.3)}
-    constants |= {"b": RNG.normal(size=width)} if biased else {}
-    constants = {name: np.asarray(value, np.float32) for name, value in constants.items()}
-    nodes = [
-        ("Conv" if conv else "Gemm", ["x", "w", *(["b"] if biased else [])], "p", more),
-        ("BatchNormalization", ["p", *NORM], "q", {"epsilon": 1e-3}),
-        ("Mul", ["s", "q"], "r"),
-        ("Add", ["r", "t"], "y"),
-    ]
-    model = graph_of(nodes, constants, shape, opset, 1 + len(shape))
-    x = X if conv else X[:, :, 0, 0]
-    truth, before = in_float64(model, x), answer(model, x)
-    passes.fold_into_weights(model)
-    assert len(operators(model)) == 1
-    assert len(names(model)) == 2
-    assert np.abs(answer(model, x) - truth).max() <= 2 * np.abs(before - truth).max() < 1e-5
-
-
-@pytest.mark.parametrize("why", ["two users", "an output", "not a channel's", "two tensors"])
-def test_what_cannot_go_into_the_weights_stays(why: str) -> None:
-    constants: dict[str, Any] = {"w": RNG.normal(size=(4, 4, 1, 1)).astype(np.float32), "c": np.float32(2)}
-    if why == "not a channel's":
-        constants["c"] = RNG.normal(size=(4, 1, 5)).astype(np.float32)
-    nodes: list[Any] = [("Conv", ["x", "w"], "p"), ("Mul", ["p", "c" if why != "two tensors" else "x"], "q")]
-    nodes.append(("Add", ["q", "p"], "y") if why == "two users" else ("Relu", ["q"], "y"))
-    model = graph_of(nodes, constants)
-    if why == "an output":
-        model.graph.output.append(helper.make_tensor_value_info("p", 1, [None] * 4))
-    wanted, before = answer(model), operators(model)
-    passes.fold_into_weights(model)
-    assert operators(model) == before
-    assert (answer(model) == wanted).all()
-
-
-def test_one_weight_of_two_convolutions_is_folded_for_one_and_kept_for_the_other() -> None:
-    constants = {"w": RNG.normal(size=(4, 4, 1, 1)).astype(np.float32), "c": np.float32(2)}
-    nodes = [("Conv", ["x", "w"], "p"), ("Mul", ["p", "c"], "q"), ("Conv", ["x", "w"], "r"), ("Sub", ["q", "r"], "y")]
-    model = graph_of(nodes, constants)
-    wanted = answer(model)
-    passes.fold_into_weights(model)
-    assert operators(model) == ["Conv", "Conv", "Sub"]
-    assert np.abs(answer(model) - wanted).max() < 1e-5
-
-
 @pytest.mark.parametrize("left", [False, True])
 def test_a_soft_mask_becomes_a_sum_without_a_constant(left: bool) -> None:
     """The sum may stand left or right, the 1 too; only (1 + s)·x of one shape, with the 1 exact and used once."""
@@ -243,53 +177,6 @@ def test_onnxruntime_keeps_its_layout_through_the_optimized_graph(bins: Path, on
     if not found[0]:
         pytest.skip("this processor's ONNX Runtime has no blocked layout")
     assert found[1] <= 2 < found[0]
-
-
-@pytest.mark.parametrize("opset", [11, 17])
-def test_a_norm_that_stays_keeps_two_vectors_of_four(opset: int) -> None:
-    first, second = norm(4), {f"{name}2": value for name, value in norm(4).items()}
-    second["var2"] = np.full(4, 1e-7, np.float32)  # in float16 it would be nothing
-    nodes = [
-        ("BatchNormalization", ["x", *NORM], "p"),
-        ("Relu", ["p"], "q"),
-        ("BatchNormalization", ["q", *second], "y"),
-    ]
-    model = graph_of(nodes, {**first, **second}, opset=opset)
-    truth, before = in_float64(model), answer(model)
-    passes.halve_norms(model)
-    assert operators(model) == ["BatchNormalization", "Relu", "BatchNormalization"]
-    assert sorted(names(model)) == ["no_mean_4", "p_scale", "p_shift", "unit_variance_1e-05_4", "y_scale", "y_shift"]
-    scale = np.abs(truth).max()
-    assert np.abs(answer(model) - truth).max() <= 2 * np.abs(before - truth).max() + 1e-7 * scale
-    once = model.SerializeToString(deterministic=True)
-    passes.halve_norms(model)
-    assert model.SerializeToString(deterministic=True) == once
-
-
-def test_an_exporter_that_folds_no_norm_gets_the_graph_of_one_that_does(
-    inputs: Inputs, bins: Path, onnx_file: Path, tmp_path: Path
-) -> None:
-    import network
-    from test_onnx import adopt
-
-    out = tmp_path / "unfolded.onnx"
-    torch.onnx.export(
-        network.load_checkpoint(inputs.checkpoint),
-        (torch.zeros(1, 3, 32, 32),),
-        str(out),
-        dynamo=False,
-        opset_version=11,
-        training=torch.onnx.TrainingMode.PRESERVE,
-        input_names=["image"],
-        output_names=["class"],
-        dynamic_axes={"image": {0: "N"}, "class": {0: "N"}},
-    )
-    adopt(out, onnx_file)
-    assert optimize(out, bins, tmp_path / "a.onnx", "exact").returncode == 0
-    assert optimize(onnx_file, bins, tmp_path / "b.onnx", "exact").returncode == 0
-    counts = [Counter(operators(onnx.load(path))) for path in (out, tmp_path / "a.onnx", tmp_path / "b.onnx")]
-    assert counts[0]["BatchNormalization"] > counts[2]["BatchNormalization"]
-    assert counts[1] == counts[2]
 
 
 def macs_by_torch(checkpoint: Path) -> int:
