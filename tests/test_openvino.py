@@ -19,6 +19,7 @@ import quantize
 import reference
 from conftest import SCRIPTS, TREE, House, Inputs, optimize, refused, run, script
 from engines import openvino_compile, openvino_cpu, openvino_run
+from engines.threads import CHUNK, shares
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -98,11 +99,11 @@ def test_an_answer_is_not_overwritten_by_the_next(optimized: Path, bins: Path, t
 
 @given(st.integers(1, 64), st.integers(1, 128))
 def test_a_batch_is_shared_out_in_equal_parts_that_waste_little(batch_size: int, streams: int) -> None:
-    used, chunk = openvino_run.shares(batch_size, streams)
+    used, chunk = shares(batch_size, streams)
     parts = math.ceil(batch_size / chunk)
-    assert 1 <= used <= min(streams, batch_size) and 1 <= chunk <= openvino_run.CHUNK
+    assert 1 <= used <= min(streams, batch_size) and 1 <= chunk <= CHUNK
     assert (parts - 1) * chunk < batch_size <= parts * chunk
-    assert math.ceil(parts / used) * chunk < batch_size / used + 2 * max(1, batch_size / used / openvino_run.CHUNK)
+    assert math.ceil(parts / used) * chunk < batch_size / used + 2 * max(1, batch_size / used / CHUNK)
 
 
 @f32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from _build import die
 
-import math
 from pathlib import Path
 from typing import Any, Callable
 
@@ -12,24 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.openvino_cpu import instructions, needed
-from engines.threads import threads
+from engines.threads import shares, threads
 
 PACKAGES = ("openvino",)
-CHUNK = 16  # images a request: from 4 to 32 measured within 3 %, 1 and 64 up to 15 % slower
 TYPES = {"f32": {"f32"}, "bf16": {"bf16"}, "int8": {"i8", "u8"}}  # of a convolution that runs in that precision
-
-
-def shares(batch_size: int, streams: int) -> tuple[int, int]:
-    """(streams to use, images a request): a batch in equal parts, as many a stream, of at most CHUNK images."""
-    streams = min(streams, batch_size)
-    parts = streams * math.ceil(batch_size / (streams * CHUNK))
-    return streams, math.ceil(batch_size / parts)
 
 
 def load(model: Path, options: dict[str, str]) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], dict[str, object]]:
     """(run, what to record): run takes float32 [batch, 3, 32, 32] and returns float32 [batch, 10].
 
-    A batch is shared out to streams, a thread each: two threads on one request wait for each other between layers.
     Exits 1 where the CPU lacks the precision's instructions, or if OpenVINO took another precision (openvino#27795).
     """
     precision = options["precision"]

@@ -1,10 +1,12 @@
-"""How many threads this process may really use."""
+"""How many threads this process may really use, and how a batch is shared out to them."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
+
+CHUNK = 8  # images a request, as fast as 4 and 16 within 4 % on both engines; 1 and 64 are up to 15 % slower
 
 
 def quota_of(folder: Path) -> float:
@@ -38,3 +40,13 @@ def threads() -> int:
     """The smaller of affinity mask and cgroup quota, at least 1; never the host's count (onnxruntime#29510)."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, math.ceil(min(quota(), 1 << 16))))
+
+
+def shares(batch_size: int, streams: int) -> tuple[int, int]:
+    """(streams to use, images a request): a batch in equal parts, as many a stream, of at most CHUNK images.
+
+    A stream has threads of its own: two threads on one request wait for each other after every layer.
+    """
+    streams = min(streams, batch_size)
+    parts = streams * math.ceil(batch_size / (streams * CHUNK))
+    return streams, math.ceil(batch_size / parts)
