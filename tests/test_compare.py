@@ -110,7 +110,7 @@ def test_the_reference_runs_once_for_all_chips_and_sizes_and_a_noop_starts_no_py
 def test_an_edit_of_the_reference_engine_runs_it_anew(house: House) -> None:
     house.make("compare")
     module = house.tree / "scripts/engines/onnxruntime_run.py"
-    module.write_text(module.read_text().replace('{"image": images})[0]\n', '{"image": images})[0] * 2\n'))
+    module.write_text(module.read_text().replace('{"image": part})[0],', '{"image": part})[0] * 2,'))
     before = house.artifacts()
     house.make("compare")
     assert {"results/reference/outputs/manifest.json", "results/null/bs16/compare.txt"} <= house.rebuilt(before)
