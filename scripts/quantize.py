@@ -51,13 +51,19 @@ def ranges(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> di
     return found
 
 
+def by_rows(node: onnx.NodeProto) -> bool:
+    """Whether the first dimension of a node's weight is that of its output's channels: of Gemm only with transB."""
+    return node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute)
+
+
 def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
     """The int8 form of `model`, calibrated on float32 [n, 3, 32, 32]; its opset is 13 or newer."""
     if model.opset_import[0].version < OPSET:
         model = version_converter.convert_version(model, OPSET)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type in ("Conv", "Gemm") and node.input[1] in weights]
+    kinds = {"Conv", "Gemm"}
+    products = [node for node in graph.node if node.op_type in kinds and node.input[1] in weights and by_rows(node)]
     inputs = list(dict.fromkeys(node.input[0] for node in products))
     low_high = ranges(model, inputs, images)
     constants: dict[str, NDArray[Any]] = {}
@@ -82,7 +88,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
         if node in products:
             name = node.input[1]
             if f"{name}_int8" not in constants:
-                weight = weights[name]  # [out, in, …] of Conv; of Gemm too, with transB
+                weight = weights[name]
                 after = dequantized(name, np.abs(weight).reshape(len(weight), -1).max(1), np.int8)
                 scale = constants[f"{name}_scale"].reshape(-1, *[1] * (weight.ndim - 1))
                 constants[f"{name}_int8"] = np.rint(weight / scale).astype(np.int8)

@@ -258,6 +258,25 @@ def test_scales_are_those_of_the_largest_value_by_channel_and_symmetric(relu: bo
     assert np.allclose(runner.run(None, {"image": images})[0], truth, atol=1e-4)
 
 
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_gemm_whose_weight_has_its_channels_last_stays_as_it_is(turned: bool) -> None:
+    weight = np.random.RandomState(2).randn(*((10, 3) if turned else (3, 10))).astype(np.float32)
+    model = little(np.ones((3, 3, 1, 1), np.float32), True)
+    del model.graph.node[-1]
+    model.graph.node.extend(
+        [
+            helper.make_node("Flatten", ["z"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "g"], ["class"], transB=int(turned)),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(weight, "g"))
+    images = np.random.RandomState(3).rand(2, 3, 32, 32).astype(np.float32)
+    done = quantize.quantize(model, images)
+    have = {tensor.name for tensor in done.graph.initializer}
+    assert ("g_int8" in have) == turned and ("g" in have) != turned and "w_int8" in have
+    quantize.session(done).run(None, {"image": images})
+
+
 def test_every_convolution_of_the_graph_is_quantized_and_nothing_else(optimized: Path, quantized: Path) -> None:
     before, after = (onnx.load(path).graph for path in (optimized, quantized))
     made = {name: node for node in after.node for name in node.output}
