@@ -26,11 +26,12 @@ V ?=## 1: show the commands
 
 variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS V
 bare := help setup clean distclean demo doctor
-stages := bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report upstream test check
+stages := bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report bench upstream test check
 goals := $(or $(MAKECMDGOALS),help)
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
 quote = '$(subst ','\'',$1)'
+include scripts/bench.mk
 R := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
 M := $(R).make
 flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
@@ -45,7 +46,7 @@ export ATC AIS_BENCH SET_ENV
 include scripts/refusals.mk
 
 help: ## this page: targets, and variables with their present values
-	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile scripts/obtain.mk
+	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile scripts/obtain.mk scripts/bench.mk
 
 setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
 demo: ## the whole chain on the built-in sample, on this machine's CPU
@@ -69,7 +70,7 @@ test: $(environment:.txt=-dev.txt) ## the tests
 check: test ## tests, lint, types, and the Makefile's own
 	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
-$(if $(and $(word 2,$(goals)),$(filter perf% best report %/perf.txt,$(goals))),.NOTPARALLEL:)
+$(if $(and $(word 2,$(goals)),$(filter perf% best report bench %/perf.txt,$(goals))),.NOTPARALLEL:)
 
 CHIPS :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)

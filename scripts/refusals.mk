@@ -44,7 +44,7 @@ named := $(filter $(chips),$(foreach g,$(patsubst $(R)results/%,%,$(goals:$(R)mo
 ifneq ($(CHIP),)
 else ifneq ($(named),)
 override CHIP := $(firstword $(named))
-else ifeq ($(filter-out $(bare) bin onnx optimized report upstream test check,$(goals)),)
+else ifeq ($(filter-out $(bare) bin onnx optimized report bench upstream test check,$(goals)),)
 override CHIP := cpu
 else
 # What npu-smi shows is asked once and remembered; where there is no npu-smi, no Python is started for it.

@@ -80,6 +80,12 @@ def batch_sizes(text: str) -> str:
     return " ".join(integer(1, 64)(word) for word in text.split())
 
 
+def names(text: str) -> str:
+    if not all(re.fullmatch(r"[\w-]+", word) for word in text.split()):
+        raise ValueError("all, or a list of names")
+    return text
+
+
 def urls(text: str) -> str:
     if not all(re.fullmatch(r"https?://[^/]+/\S*[^/\s]", word) for word in text.split()):
         raise ValueError("http or https urls that do not end in /")
@@ -146,6 +152,11 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "perf.others": number,
     "perf.search": integer(1, 10**6),
     "compare.tolerance": number,
+    "bench.rounds": integer(1, 1000),
+    "bench.seconds": number,
+    "bench.images": integer(1, 10000),
+    "bench.loss": decimal,
+    "bench.contenders": names,
     "published.accuracy.*": figure,
     "published.throughput.*.*": figure,
     "verify.*.*": gate,
