@@ -28,7 +28,8 @@ EACH = 4  # a pass is held against the graph before it on every fourth image, th
 def size_of(name: str, model: onnx.ModelProto, data: bytes) -> _build.Record:
     graph = model.graph
     counts = {"nodes": len(graph.node), "initializers": len(graph.initializer)}
-    return {"pass": name, **counts, "bytes": len(data), "macs": passes.macs(model)}
+    found = passes.macs(model)
+    return {"pass": name, **counts, "bytes": len(data), "macs": None if found is None else sum(found.values())}
 
 
 def shown(sizes: list[_build.Record]) -> str:

@@ -117,17 +117,17 @@ def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
     return {**shapes_of(bare), **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
 
 
-def macs(model: onnx.ModelProto) -> int | None:
-    """The multiply-accumulates of Conv, Gemm and MatMul for one image; None where a shape cannot be inferred."""
-    shapes, total = shapes_at(model, 1), 0
+def macs(model: onnx.ModelProto) -> dict[str, int] | None:
+    """{node: multiply-accumulates} of Conv, Gemm and MatMul for one image; None where a shape cannot be inferred."""
+    shapes, found = shapes_at(model, 1), {}
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
             x, w, y = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
             if not (x and w and y):
                 return None
             terms = math.prod(w[1:]) if node.op_type == "Conv" else x[0 if attributes(node).get("transA") else -1]
-            total += math.prod(y) * terms
-    return total
+            found[node.name or node.output[0]] = math.prod(y) * terms
+    return found
 
 
 def keep_initializers(graph: onnx.GraphProto, names: Container[str]) -> None:

@@ -17,32 +17,11 @@ import numpy as np
 def macs_of(model: Path) -> dict[str, int]:
     """{node: multiply-adds an image} of the convolutions and matrix products of an ONNX graph."""
     import onnx
+    import passes
 
-    graph = onnx.load(model)
-    for value in graph.graph.input:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    for value in graph.graph.output:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    constants = [node.attribute[0].t for node in graph.graph.node if node.op_type == "Constant" and node.attribute[0].t]
-    inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
-    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in inferred.value_info}
-    shapes.update(
-        {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in [*inferred.input, *inferred.output]}
-    )
-    shapes.update({weight.name: list(weight.dims) for weight in [*graph.graph.initializer, *constants]})
-    found = {}
-    for node in graph.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        out, weight = shapes.get(node.output[0], []), shapes.get(node.input[1], [])
-        if not out or not weight or 0 in [*out[1:], *weight]:
-            die(model, f"the shape at {node.name} is not known", "report it")
-        if node.op_type == "Conv":
-            inner = int(np.prod(weight[1:]))  # inputs / group x height x width
-        else:
-            transposed = any(a.name == "transB" and a.i for a in node.attribute)
-            inner = weight[-1] if transposed else weight[-2]
-        found[node.name or node.output[0]] = int(np.prod(out[1:] if node.op_type != "MatMul" else out)) * inner
+    found = passes.macs(onnx.load(model))
+    if found is None:
+        die(model, "the shapes of its convolutions are not known", "report it")
     return found
 
 
