@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 Array = NDArray[Any]
 Pass = Callable[[onnx.ModelProto], None]
@@ -172,6 +171,8 @@ def widened(value: Array) -> Array:
 
 def evaluated(node: NodeProto, known: dict[str, Array], opsets: Any) -> Array:
     """The one result of a node whose inputs are known."""
+    from onnx.reference import ReferenceEvaluator  # 0.1 s, which --help need not wait
+
     inputs = [helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(node.input) if name]
     result = helper.make_tensor_value_info(node.output[0], 0, None)
     one = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=opsets)
