@@ -7,7 +7,7 @@ from _build import Record
 from html import escape
 from typing import Sequence
 
-WIDTH, LEFT, RIGHT, ROW = 860, 250, 720, 24
+WIDTH, LEFT, RIGHT, ROW = 900, 290, 750, 24
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.small{font-size:11px;fill:#555}.bar{fill:#7a8aa0}"
     ".ours{fill:#1f6fb4}.bad{fill:#c9c9c9}.whisker{stroke:#111;stroke-width:1.5;fill:none}.limit{stroke:#b3261e;stroke-width:1.5;"

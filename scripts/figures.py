@@ -113,5 +113,6 @@ def picture(result: Record) -> str:
         (f"{name.replace('product-', '')} matrix product", max(values)) for name, values in best.items() if values
     ]
     told = result["conditions"]
-    title = f"images/s, best batch size of each, {told['rounds']} rounds; {told['host']}, {told['threads']} threads"
+    title = f"images/s at the best batch size of each, in {told['rounds']} rounds; blue: this project"
+    title += f"; {told['host']}, {told['threads']} threads"
     return bars(rows, limits, result["profile"], title)
