@@ -49,14 +49,15 @@ def bars(
         for row in [line for line in lines if line["share"] >= 0.005]:
             y += ROW
             wide = row["share"] * (RIGHT - LEFT)
-            bound = max(row["of_ceiling"], row["of_bandwidth"])
-            which = "the ceiling" if row["of_ceiling"] >= row["of_bandwidth"] else "the memory's bandwidth"
+            parts = {"the ceiling": row["of_ceiling"] or 0.0, "the memory's bandwidth": row["of_bandwidth"] or 0.0}
+            which = max(parts, key=lambda name: parts[name])
+            bound = parts[which]
+            said = f"{100 * row['share']:.0f} %" + (f", at {100 * bound:.0f} % of {which}" if bound else "")
             body += [
                 f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">{escape(row["operator"])}</text>',
                 f'<rect class="bar" x="{LEFT}" y="{y - 12}" width="{wide:.1f}" height="{ROW - 8}"/>',
                 f'<rect class="of" x="{LEFT}" y="{y - 12}" width="{wide * min(1, bound):.1f}" height="{ROW - 8}"/>',
-                f'<text class="small" x="{LEFT + wide + 6:.1f}" y="{y}">{100 * row["share"]:.0f} %, at '
-                f"{100 * bound:.0f} % of {which}</text>",
+                f'<text class="small" x="{LEFT + wide + 6:.1f}" y="{y}">{said}</text>',
             ]
         y += 34
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" role="img">'

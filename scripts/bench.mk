@@ -2,8 +2,10 @@
 
 ifeq ($(goals),bench)
 ifeq ($(wildcard $(ROOT)/data/archive.tar.gz $(ROOT)/models/checkpoint.pkl)$(SOURCE)$(ARCHIVE)$(WEIGHTS),)
+$(if $(filter-out . ./ demo demo/,$(ROOT)),$(error bench: ROOT=$(ROOT) holds no inputs; make accuracy there first, or \
+  leave ROOT out to race on the sample))
 override SOURCE := sample
-override ROOT := $(if $(filter-out . ./,$(ROOT)),$(ROOT),demo)
+override ROOT := demo
 endif
 $(if $(ONNX)$(OM),$(error bench: it races the checkpoint's own graph; leave ONNX and OM out))
 endif

@@ -18,7 +18,6 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Iterator
@@ -74,6 +73,7 @@ class Bench:
     def build(self) -> dict[str, list[int]]:
         """By make: outputs and compare.txt of each chip, and its compiled models; {chip: batch sizes that it can}."""
         found: dict[str, list[int]] = {}
+        print("  inputs, the plain graph, and the reference engine's answers", flush=True)
         try:
             self.chain.run(self.chain.file("results/reference/outputs/manifest.json"), "bin", "optimized", CHIP="cpu")
         except Absent as reason:
@@ -358,8 +358,12 @@ def main() -> None:
             "params.yaml", f"bench.contenders: {unknown[0]} is none", f"give all, or some of {', '.join(sorted(known))}"
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is started ends, and the folder goes
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
-        result = Bench(args, Path(folder), stack).run()
+    place = args.root / ".make/bench"
+    with _build.locked(place), _build.temporary(place) as folder, contextlib.ExitStack() as stack:
+        folder.mkdir()
+        result = Bench(args, folder, stack).run()
+    if not any(figure["counts"] for figure in result["figures"]):
+        die("bench", "; ".join(map(": ".join, result["left_out"].items())), "nothing was measured, nor written")
     svg = args.out.with_suffix(".svg")
     _build.write_text(svg, picture(result))
     _build.write_record(args.out, result)

@@ -6,6 +6,7 @@ file is run: as with a batch of CIFAR-10, no name gets it a real object.
 
 from __future__ import annotations
 
+import _build
 from _build import die
 
 import pickle
@@ -23,12 +24,16 @@ SIZES = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Stora
 REMEDY = "give WEIGHTS= a bare state_dict of this network (940 tensors, no wrapper, no prefix)"
 
 
+def text(key: str | bytes) -> str:
+    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
+
+
 def named(pairs: Any = ()) -> Iterator[tuple[str, Any]]:
     """(name, value) of each pair; bytes are the text of Python 2."""
     for key, value in pairs:
         if not isinstance(key, (str, bytes)):
             raise pickle.UnpicklingError("it has a key that is no text")
-        yield key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key, value
+        yield text(key), value
 
 
 class Ordered(Inert):
@@ -83,8 +88,11 @@ def storages(tensor: Any) -> Iterator[tuple[Any, int]]:
     elif str(name).startswith("_rebuild_tensor"):
         storage: Any = arguments[0]
         _, kind, key, _, count, *_ = storage.arguments
-        if kind.args[0] in SIZES:
-            yield key, count * SIZES[kind.args[0]]
+        if not isinstance(key, (str, bytes)) or type(count) is not int:  # the hash of a deep tuple crashes
+            raise pickle.UnpicklingError("a storage's name is no text, or its size no number")
+        if kind.args not in [(name,) for name in SIZES]:
+            raise ValueError(f"a storage of it is a {_build.plain(kind.args)[:50]}")
+        yield key, count * SIZES[kind.args[0]]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -97,6 +105,9 @@ def read(path: Path) -> dict[str, Any]:
             (name,) = (name for name in container.namelist() if name.split("/")[1:] == ["data.pkl"])
             with container.open(name) as file:
                 loaded = TorchUnpickler(Counted(file.read(HEAD_LIMIT)), encoding="bytes").load()
+            folder = name.partition("/")[0]
+            packed_sizes = {info.filename: info.file_size for info in container.infolist()}
+            damaged = container.testzip()
     else:
         *_, loaded, _ = [TorchUnpickler(head, encoding="bytes").load() for _ in range(5)]
     if isinstance(loaded, Ordered):
@@ -104,8 +115,13 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ValueError(f"it holds a {type(loaded).__name__}, not a state_dict")
     tensors = dict(named(loaded.items()))
-    if not packed:
-        wanted = head.tell() + sum(8 + size for size in dict(s for t in tensors.values() for s in storages(t)).values())
+    needed = dict(s for t in tensors.values() for s in storages(t))
+    if packed:
+        lacking = [k for k, size in needed.items() if packed_sizes.get(f"{folder}/data/{text(k)}", -1) < size]
+        if damaged or lacking:
+            raise ValueError(f"damaged, or without the values of {len(lacking)} storages")
+    else:
+        wanted = head.tell() + sum(8 + size for size in needed.values())
         if path.stat().st_size < wanted:
             raise ValueError(f"it has {path.stat().st_size} bytes of {wanted}")
     return tensors

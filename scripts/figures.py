@@ -83,10 +83,9 @@ def lines_of(result: Record) -> list[str]:
         lines += ["", f"{chip + ', by operator':<46}{'nodes':>8}{'time':>8}{'of ceiling':>12}{'of memory':>11}"]
         for row in rows:
             if row["share"] >= 0.01:
-                shares = (
-                    f"{100 * row['share']:>7.1f}%{100 * row['of_ceiling']:>11.0f}%{100 * row['of_bandwidth']:>10.0f}%"
-                )
-                lines.append(f"{row['operator']:<46}{row['nodes']:>8}{shares}")
+                parts = ("-" if row[k] is None else f"{100 * row[k]:.0f}%" for k in ("of_ceiling", "of_bandwidth"))
+                shares = "{:>12}{:>11}".format(*parts)
+                lines.append(f"{row['operator']:<46}{row['nodes']:>8}{100 * row['share']:>7.1f}%{shares}")
     if result["whole"].get("stages"):
         lines += ["", f"{'stage, ' + result['whole']['chip']:<46}{'s':>8}{'peak MiB':>12}"]
         lines += [f"{k:<46}{v['seconds']:>8.2f}{v['peak_mib']:>12.0f}" for k, v in result["whole"]["stages"].items()]
@@ -96,7 +95,8 @@ def lines_of(result: Record) -> list[str]:
     return [
         *lines,
         f"Conditions: {told['host']}, {told['threads']} threads, {' '.join(told['instructions'])}{amx}",
-        f"Others kept {others} of the CPUs busy",
+        f"Others kept {others} of the CPUs busy"
+        + (": TOO MUCH for these figures" if (told["others"] or 0) > 0.1 else ""),
     ]
 
 

@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from preprocess import CifarUnpickler
+
+
+class Pickled(pickle.Unpickler):
+    """The guide's pickle.load, as fast, but of numpy's three names alone: a stranger's file runs nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in CifarUnpickler.names:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
 
 
 def test_batch(data: Path) -> tuple[Any, list[int]]:
-    """uint8 [n, 3, 32, 32] and n labels of an extracted archive. As in such guides, what the pickle asks for is run."""
+    """uint8 [n, 3, 32, 32] and n labels of an extracted archive."""
     with open(data / "cifar-10-batches-py/test_batch", "rb") as stream:
-        batch = pickle.load(stream, encoding="bytes")
+        batch = Pickled(stream, encoding="bytes").load()
     return batch[b"data"].reshape(-1, 3, 32, 32), batch[b"labels"]
 
 

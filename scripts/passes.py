@@ -60,16 +60,21 @@ def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
     graph.node.extend(nodes)
 
 
+def free(graph: onnx.GraphProto, name: str) -> str:
+    """`name`, made longer where a tensor has it."""
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {tensor.name for tensor in [*graph.input, *graph.initializer]}
+    while name in taken:
+        name += "_"
+    return name
+
+
 def put(graph: onnx.GraphProto, name: str, value: Array) -> str:
     """Adds an initializer that is not there, and returns its name: `name`, made longer where another tensor has it."""
     tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
     if tensor in graph.initializer:
         return name
-    taken = {name for node in graph.node for name in node.output}
-    taken |= {tensor.name for tensor in [*graph.input, *graph.initializer]}
-    while name in taken:
-        name += "_"
-    tensor.name = name
+    tensor.name = name = free(graph, name)
     graph.initializer.append(tensor)
     return name
 
@@ -190,6 +195,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
     known = constants_of(graph)
     exact: dict[str, Array] = {}
     outputs, before = {value.name for value in graph.output}, -1
+    failed: set[str] = set()
     while before != len(graph.node):
         before = len(graph.node)
         shapes = shapes_of(model) if any(node.op_type == "Shape" for node in graph.node) else {}
@@ -197,14 +203,19 @@ def fold_constants(model: onnx.ModelProto) -> None:
         for node in graph.node:
             name = node.output[0]
             shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
-            if name in outputs or len(node.output) > 1 or node.op_type in STAY:
+            if name in outputs or len(node.output) > 1 or node.op_type in STAY or name in failed:
                 kept.append(node)
                 continue
             if shape:
                 bounds = attributes(node)
                 known[name] = np.array(shape, np.int64)[bounds.get("start", 0) : bounds.get("end")]
             elif all(x in known or not x for x in node.input):
-                known[name] = evaluated(node, known, model.opset_import)
+                try:
+                    known[name] = evaluated(node, known, model.opset_import)
+                except Exception:  # noqa: BLE001  an operator that the evaluator lacks or cannot run stays
+                    failed.add(name)
+                    kept.append(node)
+                    continue
             else:
                 kept.append(node)
                 continue
@@ -230,7 +241,7 @@ def sum_masks(model: onnx.ModelProto) -> None:
     graph, known, uses = model.graph, constants_of(model.graph), uses_of(model.graph)
     masks = {}  # {1 + s: s}, each used once
     for node in graph.node:
-        ones = [name for name in node.input if name in known and known[name].size == 1 and (known[name] == 1).all()]
+        ones = [name for name in node.input if name in known and known[name].shape in ((), (1,)) and known[name] == 1]
         if node.op_type == "Add" and len(ones) == 1 and uses[node.output[0]] == 1:
             masks[node.output[0]] = node.input[1 - list(node.input).index(ones[0])]
     shapes, nodes = shapes_at(model, PROBE) if masks else {}, []
@@ -239,8 +250,9 @@ def sum_masks(model: onnx.ModelProto) -> None:
         x = node.input[1 - list(node.input).index(mask)] if mask else ""
         if mask and x not in known and shapes.get(x) == shapes.get(masks[mask]) is not None:
             y = node.output[0]
-            nodes.append(helper.make_node("Mul", [x, masks[mask]], [f"{y}_masked"], f"{node.name}_masked"))
-            node = helper.make_node("Add", [f"{y}_masked", x], [y], node.name)
+            product = free(graph, f"{y}_masked")
+            nodes.append(helper.make_node("Mul", [x, masks[mask]], [product], f"{node.name}_masked"))
+            node = helper.make_node("Add", [product, x], [y], node.name)
         nodes.append(node)
     set_nodes(graph, nodes)
     drop_unused(model)

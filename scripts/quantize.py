@@ -52,8 +52,9 @@ def ranges(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> di
 
 
 def by_rows(node: onnx.NodeProto) -> bool:
-    """Whether the first dimension of a node's weight is that of its output's channels: of Gemm only with transB."""
-    return node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute)
+    """Whether a node's weight, if it has one, begins with the output's channels: Conv, and Gemm with transB."""
+    turned = any(a.name == "transB" and a.i for a in node.attribute)
+    return node.op_type == "Conv" or (node.op_type == "Gemm" and turned)
 
 
 def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
@@ -62,38 +63,44 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
         model = version_converter.convert_version(model, OPSET)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    kinds = {"Conv", "Gemm"}
-    products = [node for node in graph.node if node.op_type in kinds and node.input[1] in weights and by_rows(node)]
+    made = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    products = [node for node in graph.node if by_rows(node) and node.input[0] in made and node.input[1] in weights]
+    products = [node for node in products if weights[node.input[1]].dtype == np.float32]
+    mark = "int8"  # before every new name, and before none that is there
+    while any(name.startswith(mark) for name in {*made, *weights}):
+        mark += "_"
     inputs = list(dict.fromkeys(node.input[0] for node in products))
     low_high = ranges(model, inputs, images)
     constants: dict[str, NDArray[Any]] = {}
 
     def dequantized(name: str, largest: NDArray[Any], kind: Any) -> onnx.NodeProto:
-        """name_int8, of type `kind`, -> name_dequantized; makes the scale and the zero point of both nodes."""
+        """A tensor's int8 form, of type `kind`, -> its float32; makes the scale and the zero point of both nodes."""
         largest = np.where(largest > 0, largest, 1)
-        constants[f"{name}_scale"] = (largest / LARGEST[np.dtype(kind)]).astype(np.float32)
-        constants[f"{name}_zero"] = np.zeros(largest.shape, kind)
-        words = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
-        return helper.make_node("DequantizeLinear", words, [f"{name}_dequantized"], f"{name}_dequantize", axis=0)
+        constants[f"{mark}_{name}_scale"] = (largest / LARGEST[np.dtype(kind)]).astype(np.float32)
+        constants[f"{mark}_{name}_zero"] = np.zeros(largest.shape, kind)
+        words = [f"{mark}_{name}", f"{mark}_{name}_scale", f"{mark}_{name}_zero"]
+        return helper.make_node(
+            "DequantizeLinear", words, [f"{mark}_{name}_dequantized"], f"{mark}_{name}_dequantize", axis=0
+        )
 
     def around(name: str) -> list[onnx.NodeProto]:
         """The two nodes that round a tensor to int8."""
         low, high = low_high[name]
         after = dequantized(name, np.array(max(-low, high)), np.uint8 if low >= 0 else np.int8)
         words = [name, *after.input[1:]]
-        return [helper.make_node("QuantizeLinear", words, [f"{name}_int8"], f"{name}_quantize"), after]
+        return [helper.make_node("QuantizeLinear", words, [f"{mark}_{name}"], f"{mark}_{name}_quantize"), after]
 
     nodes = [new for value in graph.input if value.name in inputs for new in around(value.name)]
     for node in graph.node:
         if node in products:
             name = node.input[1]
-            if f"{name}_int8" not in constants:
+            if f"{mark}_{name}" not in constants:
                 weight = weights[name]
                 after = dequantized(name, np.abs(weight).reshape(len(weight), -1).max(1), np.int8)
-                scale = constants[f"{name}_scale"].reshape(-1, *[1] * (weight.ndim - 1))
-                constants[f"{name}_int8"] = np.rint(weight / scale).astype(np.int8)
+                scale = constants[f"{mark}_{name}_scale"].reshape(-1, *[1] * (weight.ndim - 1))
+                constants[f"{mark}_{name}"] = np.rint(weight / scale).astype(np.int8)
                 nodes.append(after)
-            node.input[0], node.input[1] = (f"{word}_dequantized" for word in node.input[:2])
+            node.input[0], node.input[1] = (f"{mark}_{word}_dequantized" for word in node.input[:2])
         nodes.append(node)
         nodes += [new for name in node.output if name in inputs for new in around(name)]
     used = {name for node in nodes for name in node.input}

@@ -23,7 +23,7 @@ $(if $(chips),,$(error params.yaml: no chips in it; see git diff params.yaml))
 # The chips that begin as the one asked for does, for as many letters as any of them.
 near = $(shell printf '%s\n' $(chips) | awk -v asked=$(call quote,$(CHIP)) 'BEGIN { asked = tolower(asked); \
   gsub("ascend| ", "", asked) } { names[NR] = $$1 } END { for (n = length(asked); n > 1 && !found; n--) \
-  for (i = 1; i <= NR; i++) if (index(tolower(names[i]), substr(asked, 1, n)) == 1) found = found names[i] " "; \
+  for (i = 1; i <= NR; i++) { at = index(tolower(names[i]), substr(asked, 1, n)); if (at == 1 || at && n == length(asked)) found = found names[i] " " }; \
   print found }')
 $(if $(and $(filter 1,$(words $(BS))),$(filter $(sizes),$(BS))),,$(error BS=$(BS): not a batch size; give a whole number \
   from 1 to 64))

@@ -84,14 +84,14 @@ def size_of(place: Any) -> int:
 
 
 def judged(rows: list[Record], ceiling: float, bandwidth: float) -> list[Record]:
-    """Each row with its share of the time, of the ceiling (flop/s) and of the bandwidth (bytes/s)."""
+    """Each row with its share of the time, of the ceiling (flop/s) and of the bandwidth (bytes/s), or None."""
     total = sum(row["ms"] for row in rows)
     return [
         {
             **row,
             "share": row["ms"] / total if total else 0.0,
-            "of_ceiling": 2000 * row["macs"] / row["ms"] / ceiling if row["ms"] and ceiling else 0.0,
-            "of_bandwidth": 1000 * row["bytes"] / row["ms"] / bandwidth if row["ms"] and bandwidth else 0.0,
+            "of_ceiling": 2000 * row["macs"] / row["ms"] / ceiling if row["ms"] and ceiling else None,
+            "of_bandwidth": 1000 * row["bytes"] / row["ms"] / bandwidth if row["ms"] and bandwidth else None,
         }
         for row in rows
     ]

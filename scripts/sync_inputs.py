@@ -228,14 +228,11 @@ def read_params(path: Path) -> Dict[str, str]:
 
 def declared(module: Path) -> Dict[str, Any]:
     """What an engine's module, which is read and not run, says of itself by constants: see engines/."""
-    found = re.findall(r"^(ENDING|NEEDS|OPTIONS|LIMITS|INT8) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE)
-    return {
-        "NEEDS": (),
-        "OPTIONS": (),
-        "LIMITS": (),
-        "INT8": "",
-        **{name: ast.literal_eval(text.strip()) for name, text in found},
-    }
+    found = re.findall(
+        r"^(ENDING|NEEDS|VALUES|OPTIONS|LIMITS|INT8) = ([^#\n]+)", module.read_text("utf-8"), re.MULTILINE
+    )
+    unsaid: Dict[str, Any] = {"NEEDS": (), "VALUES": {}, "OPTIONS": (), "LIMITS": (), "INT8": ""}
+    return {**unsaid, **{name: ast.literal_eval(text.strip()) for name, text in found}}
 
 
 def words_of(params: Dict[str, str], key: str) -> Dict[str, str]:
@@ -267,7 +264,10 @@ def chip_lines(path: Path, params: Dict[str, str], scripts: Path) -> List[str]:
         constants = declared(module)
         for need in constants["NEEDS"]:
             if need not in options:
-                die(path, f"{key}: no {need}=", f"add it, as in 310P3: engine=ascend {need}=Ascend310P3")
+                die(path, f"{key}: no {need}=", f"add it, as other chips of engine {engine} have it")
+        for option, values in constants["VALUES"].items():
+            if options[option] not in values:
+                die(path, f"{key}: {option}={options[option]}", f"give one of {', '.join(values)}")
         for shared in reversed(constants["OPTIONS"]):
             options = {**words_of(params, shared), **options}
         limits = " ".join(f"{limit}={params[limit]}" for limit in constants["LIMITS"])

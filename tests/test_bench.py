@@ -225,7 +225,7 @@ def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(house: House
     assert "null, batch 16" in svg
     assert re.search(r'class="bad"', svg)
     assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert not list((house.tree / "tmp").glob("bench-*"))
+    assert not list((house.root / ".make").glob("bench.tmp.*"))
 
 
 def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fresh: House) -> None:
@@ -287,5 +287,5 @@ def test_a_bench_that_is_interrupted_leaves_nothing_running(house: House) -> Non
     assert "Traceback" not in said
     left = subprocess.run(["pgrep", "-f", f"{house.tree}/scripts"], capture_output=True, text=True).stdout
     assert left == ""
-    assert not list((house.tree / "tmp").glob("bench-*"))
+    assert not list((house.root / ".make").glob("bench.tmp.*"))
     assert not list(house.root.glob("results/bench.*"))

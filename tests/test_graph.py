@@ -382,6 +382,8 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "BS=1 2"], ["BS=1 2", "1 to 64"]),
         (["accuracy", "BS="], ["BS=", "1 to 64"]),
         (["accuracy", "CHIP=CPU"], ["CHIP=CPU", "near: cpu "]),
+        (["accuracy", "CHIP=bf16"], ["CHIP=bf16", "near: cpu-bf16; all: "]),
+        (["bench", "ROOT=typo"], ["bench: ROOT=typo holds no inputs", "leave ROOT out"]),
         (["accuracy", "CHIP=310P"], ["CHIP=310P", "near: 310P1 310P3;"]),
         (["accuracy", "CHIP=Ascend310P3"], ["CHIP=Ascend310P3", "near: 310P3;"]),
         (["accuracy", "CHIP=310p3"], ["CHIP=310p3", "near: 310P3;"]),

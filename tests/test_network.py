@@ -8,6 +8,8 @@ import io
 import json
 import os
 import pickle
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,39 @@ def test_the_check_at_import_refuses_a_part_of_a_checkpoint_and_another_networks
     for size in (len(whole) - 1, len(whole) // 2, 50000, 50, 0):
         path.write_bytes(whole[:size])
         assert "not a checkpoint that may be loaded" in imported(path, capsys)
+
+
+def test_the_check_at_import_wants_the_values_there_whole_and_of_a_known_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a damaged file does not replace the good one that ROOT holds."""
+    path, state = tmp_path / "c.pkl", golden_state()
+    torch.save(state, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
+    assert "damaged, or without the values of 0 storages" in imported(path, capsys)
+    with zipfile.ZipFile(io.BytesIO(whole)) as full, zipfile.ZipFile(path, "w") as bare:
+        name = next(name for name in full.namelist() if name.endswith("/data.pkl"))
+        bare.writestr(name, full.read(name))
+    assert "without the values of 9" in imported(path, capsys)
+    torch.save({**state, "fc.bias": torch.zeros(10, dtype=torch.int8)}, path)
+    assert "a storage of it is a ('CharStorage',)" in imported(path, capsys)
+
+
+def test_a_storage_whose_name_is_a_deep_tuple_does_not_crash_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def word(text: str) -> bytes:
+        return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+    deep = b")" + b"\x85" * 300_000
+    storage = b"(" + word("storage") + b"ctorch\nFloatStorage\n" + deep + word("cpu") + b"K\x01tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(K\x01t(K\x01t\x89NtR"
+    with zipfile.ZipFile(tmp_path / "c.pkl", "w") as container:
+        container.writestr("archive/data.pkl", b"\x80\x02}" + word("fc.bias") + tensor + b"s.")
+    code = f"import checkpoint, pathlib; checkpoint.check(pathlib.Path({str(tmp_path / 'c.pkl')!r}))"
+    done = run(sys.executable, "-c", code, cwd=SCRIPTS)
+    assert done.returncode == 1 and "a storage's name is no text" in done.stderr, done.stderr
 
 
 def test_torch_load_is_never_called_without_weights_only() -> None:

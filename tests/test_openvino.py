@@ -184,9 +184,10 @@ def test_the_precision_is_recorded_and_stands_on_every_page(house: House) -> Non
     ("line", "words"),
     [
         ("engine=openvino", ["chips.cpu-f32", "no precision="]),
-        ("engine=openvino precision=fp8", ["precision=fp8", "f32, bf16, int8"]),
+        ("engine=openvino precison=bf16", ["chips.cpu-f32", "no precision=", "engine openvino"]),
+        ("engine=openvino precision=fp8", ["sync_inputs.py", "chips.cpu-f32: precision=fp8", "f32, bf16, int8"]),
         ("engine=openvino precision=f32 streams=0", ["streams=0", "from 1"]),
-        ("engine=openvino precision=f32 hint=latency", ["hint: engine openvino has no such option"]),
+        ("engine=openvino precision=f32 hint=latency", ["engine openvino has no option hint"]),
     ],
 )
 def test_a_wrong_option_of_a_chips_line_is_one_line(house: House, line: str, words: list[str]) -> None:
@@ -247,15 +248,30 @@ def test_scales_are_those_of_the_largest_value_by_channel_and_symmetric(relu: bo
     have = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     largest = np.abs(weight).reshape(10, -1).max(1)
     wanted = np.where(largest > 0, largest, 1) / 127
-    assert np.allclose(have["w_scale"], wanted, rtol=1e-6) and have["w_int8"].dtype == np.int8
-    assert (np.abs(have["w_int8"].astype(int)) <= 127).all() and np.abs(have["w_int8"]).max() == 127
-    assert np.abs(have["w_int8"] * have["w_scale"].reshape(-1, 1, 1, 1) - weight).max() <= wanted.max() / 2 * 1.001
-    assert have["x_zero"].dtype == (np.uint8 if relu else np.int8) and not have["x_zero"].any()
-    assert have["x_scale"] == pytest.approx(images.max() / (255 if relu else 127), rel=1e-6)
+    assert np.allclose(have["int8_w_scale"], wanted, rtol=1e-6) and have["int8_w"].dtype == np.int8
+    assert (np.abs(have["int8_w"].astype(int)) <= 127).all() and np.abs(have["int8_w"]).max() == 127
+    assert np.abs(have["int8_w"] * have["int8_w_scale"].reshape(-1, 1, 1, 1) - weight).max() <= wanted.max() / 2 * 1.001
+    assert have["int8_x_zero"].dtype == (np.uint8 if relu else np.int8) and not have["int8_x_zero"].any()
+    assert have["int8_x_scale"] == pytest.approx(images.max() / (255 if relu else 127), rel=1e-6)
     runner = quantize.session(model, optimized=False)
-    x = np.clip(np.rint((images if relu else -images) / have["x_scale"]), -127, 255) * have["x_scale"]
-    truth = np.einsum("nchw,oc->no", x, have["w_int8"][:, :, 0, 0] * have["w_scale"][:, None]) / 1024
+    x = np.clip(np.rint((images if relu else -images) / have["int8_x_scale"]), -127, 255) * have["int8_x_scale"]
+    truth = np.einsum("nchw,oc->no", x, have["int8_w"][:, :, 0, 0] * have["int8_w_scale"][:, None]) / 1024
     assert np.allclose(runner.run(None, {"image": images})[0], truth, atol=1e-4)
+
+
+def test_new_names_are_none_that_the_graph_has() -> None:
+    """Names as quantization-aware exporters give them: a scale of the user's own must keep its value."""
+    model = little(np.eye(10, 3, dtype=np.float32).reshape(10, 3, 1, 1), True)
+    model.graph.node[-1].output[0] = "before"
+    names = ["int8_x_scale", "x_scale", "int8__w_scale", "int8_x_int8"]
+    for i, name in enumerate(names):
+        source, result = "before" if not i else f"after{i - 1}", "class" if i == len(names) - 1 else f"after{i}"
+        model.graph.node.append(helper.make_node("Mul", [source, name], [result]))
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(7), name))
+    images = np.random.RandomState(4).rand(3, 3, 32, 32).astype(np.float32)
+    wanted = quantize.session(model).run(None, {"image": images})[0]
+    found = quantize.session(quantize.quantize(model, images)).run(None, {"image": images})[0]
+    assert reference.relative_error(found, wanted) < 0.02
 
 
 @pytest.mark.parametrize("turned", [True, False])
@@ -273,7 +289,7 @@ def test_a_gemm_whose_weight_has_its_channels_last_stays_as_it_is(turned: bool) 
     images = np.random.RandomState(3).rand(2, 3, 32, 32).astype(np.float32)
     done = quantize.quantize(model, images)
     have = {tensor.name for tensor in done.graph.initializer}
-    assert ("g_int8" in have) == turned and ("g" in have) != turned and "w_int8" in have
+    assert ("int8_g" in have) == turned and ("g" in have) != turned and "int8_w" in have
     quantize.session(done).run(None, {"image": images})
 
 
@@ -324,6 +340,7 @@ def test_int8_that_is_not_faster_in_the_same_run_is_not_kept(
     assert f"times the speed of {other} on this machine; nothing was written; take CHIP=cpu-{other}" in (
         capsys.readouterr().err
     )
+    assert not list(tmp_path.glob("*.other"))
     planted({"int8": 10, other: 30}, monkeypatch)
     made = openvino_compile.compile_model(optimized, 2, tmp_path / "m.onnx", options, {}, tmp_path / "log")
     assert made["precision"] == "int8" and 2 < float(str(made[f"speed_against_{other}"])) < 4

@@ -143,6 +143,15 @@ def test_random_numbers_and_eight_bit_weights_are_no_constants_to_fold() -> None
     assert operators(model) == ["RandomNormal", "DequantizeLinear", "Add", "Add"]
 
 
+def test_what_the_evaluator_cannot_run_stays() -> None:
+    constants = {"a": np.eye(5, dtype=np.float32), "b": np.ones((5, 5), np.float32)}
+    model = graph_of([("MatMul", ["a", "b"], "c"), ("Add", ["x", "c"], "y")], constants)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "FusedMatMul", "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    passes.fold_constants(model)
+    assert operators(model) == ["FusedMatMul", "Add"]
+
+
 @pytest.mark.parametrize("left", [False, True])
 def test_a_soft_mask_becomes_a_sum_without_a_constant(left: bool) -> None:
     """The sum may stand left or right, the 1 too; only (1 + s)·x of one shape, with the 1 exact and used once."""
@@ -155,7 +164,9 @@ def test_a_soft_mask_becomes_a_sum_without_a_constant(left: bool) -> None:
     assert np.abs(answer(model) - truth).max() <= 2 * np.abs(before - truth).max() < 1e-5
     other = graph_of(nodes, {"one": np.full(1, 1.0001, np.float32)})
     twice = graph_of([*nodes[:2], ("Mul", ["m", "m"], "y")], {"one": np.ones(1, np.float32)})
-    for model in (other, twice):
+    mean = [("ReduceMean", ["x"], "s"), ("Add", ["one", "s"], "m"), ("Mul", ["m", "x"], "y")]  # s of another shape
+    ranked = graph_of(nodes, {"one": np.ones((1, 1, 1, 1, 1, 1), np.float32)}, rank=6)
+    for model in (other, twice, graph_of(mean, {"one": np.ones(1, np.float32)}), ranked):
         wanted = operators(model)
         passes.sum_masks(model)
         assert operators(model) == wanted

@@ -6,10 +6,10 @@ bf16 instructions.
 
 from __future__ import annotations
 
+import _build
 from _build import die
 
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -20,11 +20,12 @@ import onnx
 from numpy.typing import NDArray
 
 from engines import openvino_run
-from engines.openvino_cpu import INSTRUCTIONS, instructions, needed
+from engines.openvino_cpu import instructions, needed
 
 ENDING = "onnx"
 PACKAGES = ("onnx", "openvino")
 NEEDS = ("precision",)
+VALUES = {"precision": ["f32", "bf16", "int8"]}
 INT8 = "precision=int8"  # chips with these words get the quantized graph, and option `unquantized`
 RACE = 3.0  # s, in turns
 
@@ -51,10 +52,12 @@ def race(model: Path, unquantized: Path, batch_size: int) -> dict[str, object]:
     """How many times faster than the unquantized graph `model` is here, in turns of one run; exits 1 if it is not."""
     needed("int8", "precision=int8")
     other = "bf16" if instructions("bf16") else "f32"
-    with tempfile.TemporaryDirectory() as folder:
-        fixed = Path(folder) / "fixed.onnx"
+    fixed = model.with_name(f"{model.name}.other")  # beside it, so that what a kill leaves goes with it
+    try:
         fix_batch(unquantized, batch_size, fixed)
         runs = [openvino_run.load(fixed, {"precision": other})[0], openvino_run.load(model, {"precision": "int8"})[0]]
+    finally:
+        _build.remove(fixed)
     batch = np.random.RandomState(0).rand(batch_size, 3, 32, 32).astype(np.float32)
     for run in runs:
         seconds(run, batch, RACE / 20)
@@ -74,10 +77,9 @@ def compile_model(
     int8 that is not faster."""
     precision, streams = options["precision"], options.get("streams", "1")
     unknown = sorted(set(options) - {"precision", "streams", "unquantized"})
-    if precision not in INSTRUCTIONS or not streams.isdigit() or not int(streams) or unknown:
-        wrong = unknown[0] if unknown else f"precision={precision}, streams={streams}"
-        remedy = f"of openvino a chip's line has precision={', '.join(INSTRUCTIONS)}, and streams=, from 1"
-        die("params.yaml", f"{wrong}: engine openvino has no such option", remedy)
+    if unknown or not streams.isdigit() or not int(streams):
+        problem = f"engine openvino has no option {unknown[0]}" if unknown else f"streams={streams} is no number from 1"
+        die("params.yaml", problem, "give the chip precision=, and streams= or not")
     fix_batch(model, batch_size, out)
     made = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if "unquantized" not in options:
