@@ -193,6 +193,12 @@ def fresh(tmp_path: Path) -> House:
     return new_house(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks of this machine's CPU and devices lie in a folder of the test's own: it waits for no other test."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+
+
 class Inputs(NamedTuple):
     archive: Path
     checkpoint: Path
