@@ -143,6 +143,14 @@ def test_random_numbers_and_eight_bit_weights_are_no_constants_to_fold() -> None
     assert operators(model) == ["RandomNormal", "DequantizeLinear", "Add", "Add"]
 
 
+def test_only_a_reshape_that_keeps_the_batch_becomes_flatten() -> None:
+    for shape, wanted in (([-1, 100], "Flatten"), ([-1, 25], "Reshape")):  # of x, N × 4 × 5 × 5
+        model = graph_of([("Reshape", ["x", "s"], "y")], {"s": np.array(shape)}, rank=2)
+        before = answer(model)
+        passes.flatten_reshapes(model)
+        assert operators(model) == [wanted] and np.array_equal(answer(model), before)
+
+
 def test_what_the_evaluator_cannot_run_stays() -> None:
     constants = {"a": np.eye(5, dtype=np.float32), "b": np.ones((5, 5), np.float32)}
     model = graph_of([("MatMul", ["a", "b"], "c"), ("Add", ["x", "c"], "y")], constants)
