@@ -317,6 +317,28 @@ def test_int8_past_the_allowed_loss_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_no_image_both_calibrates_and_judges(
+    optimized: Path, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[bytes]] = {"calibrates": [], "judges": []}
+
+    def calibrate(model: Any, images: Any) -> Any:
+        seen["calibrates"] += [image.tobytes() for image in images]
+        return model
+
+    def judge(model: Any, images: Any, labels: Any, optimized: bool = True) -> float:
+        seen["judges"] += [image.tobytes() for image in images]
+        return 99.0
+
+    monkeypatch.setattr(quantize, "quantize", calibrate)
+    monkeypatch.setattr(quantize, "top1", judge)
+    flags = ["--onnx", optimized, "--calibration", training, "--loss", "0.5", "--out", tmp_path / "m.onnx"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize.py"), *map(str, flags)])
+    quantize.main()
+    assert len(seen["calibrates"]) == 5 and len(seen["judges"]) == 2 * 5
+    assert not {*seen["calibrates"]} & {*seen["judges"]}
+
+
 def planted(milliseconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets each precision take so long, in place of OpenVINO."""
 
