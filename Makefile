@@ -1,200 +1,284 @@
-# The graph: archive -> data/bin -> models/onnx -> models/optimized -> models/om/<chip>/ -> results/<chip>/bs<n>/outputs
-# -> accuracy.txt. make asks by time, the scripts decide by content: see scripts/_build.py and scripts/sync_inputs.py.
+# From an archive of images and a checkpoint to an accuracy and a speed, one file a stage:
+#   archive -> data/bin -> models/onnx -> models/optimized -> models/om/<chip>/ -> results/<chip>/bs<n>/outputs
+#     -> accuracy.txt, compare.txt, perf.txt -> report
+#
+# Which file is stale? make compares times and calls the stage's command; the command compares contents and, if nothing
+# differs, only renews the file's time. Settings and scripts take part as copies under ROOT/.make, which are written
+# only when their bytes differ: a rule names its data and $(uses.<command>), which sync_inputs.py generates.
 
-$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it))
-MAKEFLAGS += -rR
-.DEFAULT_GOAL := help
+# -------------------------------------------------------------------------------------------- settings
+# `make help` shows each ## text. ?= keeps a value from the environment.
 
-# Inputs, which decide what is built
+##@ Inputs, which decide what is built
 BS ?= 16## batch size, 1 to 64
-CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else cpu
-ROOT ?= .## where data/, models/ and results/ lie
+CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else the first of params.yaml
+ROOT ?= .## the folder of data/, models/ and results/
 SOURCE ?=## cifar10 or sample; empty: as ROOT holds, else cifar10
 ARCHIVE ?=## your cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
 WEIGHTS ?=## your checkpoint file
 ONNX ?=## your own ONNX file, in place of the export
 OM ?=## your own .om for this CHIP and BS, in place of the compiled model
-# Not inputs
+
+##@ Options, which decide no artifact
 DEVICE ?=## the NPU's number, or several: 0,1; empty: 0
 ATC ?=## the command to use as atc; empty: that of PATH, else after sourcing set_env.sh
 AIS_BENCH ?=## the command to use as ais_bench; empty: python3 -m ais_bench
 SET_ENV ?=## CANN's set_env.sh; empty: the usual places
 MIRROR ?=## the url of a folder that has the downloads, tried before those of params.yaml
 PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
-LAYERS ?=## 1: make compare names the first tensor inside the graph that is off
+LAYERS ?=## 1: make compare also reports the first intermediate tensor above the tolerance
+WHY ?=## 1: show what made each target stale
 V ?=## 1: show the commands
 
-variables := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS V
-bare := help setup clean distclean demo doctor
-stages := bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report bench upstream test check
+# Targets, by what they need: alone run by themselves, bare need no settings, any_chip need no chip.
+alone := setup clean distclean
+bare := help demo doctor $(alone)
+any_chip := bin onnx optimized report bench upstream test check
+stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify
+
+# --------------------------------------------------------------------------------- checks of arguments
+# Functions of make 4.0, such as export of a recursive variable, are used below.
+$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it))
+MAKEFLAGS += -rR
+.DEFAULT_GOAL := help
 goals := $(or $(MAKECMDGOALS),help)
+letters := $(patsubst -%,%,$(filter-out --%,$(firstword -$(MAKEFLAGS))))# make's own one-letter flags
+network := 3d_attention_net# the stem of file names: NAME in scripts/network/spec.py
+environment := $(if $(PYTHON),,.venv/requirements.txt)
+
+define newline
+
+
+endef
+# $(call quote,TEXT): TEXT as one word of the shell. $(shell) would drop a line break, so it becomes a ?.
+quote = '$(subst ','\'',$(subst $(newline),?,$1))'
+
+settings := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS WHY V
+origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
+from_environment := $(call origins_of,environment,$(settings))
+unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
+facts := from_environment unknown_variables goals alone bare any_chip stages network environment
+# Values go by the command line of the shell: before GNU Make 4.4 $(shell) does not see exported variables.
+answer := $(shell $(foreach v,$(settings) $(facts),$v=$(call quote,$($v))) flags=$(letters) \
+  sh scripts/make/preflight.sh)
+$(if $(filter ok,$(firstword $(answer))),,$(error $(answer)))
+answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
+override BS := $(strip $(BS))
+override CHIP := $(or $(call answer_of,chip),$(strip $(CHIP)))
+override ROOT := $(call answer_of,root)
+override SOURCE := $(call answer_of,source)
+root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
+state := $(root).make
+
+# --------------------------------------------------------------------------------- recipes, in general
+quiet := $(if $(filter 1,$(V)),,@)
+python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
+make := $(MAKE)# in a recipe, the word $(MAKE) itself would run the line even under make -n
+export ATC AIS_BENCH SET_ENV WHY
+# Recursive, so that each recipe exports its own prerequisites: a command gives its artifact no older time than theirs.
+export DEPS = $^
+because = printf '            asked because of: %s\n' '$(if $(wildcard $@),$(subst $(state)/,,$?),no such file)';
+# $(call run,LABEL,command): a stage's recipe up to the command's arguments. exec: Ctrl-C and kill reach the command.
+announce = printf '  %-9s %s\n' $1 $@; $(if $(filter 1,$(WHY)),$(because))
+run = $(quiet)$(if $(findstring s,$(letters)),exec > /dev/null;,$(announce)) exec $(python) scripts/$2.py
+# $(call each,PATTERN,WORDS): PATTERN once for each word, in place of its %.
+each = $(foreach word,$2,$(subst %,$(word),$1))
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
-quote = '$(subst ','\'',$1)'
-include scripts/bench.mk
-R := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
-M := $(R).make
-flags := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
-Q := $(if $(filter 1,$(V)),,@)
-python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
-environment := $(if $(PYTHON),,.venv/requirements.txt)
-run = $(Q)$(if $(findstring s,$(flags)),exec > /dev/null,printf '  %-9s %s\n' $1 $@ && exec) $(python) scripts/$2.py
-export DEPS = $^
-make := $(MAKE)
-export ATC AIS_BENCH SET_ENV
-
-include scripts/refusals.mk
-
-help: ## this page: targets, and variables with their present values
-	@$(foreach v,$(variables),$v=$(call quote,$($v))) awk -f scripts/help.awk Makefile scripts/obtain.mk scripts/bench.mk
-
-setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
-demo: ## the whole chain on the built-in sample, on this machine's CPU
-	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=cpu BS=16 ARCHIVE= WEIGHTS= ONNX= OM=
-doctor: ## what this machine and ROOT have, what is missing, and how to get it
-	@python3 scripts/doctor.py --root $(or $(R),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
-	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
-clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
-	$(if $(wildcard $(M)),rm -rf $(R)data/bin* $(R)data/labels.* $(R)data/calibration.* $(R)data/*.tmp.* $(R)models/*.tmp.* \
-	  $(R)models/upstream/*.tmp.* $(R)models/onnx $(R)models/optimized $(R)models/int8 $(R)models/om $(R)results $(M))
-	$(if $(R),,rm -rf demo)
-distclean: clean ## clean, and remove given inputs and .venv
-	rm -rf $(foreach e,tar.gz json,$(R)data/archive.$e) $(foreach e,pkl json,$(R)models/checkpoint.$e) $(R)models/upstream \
-	  .venv .venv.lock
-.venv/requirements.txt: requirements.txt
-	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D)
-.venv/requirements-dev.txt: requirements-dev.txt .venv/requirements.txt
-	$(Q)python3 scripts/setup_env.py --requirements $< --out $(@D) --dev
-test: $(environment:.txt=-dev.txt) ## the tests
-	$(Q)$(python) -m pytest tests
-check: test ## tests, lint, types, and the Makefile's own
-	$(Q)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 .PHONY: $(bare) $(stages) FORCE
+# One measurement at a time: with other goals beside it, make runs its goals one by one, also under -j.
 $(if $(and $(word 2,$(goals)),$(filter perf% best report bench %/perf.txt,$(goals))),.NOTPARALLEL:)
 
-CHIPS :=
+# .venv, remade when the bytes of the pins differ, whatever their times.
+differs = $(if $(wildcard $2),$(if $(shell cmp $1 $2),FORCE))
+.venv/requirements.txt: $(if $(environment),$(call differs,requirements.txt,.venv/requirements.txt))
+	$(quiet)python3 scripts/setup_env.py --requirements requirements.txt --out $(@D)
+.venv/requirements-dev.txt: .venv/requirements.txt $(call differs,requirements-dev.txt,.venv/requirements-dev.txt)
+	$(quiet)python3 scripts/setup_env.py --requirements requirements-dev.txt --out $(@D) --dev
+
+# ------------------------------------------------------------------ generated: what commands depend on
+chips :=
+batch_sizes :=
+input.digest :=
+input.files :=
+input.source :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
-I.source :=
-include $(M)/inputs.mk
-stat = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
-  $(call quote,$1)/cifar-10-batches-py/*batch* 2>/dev/null | cksum | tr ' ' -))
-held = $(if $1,$(shell cat $(M)/given/$2.stat 2>&1))
-archive_stat := $(call stat,$(ARCHIVE))
-weights_stat := $(call stat,$(WEIGHTS))
-given := $(filter-out $(call held,$(ARCHIVE),archive),$(archive_stat)) \
-  $(filter-out $(call held,$(WEIGHTS),weights),$(weights_stat)) $(filter-out $(I.source),\
-  $(or $(SOURCE),$(if $(wildcard $(R)data/archive.tar.gz $(R)models/checkpoint.pkl),$(I.source),cifar10)))
-$(M)/inputs.mk: params.yaml requirements.txt $(wildcard scripts/*.py scripts/engines/*.py) $(environment) \
-  $(if $(filter undefined,$(origin MAKE_RESTARTS)),$(if $(strip $(given))$(if $(CHIPS),,empty),FORCE))
-	$(Q)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
-	  --root $(or $(R),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
-	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
+# inputs.mk defines uses.<command>, flags.<command> and more for each chip: see scripts/params/makefile.py.
+# make remakes an included file by its rule and then starts again with it. Never -include: it would go on without it.
+include $(state)/inputs.mk
+watched := params.yaml requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
+digest := $(firstword $(shell sha256sum $(watched) $(filter-out $(watched),$(input.files)) 2> /dev/null | sha256sum))
+# $(call stat_of,PATH): inode, size and time of what the user gave; $(call noted,PATH,name): of what was imported last.
+stat_of = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
+  $(call quote,$1)/cifar-10-batches-py/*batch* 2> /dev/null | cksum | tr ' ' -))
+noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
+archive_stat := $(call stat_of,$(ARCHIVE))
+weights_stat := $(call stat_of,$(WEIGHTS))
+held := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
+stale := $(filter-out $(input.digest),$(digest)) \
+  $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
+  $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
+  $(filter-out $(input.source),$(or $(SOURCE),$(if $(held),$(input.source),cifar10)))
+# FORCE makes inputs.mk stale by content. MAKE_RESTARTS is defined once make has started again: then it is new.
+first_start := $(filter undefined,$(origin MAKE_RESTARTS))
+$(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(environment)
+	$(quiet)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
+	  --watch $(watched) --root $(or $(root),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) \
+	  --archive-stat=$(archive_stat) --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
 endif
 
-ifneq ($(CHIPS),)
-script = $(patsubst %,$(M)/scripts/%.py,$1)
-key = $(addprefix $(M)/params/,$1)
-pins := $(M)/requirements.txt
-archive := $(R)data/archive.tar.gz
-bins := $(R)data/bin/manifest.json
-labels := $(R)data/labels.txt
-weights := $(R)models/checkpoint.pkl
-sources := basic_layers attention_module residual_attention_network
-upstream := $(R)models/upstream/%.py
-onnx := $(R)models/onnx/3d_attention_net.onnx
-optimized := $(R)models/optimized/3d_attention_net.onnx
-engine := $(CHIP.$(CHIP).engine)
-limits := $(CHIP.$(CHIP).limits)
-modules := $(patsubst scripts/%.py,%,$(wildcard scripts/engines/$(engine)_*.py))
-om := $(R)models/om/$(CHIP)/3d_attention_net_bs%.$(CHIP.$(CHIP).ending)
-outputs := $(R)results/$(CHIP)/bs%/outputs/manifest.json
-accuracy := $(R)results/$(CHIP)/bs%/accuracy.txt
-compare := $(R)results/$(CHIP)/bs%/compare.txt
-reference := $(R)results/reference/outputs/manifest.json
-perf := $(R)results/$(CHIP)/bs%/perf.txt
-sweep = $(python) scripts/sweep.py --make $(make) --sizes $(P.batch_sizes) --published $(Q.throughput) \
-  --out $(R)results/$(CHIP)/perf.csv
-rules := warmup min_duration min_queries tolerance drift spread others
-each = $(foreach n,$2,$(subst %,$n,$1))
-include scripts/own_models.mk
-include scripts/int8.mk
+ifneq ($(chips),)
+# ---------------------------------------------------------------------------------- names of the files
+archive := $(root)data/archive.tar.gz
+bins := $(root)data/bin/manifest.json
+labels := $(root)data/labels.txt
+calibration := $(root)data/calibration.bin
+weights := $(root)models/checkpoint.pkl
+onnx := $(root)models/onnx/$(network).onnx
+optimized := $(root)models/optimized/$(network).onnx
+int8 := $(root)models/int8/$(network).onnx
+graph := $(if $(int8.$(CHIP)),$(int8),$(optimized))# what the chip's engine compiles
+# Of a batch size, which is the %.
+om := $(root)models/om/$(CHIP)/$(network)_bs%.$(ending.$(CHIP))
+om_record = $(root)models/om/$(CHIP)/bs$*.json
+outputs := $(root)results/$(CHIP)/bs%/outputs/manifest.json
+accuracy := $(root)results/$(CHIP)/bs%/accuracy.txt
+compare := $(root)results/$(CHIP)/bs%/compare.txt
+perf := $(root)results/$(CHIP)/bs%/perf.txt
+reference := $(root)results/reference/outputs/manifest.json
+# An .onnx or .om of the user's own is imported when given, and kept when not.
+own_onnx := $(call answer_of,own_onnx)
+comma := ,
+own_sizes := $(subst $(comma), ,$(call answer_of,own_sizes))
+# $(call if_new,PATH,name): FORCE, unless the file that the user gave is the one that was imported last.
+if_new = $(if $(filter-out $(call noted,$1,$2),$(call stat_of,$1)),FORCE)
 
-.PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(sources))
-include scripts/obtain.mk
+# ----------------------------------------------------------------------------------------------- rules
+# Downloads and imports: archive.tar.gz, checkpoint.pkl, upstream's sources.
+include scripts/make/inputs.mk
 
-$(bins): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
-	$(call run,BIN,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --bins $(@D)
-$(labels): $(archive) $(call script,preprocess) $(call key,cifar10.test_batch_md5)
-	$(call run,LABELS,preprocess) --archive $< --official-md5 $(P.cifar10.test_batch_md5) --labels $@
+$(bins): $(archive) $(uses.preprocess)
+	$(call run,BIN,preprocess) --archive $(archive) $(flags.preprocess) --bins $(@D)
+
+$(labels): $(archive) $(uses.preprocess)
+	$(call run,LABELS,preprocess) --archive $(archive) $(flags.preprocess) --labels $@
+
+# The plain graph: the user's own when given, and as long as it is held; else the export.
 ifneq ($(ONNX),)
-$(onnx): $(imports) $(if $(own_onnx),$(call changed,$(ONNX),onnx),FORCE)
-	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --stat=$(call stat,$(ONNX)) \
-	  --note $(M)/given/onnx --out $@
+$(onnx): $(uses.import_input) $(if $(own_onnx),$(call if_new,$(ONNX),onnx),FORCE)
+	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --stat=$(call stat_of,$(ONNX)) \
+	  --note $(state)/given/onnx --out $@
 else ifeq ($(own_onnx),)
-$(onnx): $(weights) $(bins) $(call script,export_onnx network reference engines/threads) $(pins) \
-  $(call key,onnx.opset onnx.check_images onnx.tolerance upstream.model_92_sgd)
-	$(call run,ONNX,export_onnx) --checkpoint $< --bins $(bins) --opset $(P.onnx.opset) \
-	  --check-images $(P.onnx.check_images) --tolerance $(P.onnx.tolerance) \
-	  --official-blob $(P.upstream.model_92_sgd) --out $@
+$(onnx): $(weights) $(bins) $(uses.export_onnx)
+	$(call run,ONNX,export_onnx) --checkpoint $(weights) --bins $(bins) $(flags.export_onnx) --out $@
 endif
-$(optimized): $(onnx) $(bins) $(call script,optimize_onnx passes reference engines/threads) $(pins) \
-  $(call key,optimize.resize optimize.check_images optimize.tolerance)
-	$(call run,OPTIMIZE,optimize_onnx) --onnx $< --bins $(bins) --resize $(P.optimize.resize) \
-	  --check-images $(P.optimize.check_images) --tolerance $(P.optimize.tolerance) --out $@
+
+$(optimized): $(onnx) $(bins) $(uses.optimize_onnx)
+	$(call run,OPTIMIZE,optimize_onnx) --onnx $(onnx) --bins $(bins) $(flags.optimize_onnx) --out $@
+
+$(calibration): $(archive) $(uses.make_calibration)
+	$(call run,TRAINING,make_calibration) --archive $(archive) $(flags.make_calibration) --out $@
+
+$(int8): $(optimized) $(calibration) $(uses.quantize_onnx)
+	$(call run,INT8,quantize_onnx) --onnx $(optimized) --calibration $(calibration) $(flags.quantize_onnx) --out $@
+
+# The compiled models, one rule for every batch size but those of which ROOT holds a model of the user's own.
+$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(graph) $(optimized) \
+  $(uses.compile_model) $(uses.$(CHIP).compile)
+	$(call run,COMPILE,compile_model) --onnx $(graph) $(if $(int8.$(CHIP)),--unquantized $(optimized)) \
+	  $(flags.$(CHIP).compile) --batch-size $* --out $@
 ifneq ($(OM),)
-$(subst %,$(BS),$(om)): $(imports) $(call key,options.$(CHIP)) $(if $(filter $(BS),$(own_sizes)),$(call changed,$(OM),om-$(CHIP)-bs$(BS)),FORCE)
-	$(call run,OM,import_input) --what om --given=$(call quote,$(OM)) --stat=$(call stat,$(OM)) \
-	  --note $(M)/given/om-$(CHIP)-bs$(BS) --chip $(CHIP) --engine $(engine) \
-	  --options=$(call quote,$(P.options.$(CHIP))) --batch-size $(BS) --out $@
+$(subst %,$(BS),$(om)): $(uses.import_input) $(state)/params/options.$(CHIP) \
+  $(if $(filter $(BS),$(own_sizes)),$(call if_new,$(OM),om-$(CHIP)-bs$(BS)),FORCE)
+	$(call run,OM,import_input) --what om --given=$(call quote,$(OM)) --stat=$(call stat_of,$(OM)) \
+	  --note $(state)/given/om-$(CHIP)-bs$(BS) $(flags.$(CHIP).compile) --batch-size $(BS) --out $@
 endif
-$(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(graph) $(call key,options.$(CHIP)) \
-  $(wildcard $(foreach o,$(P.options.$(CHIP)),$(lastword $(subst =, ,$o)))) $(pins) \
-  $(call script,compile_model passes engines/threads $(modules))
-	$(call run,COMPILE,compile_model) --onnx $< $(addprefix --unquantized ,$(filter-out $<,$(graph))) --chip $(CHIP) --engine $(engine) \
-	  --options=$(call quote,$(P.options.$(CHIP))) --limits=$(call quote,$(limits)) --batch-size $* --out $@
-$(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(call key,infer.format) $(pins) \
-  $(call script,infer outputs reference engines/threads $(modules))
-	$(call run,INFER,infer) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) \
-	  --format $(P.infer.format) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
-$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(call script,postprocess outputs provenance) \
-  $(call key,quote.$(CHIP))
-	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) \
-	  --model-record $(R)models/om/$(CHIP)/bs$*.json --published=$(call quote,$(P.quote.$(CHIP))) --out $@
 
-$(reference): $(onnx) $(bins) $(pins) $(call script,infer_reference infer outputs reference engines/threads engines/onnxruntime_run)
-	$(call run,REFERENCE,infer_reference) --onnx $< --bins $(bins) --out $@
-$(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) $(call script,compare outputs provenance)
-	$(call run,COMPARE,compare) --outputs $< --reference $(reference) --labels $(labels) --out $@
-$(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(call key,$(rules:%=perf.%)) $(pins) \
-  $(call script,measure timing provenance infer outputs reference engines/threads $(modules))
-	$(call run,MEASURE,measure) --model $< --record $(R)models/om/$(CHIP)/bs$*.json --bins $(bins) --outputs $(word 2,$^) \
-	  $(foreach r,$(rules),--$(subst _,-,$r) $(P.perf.$r)) --devices=$(DEVICE) --limits=$(call quote,$(limits)) --out $@
+$(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(uses.infer) $(uses.$(CHIP).run)
+	$(call run,INFER,infer) --model $< --record $(om_record) --bins $(bins) \
+	  $(flags.infer) $(flags.$(CHIP).run) --devices=$(DEVICE) --out $@
 
+$(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(uses.postprocess) $(uses.$(CHIP).accuracy)
+	$(call run,ACCURACY,postprocess) --outputs $< --labels $(labels) --model-record $(om_record) \
+	  $(flags.postprocess) $(flags.$(CHIP).accuracy) --out $@
+
+$(reference): $(onnx) $(bins) $(uses.infer_reference) $(uses.reference.run)
+	$(call run,REFERENCE,infer_reference) --onnx $(onnx) --bins $(bins) $(flags.infer_reference) --out $@
+
+$(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) $(uses.compare)
+	$(call run,COMPARE,compare) --outputs $< --reference $(reference) --labels $(labels) $(flags.compare) --out $@
+
+$(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.$(CHIP).perf)
+	$(call run,MEASURE,measure) --model $< --record $(om_record) --bins $(bins) --outputs $(word 2,$^) \
+	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) --out $@
+endif
+
+# --------------------------------------------------------------------------------------------- targets
+##@ Get started
+help: ## this page: targets, and settings with their present values
+	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
+demo: ## the whole chain on the built-in sample, on this machine's CPU
+	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
+	  ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS=
+doctor: ## what this machine and ROOT have, what is missing, and how to get it
+	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
+	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
+setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
+
+ifneq ($(chips),)
+##@ Stages
 bin: $(bins) $(labels) ## the test images as bins, and their labels
 onnx: $(onnx) ## checkpoint -> ONNX
 optimized: $(optimized) ## ONNX -> optimized ONNX
 om: $(subst %,$(BS),$(om)) ## the compiled model for CHIP and BS
-om-all: $(call each,$(om),$(P.batch_sizes)) ## the compiled models of every listed batch size
+om-all: $(call each,$(om),$(batch_sizes)) ## the compiled models of every listed batch size
 infer: $(subst %,$(BS),$(outputs)) ## outputs for every image
+
+##@ Results
 accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints Top-1
 	@head -n 6 $< && echo 'All of it: $<'
-accuracy-all: $(call each,$(accuracy),$(P.batch_sizes)) ## the same for every listed batch size
+accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every listed batch size
 	@grep -H Top-1 $^
+verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
+	$(quiet)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) $(flags.verify)
 compare: $(subst %,$(BS),$(compare)) ## this chip's answers beside the reference engine's, image by image
 	@head -n 8 $< && echo 'All of it: $<'
-	$(if $(filter 1,$(LAYERS)),$(Q)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
-	  --record $(R)models/om/$(CHIP)/bs$(BS).json --bins $(bins) --tolerance $(P.compare.tolerance) --out $(<D)/layers.json)
+	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
+	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
 	@head -n 7 $< && echo 'All of it: $<'
-perf-all: $(call each,$(outputs),$(P.batch_sizes)) ## the same for every listed batch size, one by one; the table
-	$(Q)$(sweep)
+sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
+perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every listed batch size, one by one; the table
+	$(quiet)$(sweep)
 best: ## perf-all, and a search for a better batch size
-	$(Q)$(sweep) --search $(P.perf.search)
-verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
-	$(Q)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) \
-	  --cifar10 $(P.verify.cifar10.$(CHIP)) --sample $(P.verify.sample.$(CHIP))
+	$(quiet)$(sweep) --search
 report: ## results/report.html, report.md and junit.xml, of whatever was measured
-	$(Q)$(python) scripts/report.py --results $(R)results --bins $(bins) --batch-sizes $(P.batch_sizes) \
-	  --published-accuracy $(Q.accuracy) --published-throughput $(Q.throughput) --chips $(Q.chips) \
-	  --reference $(Q.gates) --out $(R)results/report.html --readme $(wildcard README.md README.zh-CN.md)
+	$(quiet)$(python) scripts/report.py --results $(root)results --bins $(bins) $(flags.report) \
+	  --out $(root)results/report.html
+bench: ## this project against what a user would do instead, interleaved; the sample where there are no inputs
+	$(quiet)$(python) scripts/bench.py $(flags.bench) --make $(make) --python=$(call quote,$(PYTHON)) \
+	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) ARCHIVE=$(call quote,$(ARCHIVE)) WEIGHTS=$(call quote,$(WEIGHTS)) \
+	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) \
+	  --int8 $(foreach chip,$(chips),$(if $(int8.$(chip)),$(chip))) --batch-size $(BS) --out $(root)results/bench.json
+
+##@ Project
+upstream: $(call each,$(upstream),$(upstream_sources)) $(if $(WEIGHTS),$(weights),$(wildcard $(weights)))
+upstream: ## check that scripts/network gives the same logits as the patched upstream source
+	$(quiet)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) $(flags.check_upstream) \
+	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)
 endif
+test: $(environment:.txt=-dev.txt) ## the tests
+	$(quiet)$(python) -m pytest tests
+check: test ## the tests, then lint of Python, sh and make files, and types
+	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
+	$(quiet)$(python) scripts/make/lint.py Makefile scripts/make/*.mk
+	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
+	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
+clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
+	$(if $(wildcard $(state)),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
+	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
+	  $(root)models/om $(root)results $(state))
+	$(if $(root),,rm -rf demo)
+distclean: clean ## clean, and remove given inputs and .venv
+	rm -rf $(foreach ending,tar.gz json,$(root)data/archive.$(ending)) \
+	  $(foreach ending,pkl json,$(root)models/checkpoint.$(ending)) $(root)models/upstream .venv .venv.lock

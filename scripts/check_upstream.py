@@ -1,4 +1,4 @@
-"""Upstream's source + patches -> the proof that scripts/network.py is the same function of the same weights.
+"""Upstream's source + patches -> the proof that scripts/network is the same function of the same weights.
 
 The source must be that of the commit, by git's blob ids, since it is run. It is copied afresh each time, patched by
 the program patch, which may neither guess nor shift, and compared in float64 on drawn weights and, where ROOT holds a
@@ -7,8 +7,9 @@ checkpoint, on that one's. Exits 1 where a file is another, a patch does not fit
 
 from __future__ import annotations
 
-import _build
-from _build import die
+from _support import artifact, cli
+from _support.cli import die
+from _support.machine import threads
 
 import importlib
 import os
@@ -19,11 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from engines.threads import threads
+from network.spec import IMAGE_SHAPE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SETTINGS = {
+    "basic_layers": "upstream.basic_layers",
+    "attention_module": "upstream.attention_module",
+    "residual_attention_network": "upstream.residual_attention_network",
+}
 CLASS = ("model.residual_attention_network", "ResidualAttentionModel_92_32input_update")  # where the commit has it
 TOLERANCE = 1e-9  # relative; float64 rounds at 1e-16, 300 operations deep, and another function is off by far more
 
@@ -75,47 +81,63 @@ def run_theirs(step: Callable[[], Any]) -> Any:
         die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
 
 
-def main() -> None:
-    parser = _build.Parser(__doc__)
-    parser.add_argument("--sources", type=Path, nargs="+", required=True, help="upstream's files, as downloaded")
-    parser.add_argument("--git-blobs", nargs="+", required=True, help="what git hash-object says of each")
-    parser.add_argument("--patches", type=Path, nargs="*", default=[])
-    parser.add_argument("--checkpoint", type=Path, nargs="?", help="whose weights to compare with too")
-    args = parser.parse_args()
-    import network
-    import torch
-
-    torch.set_num_threads(threads())
+def upstream_network(sources: list[Path], blobs: list[str], patches: list[Path]) -> Any:
+    """Upstream's network in float64, from a patched copy of its sources; exits 1 if a file is not the commit's."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
-        for source, blob in zip(args.sources, args.git_blobs):
+        for source, blob in zip(sources, blobs):
             copy = Path(shutil.copyfile(source, Path(folder) / "model" / source.name))
-            found = _build.git_blob(copy)
-            if found != blob:
-                die(source, f"git blob {found[:16]}…, not {blob[:16]}… of upstream's commit", _build.again(source))
-        for patch in args.patches:
+            actual = artifact.git_blob(copy)
+            if actual != blob:
+                die(source, f"git blob {actual[:16]}…, not {blob[:16]}… of upstream's commit", artifact.again(source))
+        for patch in patches:
             apply(patch, Path(folder))
         sys.dont_write_bytecode = True
         sys.path.insert(0, folder)
-        theirs = run_theirs(lambda: getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double())
-    ours = network.ResidualAttentionNetwork().eval().double()
-    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (theirs, ours)]
-    if list(shapes[0].items()) != list(shapes[1].items()):
-        die(CLASS[1], "its tensors have other names or shapes than ours", "report it: scripts/network.py is wrong")
-    images = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        return run_theirs(lambda: getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double())
+
+
+def difference(theirs: Any, ours: Any, images: Tensor) -> float:
+    """The largest difference of the logits of two networks, relative to the largest logit of `theirs`."""
+    import torch
+
+    with torch.inference_mode():
+        wanted = run_theirs(lambda: theirs(images))
+        return float((ours(images) - wanted).abs().max() / wanted.abs().max())
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--sources", type=Path, nargs="+", required=True, help="upstream's files, as downloaded")
+    for name in SETTINGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, help="git's blob id of that file")
+    parser.add_argument("--patches", type=Path, nargs="*", default=[])
+    parser.add_argument("--checkpoint", type=Path, nargs="?", help="whose weights to compare with too")
+    args = parser.parse_args()
+    import torch
+
+    from network.load import load_checkpoint
+    from network.model import ResidualAttentionNetwork
+
+    torch.set_num_threads(threads())
+    blobs = [getattr(args, source.stem) for source in args.sources]
+    theirs = upstream_network(args.sources, blobs, args.patches)
+    ours = ResidualAttentionNetwork().eval().double()
+    shapes = [[(name, value.shape) for name, value in model.state_dict().items()] for model in (theirs, ours)]
+    if shapes[0] != shapes[1]:
+        die(CLASS[1], "its tensors have other names or shapes than ours", "report it: scripts/network is wrong")
+    images = torch.rand(4, *IMAGE_SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights: dict[str, Callable[[], Any]] = {"drawn weights": lambda: drawn_weights(ours.state_dict())}
     if args.checkpoint:
-        weights[str(args.checkpoint)] = lambda: network.load_checkpoint(args.checkpoint).state_dict()
+        weights[str(args.checkpoint)] = lambda: load_checkpoint(args.checkpoint).state_dict()
     for name, load in weights.items():
         state = load()
         theirs.load_state_dict(state)
         ours.load_state_dict(state)
-        with torch.inference_mode():
-            wanted = run_theirs(lambda: theirs(images))
-            apart = float((ours(images) - wanted).abs().max() / wanted.abs().max())
+        apart = difference(theirs, ours, images)
         if not apart <= TOLERANCE:
-            problem = f"its logits and those of scripts/network.py are {apart:.1e} apart with the {name}"
-            die(CLASS[1], problem, "report it: scripts/network.py is wrong")
+            problem = f"its logits and those of scripts/network are {apart:.1e} apart with the {name}"
+            die(CLASS[1], problem, "report it: scripts/network is wrong")
         print(f"  {len(state)} tensors, {name}: logits within {apart:.1e} of upstream's (float64, relative)")
 
 

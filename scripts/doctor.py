@@ -1,13 +1,14 @@
-"""What this machine and ROOT have, what is missing, and how to get it: one line a thing, nothing changed.
+"""What this machine and ROOT have, what is missing, and how to get it: one row for each thing. Changes nothing.
 
-Exits 0, but 1 if a --chip is asked for that cannot run here. Runs on any Python 3.7 or newer with the standard library
-alone, downloads nothing, hashes nothing, and waits for nobody: what answers late is shown as such.
-All other programs are asked at once and have --limit s together.
+Exits 0, or 1 if a --chip is asked for that cannot run here. Needs only Python 3.7 and its standard library, downloads
+nothing and hashes nothing. All other programs are asked at once and have --limit s together; a late answer is shown as
+late. Each engine that has a _doctor.py adds its own rows.
 """
 
 from __future__ import annotations
 
-import _build
+from _support import artifact, cli, machine, process, web
+from _support.query import Asker, Fault
 
 import contextlib
 import json
@@ -17,164 +18,290 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple, Type, Union
 
-import _tool
-import _web
-import find_chip
-import setup_env
-from _ascend_host import Ascend, Row
-from _asker import Asker, Fault
-from engines.ascend_compile import memory
-from engines.openvino_cpu import INSTRUCTIONS, instructions
-from engines.threads import threads
+import engines
+from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Row
 
 SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
 
+Text = Union[str, Fault]  # the answer of a program
+Page = List[Tuple[str, Row]]  # (part, row)
+
+
+class Chip(NamedTuple):
+    """The chip that was asked for."""
+
+    name: str
+    options: Dict[str, str]  # the words of its line in params.yaml
+    engine: str  # empty: its line names no engine
+
 
 def version_of(command: List[str]) -> str:
-    status, text = _tool.ask(command, dict(os.environ))
-    return "" if status else _build.plain(text.partition("\n")[0])
+    """The first line that a program prints, or an empty text if it fails."""
+    status, text = process.ask(command, dict(os.environ))
+    return "" if status else cli.plain(text.partition("\n")[0])
 
 
-def tools(make: Any, python: str, base: Any) -> Iterator[Row]:
-    """`base`: the version of the `python` that the user gave, else the interpreter that .venv would be made with."""
-    late = next((answer.text for answer in (make, base) if isinstance(answer, Fault)), "")
-    make, base = ("" if isinstance(answer, Fault) else answer for answer in (make, base))
-    fits = re.match(r"[4-9]|[1-9]\d", make.replace("GNU Make ", ""))
-    yield Row("GNU Make", make.replace("GNU Make ", "") or late or "missing", "" if fits else "install 4.0 or newer")
+def interpreter_of(python: str) -> str:
+    """The version of the interpreter that the user gave, or else the path of the one that .venv would be made with."""
     if python:
-        fix = "" if base else "give another PYTHON=, or leave it out"
-        yield Row("PYTHON", f"{python}, {late or 'does not run' if fix else base + ', used as it is'}", fix)
-    elif not Path(".venv/bin/python").exists() and Path(".venv/requirements.txt").is_file():
-        yield Row(".venv", "its interpreter is gone", "rm -r .venv, then make setup")
-    elif Path(".venv/requirements.txt").is_file():
-        same = Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes()
-        yield Row(".venv", "as requirements.txt" if same else "of other pins", "" if same else "make setup")
+        return version_of([python, "-c", "import sys; print(sys.version.split()[0])"])
+    return machine.supported() or ""
+
+
+def needed(what: str) -> Tuple[Blocker, ...]:
+    """What every chip needs, to run and to be compiled for."""
+    return (Blocker(what, (RUN, COMPILE)),)
+
+
+# Rows of the machine and of ROOT, whatever the engines are.
+
+
+def tool_rows(make: Text, python: str, interpreter: Text) -> Iterator[Row]:
+    """`make`: its version; `interpreter`: see interpreter_of(python)."""
+    version = make.replace("GNU Make ", "") if isinstance(make, str) else make.text
+    fits = isinstance(make, str) and re.match(r"[4-9]|[1-9]\d", version)
+    yield Row("GNU Make", version or "missing", "" if fits else "install 4.0 or newer")
+    if python:
+        works = isinstance(interpreter, str) and interpreter
+        problem = interpreter.text if isinstance(interpreter, Fault) else "does not run"
+        text = f"{python}, {f'{interpreter}, used as it is' if works else problem}"
+        fix = "" if works else "give another PYTHON=, or leave it out"
+        yield Row("PYTHON", text, fix, () if works else needed("PYTHON"))
     else:
-        remedy = "make setup" if base else "install python3.10 to 3.12, or give PYTHON="
-        yield Row(".venv", f"missing; would be made with {base}" if base else "missing", remedy)
+        yield environment_row("" if isinstance(interpreter, Fault) else interpreter)
     patch = shutil.which("patch")
     yield Row("patch", patch or "missing", "" if patch else "make upstream needs it: apt install patch")
 
 
-def machine() -> Iterator[Row]:
-    total, unused = memory(), [memory()]
+def environment_row(interpreter: str) -> Row:
+    """The virtual environment. It prevents nothing where make itself will make it."""
+    blocks = () if os.access(".", os.W_OK) else needed(".venv")
+    if Path(".venv/requirements.txt").is_file():
+        if not Path(".venv/bin/python").exists():
+            return Row(".venv", "its interpreter is gone", "rm -r .venv, then make setup", blocks)
+        if Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes():
+            return Row(".venv", "as requirements.txt")
+        return Row(".venv", "of other pins", "make setup", blocks)
+    if interpreter:
+        return Row(".venv", f"missing; would be made with {interpreter}", "make setup", blocks)
+    return Row(".venv", "missing", "install python3.10 to 3.12, or give PYTHON=", needed(".venv"))
+
+
+def machine_rows() -> Iterator[Row]:
+    total = machine.memory()
+    available = [total]
     with contextlib.suppress(OSError, ValueError, IndexError):
-        unused.append(int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9)
+        available.append(int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9)
     with contextlib.suppress(OSError, ValueError):
-        unused.append(total - int(Path("/sys/fs/cgroup/memory.current").read_text()) / 1e9)
-    yield Row("memory", f"{total:.0f} GB, {max(0.0, min(unused)):.1f} GB of it available")
-    able = [f"{name} by {instructions(name)}" for name in INSTRUCTIONS if instructions(name)]
-    yield Row("CPU", f"{threads()} threads; {', '.join(able) or 'no precision of OpenVINO: CHIP=cpu runs'}")
+        available.append(total - int(Path("/sys/fs/cgroup/memory.current").read_text()) / 1e9)
+    yield Row("memory", f"{total:.0f} GB, {max(0.0, min(available)):.1f} GB of it available")
+    yield Row("CPU", f"{machine.threads()} threads")
     writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
     text = f"{os.getcwd()}, {'can' if writable else 'cannot'} be written"
     text += "" if owner == os.geteuid() else f", of user {owner}"
     yield Row("tree", text, "" if writable else "make setup needs it: clone it where you may write, or give PYTHON=")
 
 
-def place(root: Path) -> Iterator[Row]:
-    there = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
-    if not there.is_dir():
-        yield Row("ROOT", f"{there}, a file", "give another ROOT=")
-        return
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder; access(2) would tell the user root that it may write anywhere."""
     try:
-        with tempfile.TemporaryFile(dir=there):  # root is told by access(2) that it may write anywhere
-            writable = True
+        with tempfile.TemporaryFile(dir=folder):
+            return True
     except OSError:
-        writable = False
-    yield Row("ROOT", f"{root}, {'can' if writable else 'cannot'} be written", "" if writable else "give another ROOT=")
-    free = shutil.disk_usage(there).free
+        return False
+
+
+def root_rows(root: Path) -> Iterator[Row]:
+    folder = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not folder.is_dir():
+        yield Row("ROOT", f"{folder}, a file", "give another ROOT=", needed("ROOT"))
+        return
+    if can_write(folder):
+        yield Row("ROOT", f"{root}, can be written")
+    else:
+        yield Row("ROOT", f"{root}, cannot be written", "give another ROOT=", needed("ROOT"))
+    free = shutil.disk_usage(folder).free
     remedy = "" if free > SPACE else f"free some: up to {SPACE / 1e9:.0f} GB are needed, if nothing is made yet"
     yield Row("disk", f"{free / 1e9:.1f} GB free", remedy)
 
 
-def held(root: Path) -> Iterator[Row]:
-    """The inputs, by their records: what was put there by hand and not yet used has none."""
-    archive = ("archive", root / "data/archive.tar.gz", "cifar-10-python.tar.gz", "ARCHIVE")
-    checkpoint = ("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
-    words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
-    for what, file, name, variable in (archive, checkpoint):
-        if os.environ.get(variable):  # make hands on what it was given
-            there = os.path.exists(os.environ[variable])
-            yield Row(what, os.environ[variable] + ("" if there else ", missing"), "" if there else "check the path")
-        elif file.is_file():
-            origin = str(_build.read_record(_build.record_of(file)).get("origin"))
-            yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
-        else:
-            remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
-            yield Row(what, f"{file} missing", remedy)
-            for part in sorted(file.parent.glob("download.tmp.*")):
-                yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
+def input_rows(root: Path) -> Iterator[Row]:
+    yield from download_rows("archive", root / "data/archive.tar.gz", "cifar-10-python.tar.gz", "ARCHIVE")
+    yield from download_rows("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
     missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
     needs = f"lacks {' '.join(missing)}; make upstream downloads them, nothing else needs them"
     yield Row("upstream", f"{root / 'models/upstream'}/ {needs if missing else 'has them all'}")
 
 
-def network() -> Iterator[Row]:
-    for scheme, url in sorted(_web.proxies().items()):
-        yield Row(f"{scheme} proxy", _build.plain(url) if scheme == "no" else _web.host(url))
-    for name in _web.CA_BUNDLES:
-        if os.environ.get(name):
-            there = os.path.exists(os.environ[name])
-            yield Row(name, os.environ[name] + ("" if there else ", missing"), "" if there else f"mend or unset {name}")
+def download_rows(what: str, file: Path, name: str, variable: str) -> Iterator[Row]:
+    """An input by its record, which it does not have if it was put there by hand and is not used yet. `name`: the
+    official file's; `variable`: that names the user's own."""
+    words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
+    given = os.environ.get(variable)  # make exports its variables
+    if given:
+        exists = os.path.exists(given)
+        yield Row(what, given + ("" if exists else ", missing"), "" if exists else "check the path")
+    elif file.is_file():
+        origin = str(artifact.read_record(artifact.record_of(file)).get("origin"))
+        yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
+    else:
+        remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
+        yield Row(what, f"{file} missing", remedy)
+        for part in sorted(file.parent.glob("download.tmp.*")):
+            yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
 
 
-def params() -> str:
-    """The text of params.yaml, or an empty one."""
+def network_rows() -> Iterator[Row]:
+    """Proxies and CA bundles, without passwords."""
+    for scheme, url in sorted(web.proxies().items()):
+        yield Row(f"{scheme} proxy", cli.plain(url) if scheme == "no" else web.host(url))
+    for name in web.CA_BUNDLES:
+        bundle = os.environ.get(name)
+        if bundle:
+            exists = os.path.exists(bundle)
+            yield Row(name, bundle + ("" if exists else ", missing"), "" if exists else f"mend or unset {name}")
+
+
+def collected(part: str, rows: Iterable[Row], blocks: Tuple[Blocker, ...] = ()) -> Page:
+    """The rows of a part. An error ends the part, and is its last row, with these `blocks`."""
+    page: Page = []
+    try:
+        for row in rows:
+            page.append((part, row))
+    except (OSError, RuntimeError) as error:
+        problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        page.append((part, Row(part, problem, "check who owns it and its permissions", blocks)))
+    return page
+
+
+# Engines and chips.
+
+
+def read_params(path: Path) -> Dict[str, Dict[str, str]]:
+    """{section: {name: text}} of params.yaml, read without PyYAML: of its first two levels, and only of a section with
+    one name a line. Empty if the file is missing or broken."""
+    text = ""
     with contextlib.suppress(OSError):
-        if Path("params.yaml").is_file():
-            return Path("params.yaml").read_text("utf-8", "replace")
-    return ""
+        if path.is_file():
+            text = path.read_text("utf-8", "replace")
+    sections = {}
+    for section, body in re.findall(r"^(\w+):.*\n((?:(?:[ #].*)?\n)*)", text + "\n", re.MULTILINE):
+        lines = re.findall(r"^ +([^\s:#]+) *:(.*)$", body, re.MULTILINE)
+        sections[section] = {name.strip("\"'"): re.sub(r"(^| )#.*", "", rest).strip() for name, rest in lines}
+    return sections
 
 
-def chips(text: str) -> Dict[str, Dict[str, str]]:
-    """{chip: its engine, soc_version …} by the lines of params.yaml; empty if that is missing or broken."""
-    lines = re.search(r"^chips:.*\n((?:(?:[ #].*)?\n)*)", text + "\n", re.MULTILINE)
-    found = re.findall(r"^ +([^\s:#]+):(.*)$", lines.group(1) if lines else "", re.MULTILINE)
-    return {name: dict(re.findall(r"(\w+)=(\S+)", rest)) for name, rest in found}
+def asked_chip(name: str, line: str) -> Chip:
+    """`line`: the chip's, of params.yaml."""
+    options = dict(re.findall(r"(\w+)=(\S+)", line))
+    engine = options.pop("engine", "")
+    return Chip(name, options, engine if engine in engines.names_of() else "")
 
 
-def chip_row(asked: str, ascend: Ascend, wrong: List[str], ready: bool) -> Tuple[Row, Any]:
-    """(the row of the chip that was asked for, whether it can run here: None if that cannot be told). `wrong`: what
-    keeps any chip from running; `ready`: a compiled model of the chip is there."""
-    known = ascend.chips
-    if asked not in known:
-        name = re.sub("(?i)ascend", "", asked).strip().lower()
-        shared = {chip: len(os.path.commonprefix([name, chip.lower()])) for chip in known}
-        near = [chip for chip in known if shared[chip] > 1 and shared[chip] == max(shared.values())]
-        remedy = (
-            f"give one of {', '.join(near or known)}" if known else "params.yaml has no chips: git diff params.yaml"
-        )
-        return Row("CHIP", f"{asked}: no such chip", remedy), False
-    above, npu = "see the rows above", bool(ascend.soc_version)
-    lacks, hinders = ([*wrong, *dict.fromkeys(some if npu else [])] for some in (ascend.lacks, ascend.hinders))
-    if lacks:
-        compiles = "make om works here, but running needs" if npu and not hinders else "it needs"
-        return Row("CHIP", f"{asked} cannot run here: {compiles} {', '.join(lacks)}", above), False
-    doubts = dict.fromkeys(ascend.unsure if npu else [])
-    text = f"{asked} may run here; not certain: {', '.join(doubts)}" if doubts else f"{asked} can run here"
-    if not hinders:
-        return Row("CHIP", text), None if doubts else True
-    text += f", with a ready .om alone: make om needs {', '.join(hinders)}"
-    return Row("CHIP", text, f"{above}, or give OM="), None if doubts and ready else ready
+def new_checkers(query: Asker, params: Dict[str, Dict[str, str]], chip: Chip) -> Dict[str, engines.Checker]:
+    """{engine: its checker}, which asks from now on."""
+    checkers = {}
+    for name in engines.names_of():
+        if engines.has(name, "_doctor"):
+            new: Type[engines.Checker] = engines.load(name, "_doctor").Checker
+            keys = [key.split(".", 1) for key in engines.constants_of(name).LIMITS]
+            limits = {f"{group}.{key}": params[group][key] for group, key in keys if key in params.get(group, {})}
+            options = {**limits, **(chip.options if chip.engine == name else {})}
+            checkers[name] = new(query, options, list(params.get("chips", {})))
+    return checkers
 
 
-def default_row(ascend: Ascend, root: Path) -> Row:
-    """The chip of a make without CHIP=, by what npu-smi shows and what is remembered of it."""
-    chip, problem, remedy = find_chip.chosen(ascend.devices, ascend.chips)
+def with_rows(page: Page, more: Page) -> Page:
+    """The page with an engine's rows: a row named as one of the machine's extends that one, others are added."""
+    page = list(page)
+    own = {row.what: i for i, (part, row) in enumerate(page) if part == "machine"}
+    for part, row in more:
+        if row.what not in own:
+            page.append((part, row))
+            continue
+        before = page[own[row.what]][1]
+        text, fix = ("; ".join(filter(None, texts)) for texts in ((before.found, row.found), (before.fix, row.fix)))
+        page[own[row.what]] = ("machine", before._replace(found=text, fix=fix))
+    return page
+
+
+def unknown_row(name: str, lines: Dict[str, str]) -> Row:
+    """A chip without a line in params.yaml, with those that begin most like it, by their names or another word of
+    their lines."""
+    if not lines:
+        return Row("CHIP", f"{name}: no such chip", "params.yaml has no chips: git diff params.yaml")
+    plain, shared = name.lower().replace(" ", ""), {}
+    for chip, rest in lines.items():
+        words = [chip, *re.findall(r"=(\S+)", rest)]
+        shared[chip] = max(len(os.path.commonprefix([plain, word.lower()])) for word in words)
+    near = [chip for chip in lines if shared[chip] > 1 and shared[chip] == max(shared.values())]
+    return Row("CHIP", f"{name}: no such chip", f"give one of {', '.join(near or lines)}")
+
+
+def chip_row(chip: Chip, blockers: List[Blocker], root: Path) -> Tuple[Row, bool | None]:
+    """(the row of the chip, whether it can run here; None if that cannot be told), by what prevents it."""
+    if not chip.engine:
+        blockers = [*blockers, *needed("an engine= of scripts/engines in its line of params.yaml")]
+    run, compiling, unknown = (
+        list(dict.fromkeys(blocker.text for blocker in blockers if kind in blocker.kinds))
+        for kind in (RUN, COMPILE, UNKNOWN)
+    )
+    above = "see the rows above"
+    if run:
+        needs = "it needs" if compiling else "make om works here, but running needs"
+        return Row("CHIP", f"{chip.name} cannot run here: {needs} {', '.join(run)}", above), False
+    text = f"{chip.name} may run here; not certain: {', '.join(unknown)}" if unknown else f"{chip.name} can run here"
+    if not compiling:
+        return Row("CHIP", text), None if unknown else True
+    ending = engines.constants_of(chip.engine).ENDING
+    is_ready = bool(os.environ.get("OM")) or any((root / "models/om" / chip.name).glob(f"*.{ending}"))
+    text += f", with a ready .{ending} alone: make om needs {', '.join(compiling)}"
+    return Row("CHIP", text, f"{above}, or give OM="), None if unknown and is_ready else is_ready
+
+
+def default_rows(found: List[Found], chips: List[str], root: Path) -> Iterator[Row]:
+    """The chip of a make without CHIP=, if there are devices: see find_chip.py. `found`: by each engine."""
+    first = next((one for one in found if one.chip or one.problem), None)
+    if first is None:
+        return
     note = root / f".make/chip-{os.uname().nodename}"
-    held = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
-    if held in ascend.chips and held != chip:
-        return Row("CHIP", f"{held} is taken, remembered of an earlier npu-smi", f"rm {note}, or give CHIP=")
-    if problem:
-        return Row("CHIP", f"none is given, and npu-smi {problem}", remedy)
-    return Row("CHIP", f"none is given: {chip} is taken; make doctor CHIP={chip} tells whether it can run")
+    noted = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
+    if noted in chips and noted != first.chip:
+        text = f"{noted} is taken, remembered of an earlier {first.source}"
+        yield Row("CHIP", text, f"rm {note}, or give CHIP=")
+    elif first.problem:
+        yield Row("CHIP", f"none is given, and {first.source} {first.problem}", first.remedy)
+    else:
+        text = f"none is given: {first.chip} is taken; make doctor CHIP={first.chip} tells whether it can run"
+        yield Row("CHIP", text)
+
+
+# The page.
+
+
+def line(row: Row) -> str:
+    found, fix = cli.plain(row.found), cli.plain(row.fix)
+    return f"  {'!' if fix else ' '} {row.what:<18} {found}" + (f"  ->  {fix}" if fix else "")
+
+
+def as_json(page: Page, chip: str, can_run: bool | None) -> str:
+    rows = [{"part": part, "what": row.what, "found": row.found, "fix": row.fix} for part, row in page]
+    return json.dumps({"chip": chip, "can_run": can_run, "rows": rows}, indent=1)
+
+
+def show(text: str) -> None:
+    """Prints the page. That nobody reads it, or that the disk is full, is no problem of the chip asked for."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
-    parser = _build.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--make", default="", help="its version")
     parser.add_argument("--python", default="", help="the interpreter that the user gave")
@@ -183,55 +310,35 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1.5, help="s for the answers of other programs")
     parser.add_argument("--json", action="store_true", help="the same rows as JSON")
     args = parser.parse_args()
-    asker, text = Asker(args.limit), params()
-    known = chips(text)
-    soc_version = known.get(args.chip, {}).get("soc_version", "")
-    ascend = Ascend(asker, soc_version, list(known))
-    ask_version = [args.python, "-c", "import sys; print(sys.version.split()[0])"]
-    asked = asker.ask(lambda: version_of(ask_version) if args.python else setup_env.supported() or "")
-    make = asker.ask(lambda: args.make or version_of(["make", "--version"]))
-    parts = {"tools": tools(make(), args.python, asked()), "machine": machine(), "ROOT": place(args.root)}
-    parts.update({"inputs": held(args.root), "network": network(), "Ascend": ascend.rows(args.devices, args.root)})
-    rows: List[Tuple[str, Row]] = []
-    for part, some in parts.items():
-        try:
-            for row in some:
-                rows.append((part, row))
-        except (OSError, RuntimeError) as error:
-            problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-            rows.append((part, Row(part, f"{problem}", "check who owns it and its permissions")))
-    need = int((re.findall(r"^atc:.*\n(?:[ #].*\n)*? +memory: *(\d+)", text, re.MULTILINE) or [8])[0])
-    few = (soc_version or ascend.cann) and memory() < need
-    fix = f"atc may need {need} GB: compile on a larger host, or lower atc.memory and try" if few else ""
-    rows = [(part, row._replace(fix=fix) if row.what == "memory" else row) for part, row in rows]
+    root, query, params = args.root, Asker(args.limit), read_params(Path("params.yaml"))
+    lines = params.get("chips", {})
+    chips, chip = list(lines), asked_chip(args.chip, lines.get(args.chip, ""))
+    checkers = new_checkers(query, params, chip)
+    interpreter = query.ask(lambda: interpreter_of(args.python))
+    make = query.ask(lambda: args.make or version_of(["make", "--version"]))
+    page = [
+        *collected("tools", tool_rows(make(), args.python, interpreter())),
+        *collected("machine", machine_rows()),
+        *collected("ROOT", root_rows(root), needed("ROOT")),
+        *collected("inputs", input_rows(root)),
+        *collected("network", network_rows()),
+    ]
+    blockers = [blocker for _, row in page for blocker in row.blocks]
+    for name, checker in checkers.items():
+        rows = collected(checker.part, checker.rows(args.devices, root))
+        blockers += [blocker for _, row in rows for blocker in row.blocks if name == chip.engine]
+        page = with_rows(page, rows)
     can_run = None
-    if args.chip:
-        fatal = {row.what: row for _, row in rows if row.fix and row.what in (".venv", "PYTHON", "ROOT")}
-        tree = os.access(".", os.W_OK)
-        wrong = [what for what, row in fatal.items() if what != ".venv" or "make setup" not in row.fix or not tree]
-        precision = known.get(args.chip, {}).get("precision", "")
-        if precision in INSTRUCTIONS and not instructions(precision):
-            wrong.append(f"a CPU with {' or '.join(INSTRUCTIONS[precision])}")
-        ready = bool(os.environ.get("OM")) or any((args.root / "models/om" / args.chip).glob("*.om"))
-        last, can_run = chip_row(args.chip, ascend, wrong, ready)
-        rows.append(("chip", last))
-    elif ascend.devices:
-        rows.append(("chip", default_row(ascend, args.root)))
-    if args.json:
-        found = [{"part": part, **row._asdict()} for part, row in rows]
-        text = json.dumps({"chip": args.chip, "can_run": can_run, "rows": found}, indent=1)
+    if args.chip and args.chip not in lines:
+        can_run = False
+        page.append(("chip", unknown_row(args.chip, lines)))
+    elif args.chip:
+        row, can_run = chip_row(chip, blockers, root)
+        page.append(("chip", row))
     else:
-        text = "\n".join(line(row) for _, row in rows)
-    try:
-        print(text, flush=True)
-    except OSError:  # nobody reads it, or the disk is full: that is no fault of what was asked
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        page += collected("chip", default_rows([checker.found() for checker in checkers.values()], chips, root))
+    show(as_json(page, args.chip, can_run) if args.json else "\n".join(line(row) for _, row in page))
     raise SystemExit(1 if can_run is False else 0)
-
-
-def line(row: Row) -> str:
-    found, fix = _build.plain(row.found), _build.plain(row.fix)
-    return f"  {'!' if fix else ' '} {row.what:<18} {found}" + (f"  ->  {fix}" if fix else "")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ CURL_CA_BUNDLE) are taken from the environment. Exits 1 if no url has the file, 
 
 from __future__ import annotations
 
-import _build
-from _build import die
+from _support import artifact, cli
+from _support.cli import die
+from _support.progress import Progress
+from _support.web import Broken, Unfit, answered, explained, host, usable
 
+import argparse
 import contextlib
 import http.client
 import os
@@ -19,11 +22,32 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, NamedTuple, NoReturn
 
-from _progress import Progress
-from _web import Broken, Unfit, answered, explained, host, usable
-
+SETTINGS = {
+    "archive": {
+        "urls": "cifar10.urls",
+        "bytes": "cifar10.bytes",
+        "sha256": "cifar10.sha256",
+        "timeout": "download.timeout",
+        "tries": "download.tries",
+    },
+    "checkpoint": {
+        "urls": "upstream.urls",
+        "git_blob": "upstream.model_92_sgd",
+        "timeout": "download.timeout",
+        "tries": "download.tries",
+    },
+    "source": {
+        "urls": "upstream.urls",
+        "basic_layers": "upstream.basic_layers",
+        "attention_module": "upstream.attention_module",
+        "residual_attention_network": "upstream.residual_attention_network",
+        "timeout": "download.timeout",
+        "tries": "download.tries",
+    },
+}
+SOURCES = ("basic_layers", "attention_module", "residual_attention_network")  # of upstream, one file each
 BLOCK = 1 << 16  # bytes; fewer within --timeout seconds is as good as nothing
 LIMIT = 100 << 20  # bytes, where the size is not known: larger files GitHub does not hold (its "About large files")
 
@@ -110,7 +134,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
                     fault = wrong(part)
                     if not fault:
                         return url
-                    _build.remove(part)
+                    artifact.remove(part)
                     if hands <= {url}:
                         raise Unfit(fault)
                     hands.clear()  # somebody else wrote a part of it: the same url once more, alone
@@ -125,7 +149,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
                 if "HTTP 416" in str(error) and length(part) >= size:  # `part` is as long as the file there, or longer
                     if part.is_file() and not wrong(part):
                         return url
-                    _build.remove(part)
+                    artifact.remove(part)
                 if not part.is_file():
                     hands.clear()
         have = length(part)
@@ -145,66 +169,96 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
 
 def keep(out: Path, official: bool) -> None:
     """Renews what lies at `out`, and its record where it is of other bytes or not there."""
-    with _build.locked(out):
-        record, found = _build.read_record(_build.record_of(out)), _build.digest(out)
+    with artifact.locked(out):
+        record, found = artifact.read_record(artifact.record_of(out)), artifact.digest(out)
         if record.get("sha256") != found:
             origin = "official" if official else "given"
-            _build.write_record(_build.record_of(out), {"key": {"by hand": found}, "origin": origin, "sha256": found})
+            artifact.write_record(
+                artifact.record_of(out), {"key": {"by hand": found}, "origin": origin, "sha256": found}
+            )
         if out.is_symlink() or out.stat().st_uid != os.geteuid():  # a time of our own needs a copy of our own
-            with _build.temporary(out) as path:
+            with artifact.temporary(out) as path:
                 shutil.copyfile(out, path)
                 path.replace(out)
-        _build.renew(out)
+        artifact.renew(out)
+
+
+class Proof(NamedTuple):
+    """The digest that proves a file: of which kind, and its value."""
+
+    kind: str  # sha256, or "git blob": what git hash-object says
+    value: str
+
+    def fault(self, path: Path) -> str:
+        """What is wrong with a file's bytes, or an empty text."""
+        actual = artifact.digest(path) if self.kind == "sha256" else artifact.git_blob(path)
+        return "" if actual == self.value else f"wrong bytes ({self.kind} {actual[:16]}…)"
+
+
+def proof_of(args: argparse.Namespace) -> Proof:
+    """By --sha256, by --git-blob, or by the flag that is named as the file --out."""
+    if args.sha256:
+        return Proof("sha256", args.sha256)
+    return Proof("git blob", args.git_blob or getattr(args, args.out.stem, ""))
+
+
+def with_mirror(urls: list[str], mirror: str, name: str) -> list[str]:
+    """The urls to try: that of the mirror, a folder or the file itself, first."""
+    if not mirror:
+        return urls
+    return [mirror if mirror.endswith("/" + name) else f"{mirror.rstrip('/')}/{name}", *urls]
+
+
+def not_downloaded(out: Path, reason: object, where: str, variable: str) -> NoReturn:
+    """Says why, and where to put the file by hand."""
+    other = f" or {variable}= a path, or try make demo" if variable else ""
+    remedy = f"put {where} there by hand (make doctor tells what else is missing), give MIRROR= a url{other}"
+    die(out, f"not downloaded ({reason})", remedy)
 
 
 def main() -> None:
-    parser = _build.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--urls", nargs="+", required=True, help="tried in this order")
+    parser.add_argument("--file", default="", help="what follows each url but the mirror's: a path below it")
     parser.add_argument("--mirror", default="", help="the url of a folder that has the file too, tried first")
     parser.add_argument("--bytes", type=int, default=0, help="the file's size, where it is known")
-    proof = parser.add_mutually_exclusive_group(required=True)
-    proof.add_argument("--sha256", help="of the file")
-    proof.add_argument("--git-blob", help="what git hash-object says of the file")
+    parser.add_argument("--sha256", help="of the file")
+    parser.add_argument("--git-blob", help="what git hash-object says of the file")
+    for name in SOURCES:
+        parser.add_argument(f"--{name.replace('_', '-')}", default="", help=f"the same, if --out is {name}.py")
     parser.add_argument("--timeout", type=int, required=True, help=f"seconds in which {BLOCK} bytes must come")
     parser.add_argument("--tries", type=int, required=True)
-    parser.add_argument("--variable", help="of make, that names such a file")
+    parser.add_argument("--variable", default="", help="of make, that names such a file")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    for url in filter(None, [args.mirror, *args.urls]):
+    proof, official = proof_of(args), [f"{url}/{args.file}" if args.file else url for url in args.urls]
+    for url in filter(None, [args.mirror, *official]):
         if not usable(url):
             parser.error(f"{url if '@' not in url else '…@' + host(url)} is no http or https url without a password")
-
-    def wrong(path: Path) -> str:
-        """What is wrong with a file's bytes, or an empty text."""
-        found, wanted = (_build.digest(path), args.sha256) if args.sha256 else (_build.git_blob(path), args.git_blob)
-        return "" if found == wanted else f"wrong bytes ({'sha256' if args.sha256 else 'git blob'} {found[:16]}…)"
-
-    part = args.out.with_name(f"download.tmp.{(args.sha256 or args.git_blob)[:16]}")
+    if not proof.value:
+        parser.error("no --sha256 or --git-blob of the file")
+    part = args.out.with_name(f"download.tmp.{proof.value[:16]}")
     if args.out.is_dir():
         die(args.out, "a folder, not a file", "move it away and run the same command again")
     if args.out.exists():
-        keep(args.out, official=not wrong(args.out))
-        _build.remove(part)
+        keep(args.out, official=not proof.fault(args.out))
+        artifact.remove(part)
         return
-    name = args.urls[0].rsplit("/", 1)[1]
-    mirror = args.mirror if args.mirror.endswith("/" + name) else f"{args.mirror.rstrip('/')}/{name}"
-    urls = [mirror, *args.urls] if args.mirror else args.urls
-    wanted = args.sha256 or args.git_blob
-    with contextlib.suppress(_build.Unchanged), _build.build_file(args.out, {"fetched": wanted}) as job:
+    urls = with_mirror(official, args.mirror, official[0].rsplit("/", 1)[1])
+    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, {"fetched": proof.value}) as job:
         try:
-            whole = part.is_file() and not wrong(part)
-            url = "" if whole else download(list(urls), part, args.bytes, wrong, args.timeout, args.tries)
+            url, whole = "", part.is_file() and not proof.fault(part)
+            if not whole:
+                url = download(list(urls), part, args.bytes, proof.fault, args.timeout, args.tries)
         except Unfit as error:
-            name = f"{urls[-1]} ({'sha256' if args.sha256 else 'git hash-object'} {wanted})"
-            other = f" or {args.variable}= a path, or try make demo" if args.variable else ""
-            remedy = f"put {name} there by hand (make doctor tells what else is missing), give MIRROR= a url{other}"
-            die(args.out, f"not downloaded ({error})", remedy)
+            kind = "sha256" if proof.kind == "sha256" else "git hash-object"
+            not_downloaded(args.out, error, f"{urls[-1]} ({kind} {proof.value})", args.variable)
         try:
             os.link(part, job.path)  # not renamed: killed before its record is written, it is not fetched again
         except OSError:  # a file system without links
             part.replace(job.path)
         job.record.update(origin="official", url=host(url))
-    _build.remove(part)
+    artifact.remove(part)
 
 
 if __name__ == "__main__":

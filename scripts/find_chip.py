@@ -1,54 +1,44 @@
-"""The chip for a make without CHIP=: the one that npu-smi shows, on stdout; `cpu` where it shows none.
+"""The chip for a make without CHIP=, on stdout: that of this host's devices, or else the first of --chips.
 
-What npu-smi shows is remembered in --note, so that the next make does not ask again; a failure is not. Several
-different chips, or one that npu-smi does not name in full, exit 1 with what there is. Standard library, Python 3.7.
+Each engine that has a _find.py is asked; the first that finds devices decides. The chip is remembered in --note, so
+that the next make does not ask again; a fallback is not. If the devices do not tell one chip of --chips, this exits 1.
+Python 3.7, standard library only.
 """
 
 from __future__ import annotations
 
-import _build
-from _build import die
+from _support import artifact, cli
+from _support.cli import die
 
 import contextlib
 import sys
 from pathlib import Path
-from typing import List, Sequence, Tuple
 
-import _npu
-
-
-def chosen(devices: Sequence[_npu.Device], chips: List[str]) -> Tuple[str, str, str]:
-    """(the one chip of `devices`, what is wrong, what to do); one of the first two is empty."""
-    names = sorted({device.name for device in devices})
-    if len(names) > 1:
-        there = ", ".join(f"device {device.number} {device.name}" for device in devices)
-        return "", f"shows different chips ({there})", "give CHIP= one of them, and DEVICE= its number"
-    if names[0] in _npu.VAGUE:
-        near = [chip for chip in chips if chip.startswith(names[0])] or chips
-        return "", f"shows {names[0]}, a family of chips", f"give CHIP= one of {', '.join(near)}"
-    if names[0] not in chips:
-        remedy = f"add a line for it to chips: in params.yaml, or give CHIP= one of {', '.join(chips)}"
-        return "", f"shows {names[0]}, which params.yaml has no line for", remedy
-    return names[0], "", ""
+import engines
 
 
 def main() -> None:
-    parser = _build.Parser(__doc__)
-    parser.add_argument("--chips", nargs="+", required=True, help="the names that params.yaml has a line for")
-    parser.add_argument("--note", type=Path, required=True)
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--chips", nargs="+", required=True, help="the names in params.yaml, the fallback first")
+    parser.add_argument("--note", type=Path, required=True, help="the file to remember the chip in")
     args = parser.parse_args()
-    try:
-        _, devices = _npu.look()
-    except _npu.NoNpu as reason:
-        print(f"find_chip.py: {reason}: CHIP=cpu is taken; make doctor tells more", file=sys.stderr)
-        print("cpu")
-        return
-    chip, problem, remedy = chosen(devices, args.chips)
-    if problem:
-        die("npu-smi", problem, remedy)
-    with contextlib.suppress(OSError):  # a ROOT that cannot be written is explained later, by who needs it
-        _build.write_text(args.note, chip + "\n")
-    print(chip)
+    reasons = []
+    for name in engines.names_of():
+        if not engines.has(name, "_find"):
+            continue
+        finder: engines.Finder = engines.load(name, "_find")
+        found = finder.find(args.chips)
+        if found.problem:
+            die(found.source, found.problem, found.remedy)
+        if found.chip:
+            with contextlib.suppress(OSError):  # if ROOT cannot be written, the command that writes there says so
+                artifact.write_text(args.note, found.chip + "\n")
+            print(found.chip)
+            return
+        reasons.append(found.absent)
+    fallback, reason = args.chips[0], ", ".join(reasons) or "no engine looks for devices"
+    print(f"find_chip.py: {reason}: CHIP={fallback} is taken; make doctor tells more", file=sys.stderr)
+    print(fallback)
 
 
 if __name__ == "__main__":

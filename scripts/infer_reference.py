@@ -1,36 +1,37 @@
-"""Plain export + bins -> the answers of the reference engine, float32 ONNX Runtime: image_<i>_0.bin, manifest.json."""
+"""Plain export + bins -> the answers of the reference engine in float32: image_<i>_0.bin, manifest.json."""
 
 from __future__ import annotations
 
-import _build
-from _build import needed_record
+from _support import artifact, cli, process
+from _support.artifact import needed_record
 
 from pathlib import Path
 
-import _tool
-from infer import answer_all
+import engines
+from engines.feed import Work, answer_all
 
 BATCH_SIZE = 16
-FORM = "bin"
+FORMAT = "bin"
 
 
 def main() -> None:
-    parser = _build.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
     parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
     parser.add_argument("--out", type=Path, required=True, help="the manifest.json to write, in the outputs' folder")
     args = parser.parse_args()
-    from engines import onnxruntime_run
-
     onnx, bins = needed_record(args.onnx), needed_record(args.bins, args.bins)
     inputs = {"onnx": onnx["sha256"], "bins": bins["digest"]}
-    key = _build.key_of(inputs, {}, onnxruntime_run.PACKAGES, "engines.onnxruntime_run")
-    with _build.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
-        with _tool.one_of([_tool.shared_lock("cpu")], "this machine's CPU", shared=True):
-            run, conditions = onnxruntime_run.load(args.onnx, {})
-            digest = answer_all(run, args.bins, bins, BATCH_SIZE, args.onnx, FORM, job.path)
-        job.record.update(count=bins["count"], format=FORM, digest=digest)
-        job.record["provenance"].update(conditions, precision="float32", model=onnx["sha256"])
+    packages = engines.constants_of(engines.REFERENCE).PACKAGES["run"]
+    key = artifact.key_of(inputs, {}, packages, engines.module_of(engines.REFERENCE, "run"))
+    with artifact.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
+        with process.one_of([process.shared_lock("cpu")], "this machine's CPU", shared=True):
+            runner: engines.InProcess = engines.load(engines.REFERENCE, "run")
+            session = runner.open_session(args.onnx, {})
+            work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)
+            digest = answer_all(session, work, job.path)
+        job.record.update(count=bins["count"], format=FORMAT, digest=digest)
+        job.record["provenance"].update(session.conditions, precision="float32", model=onnx["sha256"])
 
 
 if __name__ == "__main__":

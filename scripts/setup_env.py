@@ -6,48 +6,28 @@ begun anew; the same pins install nothing. Which torch build pip takes is set by
 
 from __future__ import annotations
 
-import _build
-from _build import die
+from _support import artifact, cli, machine, process
+from _support.cli import die
 
-import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO
-
-import _tool
-
-VERSIONS = ("3.12", "3.11", "3.10")
-
-
-def supported() -> str | None:
-    """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10; or none."""
-    probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
-    for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
-        path = shutil.which(name)
-        if path:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                command = [path, "-c", probe]
-                answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
-                if answer.stdout.decode("ascii", "replace").strip() in VERSIONS:
-                    return path
-    return None
 
 
 def run(command: list[str], remedy: str, held: IO[str]) -> None:
     """Runs a step of the installation. `held` is its stdin for the lock on it alone: what a killed step has started
     may go on for a while, and inherits it, so that the next installation waits for that too."""
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command, stdin=held, preexec_fn=_tool.bound_to_us).returncode
+    status = subprocess.run(command, stdin=held, preexec_fn=process.bound_to_us).returncode
     if status:
         die(command[0], f"failed with status {status}", remedy)
 
 
 def main() -> None:
-    parser = _build.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the virtual environment's folder")
     parser.add_argument("--requirements", type=Path, required=True)
     parser.add_argument("--dev", action="store_true", help="add the requirements to an environment that is there")
@@ -59,22 +39,22 @@ def main() -> None:
             return
         remedy = "run make setup where this tree can be written, or give PYTHON="
         die(args.out, "not made from today's pins, and this folder cannot be written", remedy)
-    base = supported()
+    base = machine.supported()
     if base is None:
         problem = f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH"
         die("python3", problem, "install one, or give PYTHON=")
-    with _build.locked(args.out, beside=True), open(args.requirements) as held:
+    with artifact.locked(args.out, beside=True), open(args.requirements) as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (stamp.is_file() and stamp.read_text("utf-8") == wanted):
-            _build.remove(stamp)
+            artifact.remove(stamp)
             python = str(args.out / "bin" / "python")
             if not args.dev:
                 run([base, "-m", "venv", "--clear", str(args.out)], "on Debian: apt install python3-venv", held)
             remedy = "see pip's message above; pip's own variables name a mirror or a folder of wheels (README.md)"
             pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
             run([*pip, "--requirement", str(args.requirements)], remedy, held)
-            _build.write_text(stamp, wanted)
-        _build.renew(stamp)
+            artifact.write_text(stamp, wanted)
+        artifact.renew(stamp)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the tests share: a copy of the tree with a stand-in engine, a make with a clean environment, small inputs.
+"""What the tests share: a copy of the tree with the null engine, a make with a clean environment, small inputs.
 
-The stand-in engine `null` answers with an image's first ten values, at once or as the JSON in NULL says (ms a batch, an
-error to add, a cache), and lives here only; it is written into the temporary copy, as is the line of its chip.
+The engine `null` of tests/fakes is copied into the temporary tree, and its chip added to that params.yaml.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import hypothesis
 import pytest
+import yaml
 
 # A shell has a job in its background ignore Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,36 +27,21 @@ hypothesis.settings.load_profile("ours")
 
 TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
-STAND_INS = TREE / "tests/stand-ins"
+STAND_INS = TREE / "tests/stand_ins"
+FAKES = TREE / "tests/fakes"
 
-NULL_COMPILE = """
-import zlib
-ENDING = "null"
-PACKAGES = ()
-def compile_model(model, batch_size, out, options, limits, log):
-    out.write_text(f"stand-in, batch {batch_size} {zlib.crc32(model.read_bytes())}")
-    return {"precision": "stand-in"}
-"""
-NULL_RUN = """
-import json, os, time
-PACKAGES = ()
-def load(model, options):
-    plan, answered = json.loads(os.environ.get("NULL", "{}")), set()
-    def run(images):
-        answer = images.reshape(len(images), -1)[:, :10].copy() + plan.get("wrong", 0)
-        known = plan.get("cache") and images.tobytes() in answered
-        if plan.get("cache"):
-            answered.add(images.tobytes())
-        time.sleep(0 if known else plan.get("ms", 0) / 1000)
-        return answer
-    return run, {"runtime": "stand-in"}
-"""
+# Each worker has a CPU of its own. Two that share two CPUs wait for each other: numerical libraries start a thread a
+# CPU, and spin.
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if worker:
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[int(worker[2:]) % len(cpus)]})
 
 
 def environment(**more: str) -> dict[str, str]:
     """This environment without what make and its inputs would take from it."""
     ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
-    ours |= {"PYTHON", "V", "DEPS", "CI"}
+    ours |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "CI"}
     clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
     return {**clean, **more}
 
@@ -103,7 +89,7 @@ class House:
 
     def pythons(self) -> list[str]:
         """The scripts that the last make started, in order."""
-        return re.findall(r"scripts/(\w+)\.py", self.log.read_text())
+        return re.findall(r"^scripts/(\w+)\.py", self.log.read_text(), re.MULTILINE)
 
     def artifacts(self) -> dict[str, int]:
         """{path below ROOT: inode} of every artifact and manifest; an artifact made anew has another inode."""
@@ -119,11 +105,28 @@ class House:
         """What is new or was made anew since `before`."""
         return {path for path, inode in self.artifacts().items() if before.get(path) != inode}
 
-    def set_param(self, old: str, new: str) -> None:
-        params = self.tree / "params.yaml"
-        text = params.read_text()
-        assert old in text, old
-        params.write_text(text.replace(old, new))
+    def set(self, key: str, value: str) -> None:
+        """Gives a setting of params.yaml, such as `optimize.resize`, another value; a new key is added to its map."""
+        set_setting(self.tree / "params.yaml", key, value)
+
+
+def set_setting(params: Path, key: str, value: str) -> None:
+    """Writes `value`, words of YAML, for a dotted key; the rest of the file keeps its bytes."""
+    text = params.read_text("utf-8")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = dict((k.value, v) for k, v in node.value)[parent]
+    held = {k.value: v for k, v in node.value}
+    if name in held:
+        start, end = held[name].start_mark.index, held[name].end_mark
+        block = not isinstance(held[name], yaml.ScalarNode) and not held[name].flow_style
+        gap = "\n" + " " * end.column if block else ""  # a block ends where the next key begins
+        params.write_text(text[:start] + value + gap + text[end.index :], "utf-8")
+    else:
+        first = node.value[-1][0].start_mark
+        line_end = text.index("\n", node.value[-1][1].start_mark.index) + 1
+        params.write_text(f"{text[:line_end]}{' ' * first.column}{name}: {value}\n{text[line_end:]}", "utf-8")
 
 
 def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, str]:
@@ -145,21 +148,30 @@ def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, s
     }
 
 
+SMALL = {
+    "chips.null": "engine=null",
+    "chips.null2": "engine=null",
+    "sample.train_images": "10",
+    "sample.test_images": "40",
+    "optimize.check_images": "2",
+    "perf.warmup": "0.1",
+    "perf.min_duration": "0.1",
+    "perf.min_queries": "12",
+    "cifar10.urls": "http://127.0.0.1:9/cifar-10-python.tar.gz",  # nobody listens there: no test asks the network
+    "upstream.urls": "http://127.0.0.1:9/upstream",
+    "download.tries": "1",
+}
+
+
 def new_house(tree: Path) -> House:
     for name in ("Makefile", "params.yaml", "requirements.txt", "requirements-dev.txt"):
         shutil.copy2(TREE / name, tree / name)
     shutil.copytree(SCRIPTS, tree / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(TREE / "patches", tree / "patches")
-    (tree / "scripts/engines/null_compile.py").write_text(NULL_COMPILE)
-    (tree / "scripts/engines/null_run.py").write_text(NULL_RUN)
+    shutil.copytree(FAKES / "null_engine", tree / "scripts/engines/null", ignore=shutil.ignore_patterns("__pycache__"))
     house = House(tree)
-    house.set_param("chips:\n", "chips:\n  null: engine=null\n  null2: engine=null\n")
-    for key, small in (("train_images: 1000", 10), ("test_images: 1000", 40), ("check_images: 64", 2)):
-        house.set_param(key, f"{key.split()[0]} {small}")
-    for key, small in (("warmup: 2 ", "0.1"), ("min_duration: 10", "0.1"), ("min_queries: 100", "12")):
-        house.set_param(key, f"{key.split()[0]} {small} ")
-    house.set_param("https://", "http://127.0.0.1:9/")  # nobody listens there: no test asks the network
-    house.set_param("tries: 3", "tries: 1")
+    for key, value in SMALL.items():
+        house.set(key, value)
     house.python.write_text(f'#!/bin/sh\necho "$@" >> "{house.log}"\nexec "{sys.executable}" "$@"\n')
     house.python.chmod(0o755)
     return house
@@ -173,12 +185,30 @@ def copy_of(house: House, tree: Path) -> House:
     return copy
 
 
+def shared_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """The folder `name` of this run, which all workers share: the first that asks fills it by build(folder)."""
+    base = factory.getbasetemp()
+    folder = (base.parent if worker else base) / "shared" / name
+    whole = folder.with_name(f"{name}.whole")
+    folder.parent.mkdir(exist_ok=True)
+    with open(folder.with_name(f"{name}.lock"), "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            build(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> House:
     """A house whose sample has gone through the whole graph once, at batch size 16. Not to be changed: see `house`."""
-    house = new_house(tmp_path_factory.mktemp("built"))
-    house.make("accuracy", "SOURCE=sample")
-    return house
+
+    def build(tree: Path) -> None:
+        new_house(tree).make("accuracy", "SOURCE=sample")
+
+    return House(shared_once(tmp_path_factory, "built", build))
 
 
 @pytest.fixture
@@ -207,10 +237,13 @@ class Inputs(NamedTuple):
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """The sample's archive with 20 test images, and its checkpoint, with their records."""
-    folder = tmp_path_factory.mktemp("inputs")
-    sizes = ("--seed", 1, "--train-images", 10, "--test-images", 20)
-    assert script("sample", "--archive", folder / "archive.tar.gz", *sizes).returncode == 0
-    assert script("sample", "--checkpoint", folder / "checkpoint.pkl").returncode == 0
+
+    def build(folder: Path) -> None:
+        sizes = ("--seed", 1, "--train-images", 10, "--test-images", 20)
+        assert script("make_sample", "--archive", folder / "archive.tar.gz", *sizes).returncode == 0
+        assert script("make_sample", "--checkpoint", folder / "checkpoint.pkl").returncode == 0
+
+    folder = shared_once(tmp_path_factory, "inputs", build)
     return Inputs(folder / "archive.tar.gz", folder / "checkpoint.pkl")
 
 
@@ -220,10 +253,12 @@ MD5 = ("--official-md5", "0" * 32)
 @pytest.fixture(scope="session")
 def bins(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of the bins of `inputs`."""
-    folder = tmp_path_factory.mktemp("data") / "bin"
-    done = script("preprocess", "--archive", inputs.archive, *MD5, "--bins", folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "manifest.json"
+
+    def build(folder: Path) -> None:
+        done = script("preprocess", "--archive", inputs.archive, *MD5, "--bins", folder / "bin")
+        assert done.returncode == 0, done.stderr
+
+    return shared_once(tmp_path_factory, "data", build) / "bin/manifest.json"
 
 
 def export(checkpoint: Path, bins: Path, out: Path, *, opset: int = 11, **more: str) -> Any:
@@ -236,10 +271,12 @@ def export(checkpoint: Path, bins: Path, out: Path, *, opset: int = 11, **more: 
 @pytest.fixture(scope="session")
 def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plain export of the sample's checkpoint."""
-    out = tmp_path_factory.mktemp("onnx") / "3d_attention_net.onnx"
-    done = export(inputs.checkpoint, bins, out)
-    assert done.returncode == 0, done.stderr
-    return out
+
+    def build(folder: Path) -> None:
+        done = export(inputs.checkpoint, bins, folder / "3d_attention_net.onnx")
+        assert done.returncode == 0, done.stderr
+
+    return shared_once(tmp_path_factory, "onnx", build) / "3d_attention_net.onnx"
 
 
 def optimize(onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4, **more: str) -> Any:

@@ -1,0 +1,232 @@
+"""One contender of the bench, in a process of its own: answers requests on stdin, one line of JSON each, on stdout.
+
+{"do": "load", "batch": n} prepares it for batches of n images; {"do": "run", "seconds": s} runs it for s seconds and
+answers images and seconds; {"do": "answers", "images": n, "out": path} saves its logits of the first n images. Loading
+is part of no time. {"absent": reason} is the answer of a contender that cannot; an empty reason is the log's last line.
+"""
+
+from __future__ import annotations
+
+from _support import cli
+from _support.artifact import Record
+from _support.machine import threads
+
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any, Callable, Iterator, NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+import engines
+from benchmark.processes import Absent
+from engines import Session
+from engines.feed import OneAtATime
+from formats.bins import read_bin
+from network.spec import IMAGE_SHAPE, INPUT
+
+Array = NDArray[Any]
+KEPT = 256  # images in memory, used in order over and over
+WARM_UP = 2  # batches
+
+
+class Job(NamedTuple):
+    """What this process runs."""
+
+    kind: str
+    model: str  # its file; % stands for the batch size
+    engine: str  # of a chip
+    options: str
+    bins: Path  # their manifest.json
+    images: int  # how many bins there are
+
+
+def ours(job: Job, batch: int) -> Session:
+    """A chip of this project: the model that make compiled, by the engine's own run.py."""
+    runner: engines.InProcess = engines.load(job.engine, "run")
+    return runner.open_session(Path(job.model.replace("%", str(batch))), engines.options_of(job.options))
+
+
+def onnxruntime(job: Job, batch: int) -> Session:
+    """ONNX Runtime with its defaults, as in its own quick start."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(job.model, providers=["CPUExecutionProvider"])
+    conditions = {"runtime": f"ONNX Runtime {onnxruntime.__version__}"}
+    return OneAtATime(lambda images: session.run(None, {INPUT: images})[0], conditions)
+
+
+def benchmark_app(job: Job, batch: int) -> Session:
+    """What OpenVINO's benchmark_app runs, for its logits, which it does not show."""
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(job.model)
+    graph.reshape([batch, *IMAGE_SHAPE])
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": job.options})
+    conditions = {"runtime": f"OpenVINO {openvino.get_version().split('-')[0]}"}
+    return OneAtATime(lambda images: compiled([images])[0], conditions)
+
+
+def torch(job: Job, batch: int) -> Session:
+    """PyTorch on the checkpoint: float32 as it is loaded, or bfloat16 and channels last, compiled or not."""
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # starts no processes beside this one
+    import torch
+
+    from network.load import load_checkpoint
+
+    words = job.options.split()
+    if "compile" in words and not any(map(shutil.which, ("g++", "clang++", "c++", os.environ.get("CXX", "g++")))):
+        raise Absent("no C++ compiler, which torch.compile needs")
+    torch.set_num_threads(threads())
+    kind = torch.bfloat16 if "bf16" in words else torch.float32
+    layout = torch.channels_last if "bf16" in words else torch.contiguous_format
+    network: Any = load_checkpoint(Path(job.model))
+    network = network.to(kind).to(memory_format=layout)
+    if "compile" in words:
+        network = torch.compile(network)
+
+    def run(images: Array) -> Array:
+        with torch.inference_mode():
+            tensor = torch.from_numpy(images).to(kind).contiguous(memory_format=layout)
+            logits: Array = network(tensor).float().numpy()
+        return logits
+
+    return OneAtATime(run, {"runtime": f"torch {torch.__version__}", "threads": threads()})
+
+
+def product(job: Job, order: int) -> Session:
+    """A square matrix product of this order: the speed of the machine's arithmetic."""
+    import torch
+
+    torch.set_num_threads(threads())
+    a, b = (torch.randint(-127, 127, (order, order), dtype=torch.int8) for _ in range(2))
+    if job.options == "int8":
+        return repeated(lambda: torch._int_mm(a, b))
+    kind = {"bf16": torch.bfloat16, "f32": torch.float32}[job.options]
+    left, right = a.to(kind), b.to(kind)
+    return repeated(lambda: torch.mm(left, right))
+
+
+def copy(job: Job, mebibytes: int) -> Session:
+    """Arrays of this size copied by as many threads as the chips use: the speed of the memory."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    parts = [(np.ones(mebibytes << 17), np.empty(mebibytes << 17)) for _ in range(threads())]  # 8 bytes a value
+    pool = ThreadPoolExecutor(threads())
+    return repeated(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), parts)))
+
+
+def repeated(work: Callable[[], Any]) -> Session:
+    """The session of a limit of this machine, which does the same `work` for every batch."""
+    return OneAtATime(lambda images: work(), {"threads": threads()})
+
+
+KINDS = {kind.__name__: kind for kind in (ours, onnxruntime, benchmark_app, torch, product, copy)}
+ANY_SIZE = ("onnxruntime", "torch")  # loaded once for every batch size
+# The work of one call of a limit, which counts as images: floating-point operations, and bytes read or written.
+WORK = {"product": lambda n: 2 * n**3, "copy": lambda n: 2 * threads() * (n << 20)}
+
+
+def batches_of(bins: Path, count: int, size: int) -> list[Array]:
+    """The first `count` images, float32 [size, *IMAGE_SHAPE] each; the last batch is filled up with the first ones."""
+    images = np.stack([read_bin(bins.with_name(f"image_{i}.bin")) for i in range(count)])
+    starts = range(0, count, size)
+    return [np.ascontiguousarray(np.take(images, range(i, i + size), 0, mode="wrap")) for i in starts]
+
+
+def timed(session: Session, batches: Sequence[Array], seconds: float, work: int) -> Record:
+    """Runs batches in order over and over for so long, at least one; what has begun is finished. A call takes from one
+    answer to the next, and does `work`, in images."""
+    times: list[float] = []
+    cpu, begin = time.process_time(), time.perf_counter()
+
+    def feed() -> Iterator[Array]:
+        for batch in itertools.cycle(batches):
+            if times and time.perf_counter() - begin >= seconds:
+                return
+            yield batch
+
+    last = begin
+    for _ in session.stream(feed()):
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+    lap = {"images": work * len(times), "seconds": last - begin, "calls": len(times), "fastest_call_s": min(times)}
+    return {**lap, "cpu_seconds": time.process_time() - cpu}
+
+
+class Contender:
+    """A loaded contender and the requests that it answers."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.session: Session | None = None
+        self.size = self.work = 0  # images of a batch, or the size of a limit's arrays; work of a call
+        self.batches: list[Array] = []
+
+    def load(self, size: int) -> Record:
+        kind = self.job.kind
+        self.size, self.work = size, WORK.get(kind, lambda n: n)(size)
+        if self.session is None or kind not in ANY_SIZE:
+            self.session = KINDS[kind](self.job, size)
+        self.batches = [np.empty(0)]
+        if kind not in WORK:
+            self.batches = batches_of(self.job.bins, min(self.job.images, max(KEPT, size)), size)
+        for _ in self.session.stream(itertools.islice(itertools.cycle(self.batches), WARM_UP)):
+            pass
+        return {"conditions": self.session.conditions}
+
+    def save_answers(self, count: int, out: str) -> Record:
+        assert self.session
+        answers = map(np.array, self.session.stream(batches_of(self.job.bins, count, self.size)))
+        np.save(out, np.concatenate(list(answers))[:count])
+        return {}
+
+    def answer(self, request: Record) -> Record:
+        if request["do"] == "load":
+            return self.load(request["batch"])
+        if request["do"] == "answers":
+            return self.save_answers(request["images"], request["out"])
+        assert self.session
+        return timed(self.session, self.batches, request["seconds"], self.work)
+
+
+def serve(job: Job, requests: IO[str], answers: IO[str]) -> None:
+    """Answers every request, until there are no more."""
+    contender = Contender(job)
+    for line in requests:
+        request: Record = json.loads(line)
+        try:
+            answer = {"did": request["do"], **contender.answer(request)}
+        except Absent as reason:
+            answer = {"absent": str(reason)}
+        except SystemExit:
+            answer = {"absent": ""}  # die() has written the reason to the log
+        except Exception as error:  # noqa: BLE001 - another library failed, and that contender is left out
+            answer = {"absent": cli.plain(f"{type(error).__name__}: {error}")[:200]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--kind", choices=sorted(KINDS), required=True)
+    parser.add_argument("--model", default="", help="its file; %% stands for the batch size")
+    parser.add_argument("--engine", default="", help="of a chip")
+    parser.add_argument("--options", default="", help="of the kind, or of the chip's engine")
+    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--images", type=int, required=True, help="how many bins there are")
+    args = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    serve(Job(args.kind, args.model, args.engine, args.options, args.bins, args.images), sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

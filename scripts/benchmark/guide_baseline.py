@@ -1,0 +1,107 @@
+"""The baseline of make bench, not part of the chain: what a careful user of the guide runs, each step a process.
+
+Written independently from the guide's text. preprocess: torch's DataLoader over PIL images, one bin per image. infer:
+ONNX Runtime with its defaults on the plain export, since there is no NPU here, otherwise as ais_bench --outfmt TXT
+works: it reads bins one by one and writes one txt per image by numpy.savetxt. postprocess: numpy.loadtxt file by file,
+and the labels from the pickle.
+"""
+
+from __future__ import annotations
+
+from _support import cli
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from formats.restricted_pickle import CifarUnpickler
+from network.spec import IMAGE_SHAPE, INPUT
+
+LOADED = 32  # images in a batch of the DataLoader
+
+
+class Unpickler(pickle.Unpickler):
+    """pickle.load as the guide uses it, and as fast, but limited to the names of numpy that CIFAR-10 needs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in CifarUnpickler.names:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def test_batch(data: Path) -> tuple[Any, list[int]]:
+    """uint8 [n, *IMAGE_SHAPE] and n labels of an extracted archive."""
+    with open(data / "cifar-10-batches-py/test_batch", "rb") as stream:
+        batch = Unpickler(stream, encoding="bytes").load()
+    return batch[b"data"].reshape(-1, *IMAGE_SHAPE), batch[b"labels"]
+
+
+def preprocess(data: Path, out: Path) -> None:
+    """Writes image_<i>.bin, float32 in [0, 1], for every test image of the extracted archive `data`."""
+    import torch
+    from PIL import Image
+
+    pixels, labels = test_batch(data)
+    pictures = [Image.fromarray(image.transpose(1, 2, 0)) for image in pixels]
+
+    class Images(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return len(pictures)
+
+        def __getitem__(self, i: int) -> Any:
+            picture = np.array(pictures[i], np.uint8)
+            return torch.from_numpy(picture).permute(2, 0, 1).contiguous().to(torch.float32).div(255), labels[i]
+
+    out.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for images, _ in torch.utils.data.DataLoader(Images(), batch_size=LOADED):
+        for image in images:
+            np.array(image).astype(np.float32).tofile(out / f"image_{number}.bin")
+            number += 1
+
+
+def infer(bins: Path, onnx: Path, batch_size: int, out: Path) -> None:
+    """Writes image_<i>_0.txt, the logits of every bin."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    paths = sorted(bins.glob("*.bin"), key=lambda path: int(path.stem.split("_")[1]))
+    out.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        images = [np.fromfile(path, np.float32).reshape(IMAGE_SHAPE) for path in part]
+        images += images[:1] * (batch_size - len(part))
+        (logits,) = session.run(None, {INPUT: np.stack(images)})
+        for path, row in zip(part, logits):
+            np.savetxt(out / f"{path.stem}_0.txt", row[None])
+
+
+def postprocess(data: Path, outputs: Path, out: Path) -> None:
+    """Writes the accuracy, one line."""
+    _, labels = test_batch(data)
+    correct = 0
+    for i, label in enumerate(labels):
+        correct += int(np.argmax(np.loadtxt(outputs / f"image_{i}_0.txt"))) == label
+    out.write_text(f"Top-1 accuracy of inference: {100 * correct / len(labels):.2f}%\n")
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("step", choices=["preprocess", "infer", "postprocess"])
+    for name in ("data", "bins", "onnx", "outputs"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.step == "preprocess":
+        preprocess(args.data, args.out)
+    elif args.step == "infer":
+        infer(args.bins, args.onnx, args.batch_size, args.out)
+    else:
+        postprocess(args.data, args.outputs, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Where make stores the files of a ROOT that the bench reads or removes."""
+
+from __future__ import annotations
+
+from _support.artifact import Record, read_record
+
+from pathlib import Path
+from typing import NamedTuple
+
+from network.spec import NAME
+
+
+class Root(NamedTuple):
+    """A ROOT of make."""
+
+    path: Path
+
+    @property
+    def archive(self) -> Path:
+        return self.path / "data/archive.tar.gz"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "models/checkpoint.pkl"
+
+    @property
+    def bins(self) -> Path:
+        """The manifest of the bins."""
+        return self.path / "data/bin/manifest.json"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "data/labels.txt"
+
+    @property
+    def reference(self) -> Path:
+        """The manifest of the reference engine's outputs."""
+        return self.path / "results/reference/outputs/manifest.json"
+
+    @property
+    def onnx(self) -> Path:
+        """The plain export."""
+        return self.path / f"models/onnx/{NAME}.onnx"
+
+    @property
+    def optimized(self) -> Path:
+        return self.path / f"models/optimized/{NAME}.onnx"
+
+    @property
+    def int8(self) -> Path:
+        return self.path / f"models/int8/{NAME}.onnx"
+
+    def model(self, chip: str, batch_size: object, ending: str) -> Path:
+        """The compiled model of a chip."""
+        return self.path / f"models/om/{chip}/{NAME}_bs{batch_size}.{ending}"
+
+    def model_record(self, chip: str, batch_size: object) -> Record:
+        return read_record(self.path / f"models/om/{chip}/bs{batch_size}.json")
+
+    def results(self, chip: str, batch_size: int) -> Path:
+        """The folder with outputs and accuracy of a chip."""
+        return self.path / f"results/{chip}/bs{batch_size}"
+
+    def images(self) -> int:
+        """How many bins there are."""
+        return int(read_record(self.bins)["count"])

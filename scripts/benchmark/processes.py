@@ -1,0 +1,80 @@
+"""Programs that the bench starts: killed when it ends, timed from outside, quoted by the last line of their log."""
+
+from __future__ import annotations
+
+from _support import cli, process
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, NamedTuple, Sequence
+
+
+class Absent(Exception):
+    """Why a contender is left out or a step failed, in one line."""
+
+
+class Program(NamedTuple):
+    """A command and its environment."""
+
+    command: Sequence[str]
+    environment: dict[str, str] | None = None  # None: that of this process
+
+
+class Usage(NamedTuple):
+    """What a finished program took."""
+
+    seconds: float  # wall clock, from start to exit
+    peak_mib: float  # resident memory of the largest process, the program or one that it waited for
+
+
+def module(name: str, *words: object) -> Program:
+    """A module of scripts/ that runs as a program of its own with this interpreter, for example benchmark.contender."""
+    paths = [str(cli.SCRIPTS), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return Program([sys.executable, "-m", name, *map(str, words)], environment)
+
+
+@contextlib.contextmanager
+def started(program: Program, log: Path, pipes: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A running program, whose process group is killed at the end of the block, or when this process ends for any
+    reason. stderr is appended to `log`; so is stdout, unless `pipes` asks for stdin and stdout as pipes."""
+    with open(log, "ab") as stream:
+        child = subprocess.Popen(
+            list(program.command),
+            stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipes else stream,
+            stderr=stream,
+            env=program.environment,
+            text=True,
+            start_new_session=True,
+            preexec_fn=process.bound_to_us,
+        )
+    try:
+        with process.killed_with_us(child.pid):
+            yield child
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            child.__exit__(None, None, None)  # closes the pipes and waits
+
+
+def run_timed(program: Program, log: Path) -> Usage:
+    """Runs a program to its end; raises Absent with the last line that it printed if its exit status is not 0."""
+    begin, size = time.perf_counter(), log.stat().st_size if log.exists() else 0
+    with started(program, log) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise Absent(last_line(log, size) or f"{program.command[0]} exits with status {child.returncode}")
+    return Usage(seconds, usage.ru_maxrss / 1024)
+
+
+def last_line(log: Path, size: int = 0) -> str:
+    """The last line of `log` after its first `size` bytes that is not one of make's own."""
+    lines = log.read_bytes()[size:].decode("utf-8", "replace").replace("\r", "\n").splitlines()
+    return next((cli.plain(line) for line in reversed(lines) if line.strip() and not re.match(r"make\b", line)), "")

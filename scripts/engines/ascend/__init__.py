@@ -1,0 +1,7 @@
+"""Ascend NPU, by CANN's atc and ais_bench; both are programs of their own. Compiling needs no NPU."""
+
+ENDING = "om"
+IN_PROCESS = False
+NEEDS = ("soc_version",)
+OPTIONS = ("atc.precision_mode", "atc.flags")
+LIMITS = ("atc.log", "atc.time_limit", "atc.memory", "ais_bench.time_limit")

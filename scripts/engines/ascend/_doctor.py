@@ -1,0 +1,428 @@
+"""What this host has for chips of engine ascend, as rows of make doctor. Changes nothing. Python 3.7, standard library.
+
+A Checker asks in the background: npu-smi, CANN's environment, and in that atc, its python3 and the interpreter of
+ais_bench. Each group of rows is a function of the answers.
+"""
+
+from __future__ import annotations
+
+from _support import machine, process
+from _support.query import Asker, Fault
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Callable, Iterator, List, NamedTuple, Tuple, Union
+
+from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Options, Row
+from engines.ascend import _cann, _find, _npu_smi
+from engines.ascend.compile import explained
+
+# The modules that atc's compiler of operators imports (contract 1.8), with their names for pip; the second list only
+# for some versions of CANN.
+MODULES = {"attr": "attrs", "google.protobuf": "protobuf", "yaml": "pyyaml"}
+MODULES.update({name: name for name in ("decorator", "psutil", "sympy", "scipy", "cffi")})
+ADVISED = {"absl": "absl-py", "ml_dtypes": "ml-dtypes"}
+ADVISED.update({name: name for name in ("cloudpickle", "tornado", "requests", "jinja2")})
+PROBE = Path(__file__).with_name("_probe.py")
+MEMORY = 8  # GB that one atc takes, if params.yaml does not tell (atc.memory)
+
+Output = Tuple[int, str]  # status of a program, and what it printed
+
+
+class Probe(NamedTuple):
+    """What _probe.py prints about an interpreter."""
+
+    python: List[int]  # its version
+    numpy: str  # its version; empty: not installed
+    missing: List[str]  # those of the modules asked for that are not installed
+    ais_bench: str  # "yes"; "other": only a package of that name for language models; empty: not installed
+    shadowed: bool  # the inference tool and that other package are both installed
+    flags: List[str]  # the flags of ais_bench that tell its generation
+    aclruntime: bool  # installed; it may not be importable
+
+
+class Cann(NamedTuple):
+    """The toolkit."""
+
+    version: str
+    home: str
+    set_env: List[str]  # its set_env.sh files
+    lacks_chip: bool  # it does not know the soc_version
+
+
+class Compiler(NamedTuple):
+    """atc, and the python3 of PATH, which it uses."""
+
+    path: str  # empty: not installed
+    answer: Union[Output, Fault, None]  # to --help
+    probe: Union[Probe, Fault]
+
+
+class Runner(NamedTuple):
+    """The command that runs ais_bench."""
+
+    command: str
+    path: str  # of its first word; empty: not installed
+    python: str  # its first word if that is an interpreter; else empty, and the rest of this is not used
+    shares_python: bool  # that interpreter is the one of atc
+    probe: Union[Probe, Fault]
+    imported: Union[Output, Fault, None]  # `import aclruntime`
+
+
+class Tools(NamedTuple):
+    """All that CANN's environment has."""
+
+    cann: Cann
+    compiler: Compiler
+    runner: Runner
+
+
+class Npus(NamedTuple):
+    """The devices that npu-smi shows, or why it shows none."""
+
+    driver: str = ""  # its version
+    devices: Tuple[_npu_smi.Device, ...] = ()
+    problem: str = ""
+    late: bool = False
+
+
+class Checker:
+    """The rows for chips of engine ascend; see engines.Checker."""
+
+    part = "Ascend"
+
+    def __init__(self, query: Asker, options: Options, chips: List[str]) -> None:
+        self.soc_version, self.chips = options.get("soc_version", ""), chips
+        memory = options.get("atc.memory", "")
+        self.memory = int(memory) if memory.isdigit() else MEMORY
+        self.npus = query.ask(look)
+        self.tools = query.ask(lambda: examine(query, self.soc_version))
+
+    def rows(self, devices: str, root: Path) -> Iterator[Row]:
+        """A row for each thing. If the host has nothing of Ascend and no chip of it is asked for, one row says so."""
+        npus, tools = self.shown(), self.tools()
+        if tools is None and npus.problem == _npu_smi.NOT_ON_PATH and not self.soc_version:
+            fallback = f": CHIP={self.chips[0]} is what runs here" if self.chips else ""
+            yield Row("Ascend", f"no CANN, {npus.problem}{fallback}")
+            return
+        if tools is None:
+            remedy = "install CANN's toolkit, or give SET_ENV= its set_env.sh"
+            yield Row("CANN", "not found; no set_env.sh in the usual places", remedy, (needs("CANN", RUN, COMPILE),))
+        elif isinstance(tools, Fault):
+            yield environment_row(tools)
+        else:
+            yield from cann_rows(tools.cann, self.soc_version)
+            yield compiler_row(tools.compiler)
+            yield from interpreter_rows(tools)
+            yield from runner_rows(tools.runner)
+        if (self.soc_version or isinstance(tools, Tools)) and machine.memory() < self.memory:
+            fix = f"atc may need {self.memory} GB: compile on a larger host, or lower atc.memory and try"
+            yield Row("memory", "", fix)
+        yield from device_rows(npus, devices, self.soc_version, self.chips)
+        yield from root_rows(root)
+
+    def shown(self) -> Npus:
+        """The devices, or why there are none."""
+        npus = self.npus()
+        return Npus(problem=f"npu-smi: {npus.text}", late=npus.late) if isinstance(npus, Fault) else npus
+
+    def found(self) -> Found:
+        """The chip of the devices."""
+        npus = self.shown()
+        if npus.devices:
+            return _find.chosen(npus.devices, self.chips)
+        return Found("", absent=npus.problem, source=_find.SOURCE)
+
+
+def needs(text: str, *kinds: str) -> Blocker:
+    return Blocker(text, kinds)
+
+
+# Questions, each asked in a process of its own.
+
+
+def look() -> Npus:
+    """What npu-smi shows."""
+    try:
+        driver, devices = _npu_smi.look()
+    except _npu_smi.NoNpu as reason:
+        return Npus(problem=str(reason))
+    return Npus(driver, tuple(devices))
+
+
+def examine(query: Asker, soc_version: str) -> Tools | None:
+    """What CANN has in its own environment; None if there is no CANN."""
+    environment = _cann.environment(compiler=True)
+    home, atc = _cann.toolkit(environment), process.words("ATC", "atc")
+    runner = process.words("AIS_BENCH", "python3 -m ais_bench")
+
+    def path_of(word: str) -> str:
+        return shutil.which(word, path=environment.get("PATH", os.defpath)) or ""
+
+    def ask(program: str, *arguments: str) -> Callable[[], Union[Output, Fault, None]]:
+        if not program:
+            return lambda: None
+        command = [program, *arguments]
+        return query.ask(lambda: process.ask(command, environment, query.limit + 1), sooner=0.15)
+
+    compiler, python3, program = path_of(atc[0]), path_of("python3"), path_of(runner[0])
+    if not home and not compiler:
+        return None
+    has_python = os.path.basename(runner[0]).startswith("python")
+    python = program if has_python else ""
+    help_page = ask(compiler, *atc[1:], "--help")
+    modules = ask(python3, str(PROBE), *MODULES, *ADVISED)
+    packages = modules if python == python3 else ask(python, str(PROBE))
+    imported = ask(python, "-c", "import aclruntime")
+    set_env = [str(path) for path in _cann.set_env_files()]
+    cann = Cann(_cann.version(environment), str(home or "of no named folder"), set_env, lacks_chip(home, soc_version))
+    name = runner[0] if has_python else ""
+    probe = probe_of(packages())
+    return Tools(
+        cann,
+        Compiler(compiler, help_page(), probe_of(modules())),
+        Runner(" ".join(runner), program, name, python == python3, probe, imported()),
+    )
+
+
+def lacks_chip(home: Path | None, soc_version: str) -> bool:
+    """Whether CANN has lists of the chips that it knows, without this one."""
+    folders = [folder for part in ("data", "*/data", "*/*/data") for folder in (home.glob(part) if home else ())]
+    known = {file.stem for folder in folders for file in folder.glob("platform_config/*.ini")}
+    return bool(known) and soc_version not in known
+
+
+def probe_of(answer: Union[Output, Fault, None]) -> Union[Probe, Fault]:
+    """What _probe.py has printed; None: there is no such interpreter."""
+    if answer is None:
+        return Fault("missing", "install python3, 3.7 to 3.10 for an older CANN")
+    if isinstance(answer, Fault):
+        return answer
+    status, text = answer
+    line = re.search(r"^@(\{.*\})\s*$", text, re.MULTILINE)
+    last = (text.strip().splitlines() or ["it says nothing"])[-1]
+    return Probe(**json.loads(line.group(1))) if line else Fault(f"status {status}, {last[-100:]}", "mend or change it")
+
+
+# Rows of CANN, its compiler and its interpreters.
+
+
+def environment_row(fault: Fault) -> Row:
+    """CANN's environment, if it cannot be set up."""
+    variable = re.match(r"(ATC|AIS_BENCH)=", fault.text)
+    blocker = needs("what set_env.sh sets up", UNKNOWN) if fault.late else needs("CANN", RUN, COMPILE)
+    what = variable.group(1) if variable else "set_env.sh"
+    return Row(what, fault.text, fault.fix or "mend SET_ENV", (blocker,))
+
+
+def cann_rows(cann: Cann, soc_version: str) -> Iterator[Row]:
+    where = ", ".join(cann.set_env) or f"{cann.home}, set up by this shell"
+    yield Row("CANN", f"{cann.version}; {where}")
+    if soc_version and cann.lacks_chip:
+        blocker = needs("a CANN that knows the chip", RUN, COMPILE)
+        remedy = "install a CANN release for this chip"
+        yield Row("soc_version", f"this CANN has no {soc_version}", remedy, (blocker,))
+
+
+def compiler_row(compiler: Compiler) -> Row:
+    problem, remedy = "", ""
+    if not compiler.path or compiler.answer is None:
+        problem = "missing"
+        remedy = "make om needs it: install CANN's toolkit, give SET_ENV= or ATC=, or bring ready models (OM=)"
+    elif isinstance(compiler.answer, Fault):
+        problem, remedy = compiler.answer.text, "" if compiler.answer.late else compiler.answer.fix
+    elif compiler.answer[0]:
+        problem, remedy = explained(compiler.answer[1], compiler.answer[0])
+    blocks = (needs("atc", COMPILE),) if remedy else ()
+    return Row("atc", ", ".join(filter(None, (compiler.path, problem))), remedy, blocks)
+
+
+def interpreter_rows(tools: Tools) -> Iterator[Row]:
+    """The python3 that atc takes from PATH and, if it is another one, that of ais_bench; with their modules."""
+    compiler, runner, version = tools.compiler, tools.runner, tools.cann.version
+    if runner.python and runner.shares_python:
+        yield from python_rows("", "python3", compiler.probe, version, (RUN, COMPILE))
+    else:
+        yield from python_rows("atc's ", "python3", compiler.probe, version, (COMPILE,))
+    if isinstance(compiler.probe, Probe):
+        yield modules_row(compiler.probe.missing)
+    if runner.python and not runner.shares_python:
+        yield from python_rows("", runner.python, runner.probe, version, (RUN,))
+
+
+def python_rows(
+    whose: str, name: str, probe: Union[Probe, Fault], cann_version: str, kinds: Tuple[str, ...]
+) -> Iterator[Row]:
+    """The interpreter `name` and its numpy. `whose`: "atc's ", or empty; `kinds`: what is not possible without it."""
+    what = f"{whose}python3" if whose else "CANN's python3"
+    if isinstance(probe, Fault):
+        remedy = probe.fix if probe.late else f"see that {name} -c 'import numpy' works there"
+        blocker = needs("a python3 of CANN that answers", *((UNKNOWN,) if probe.late else kinds))
+        yield Row(what, probe.text, remedy, (blocker,))
+        return
+    is_old = [int(number) for number in re.findall(r"\d+", cann_version)[:2]] <= [8, 1]  # also if unknown
+    is_wrong = probe.python[:2] < [3, 7] or (is_old and probe.python[:2] > [3, 10])
+    remedy = "CANN up to 8.1 wants 3.7 to 3.10: put such a python3 first on PATH" if is_wrong else ""
+    yield Row(what, f"{name} {'.'.join(map(str, probe.python))}", remedy)
+    is_good = re.match(r"[01]\.", probe.numpy)
+    remedy = "" if is_good else f"{name} -m pip install 'numpy<2'"
+    yield Row(f"{whose}numpy", probe.numpy or "missing", remedy, () if is_good else (needs("numpy < 2", *kinds),))
+
+
+def modules_row(absent: List[str]) -> Row:
+    """The modules of atc. `absent`: those of MODULES and ADVISED that are not installed."""
+    missing, more = ([name for name in names if name in absent] for names in (MODULES, ADVISED))
+    text = [f"missing: {' '.join(missing)}"] if missing else []
+    text += [f"some CANN want {' '.join(more)}"] if more else []
+    packages = " ".join(sorted({**MODULES, **ADVISED}[name] for name in (*missing, *more)))
+    remedy = f"python3 -m pip install {packages} 'numpy<2'" if packages else ""
+    blocks = (needs("atc's modules", COMPILE),) if missing else ()
+    return Row("atc's modules", "; ".join(text) or "there", remedy, blocks)
+
+
+# Rows of ais_bench.
+
+
+def runner_rows(runner: Runner) -> Iterator[Row]:
+    if not runner.python:
+        remedy = "" if runner.path else "give AIS_BENCH= a command that there is, or leave it out"
+        text = f"{runner.command}, {'used as it is' if runner.path else 'missing'}"
+        yield Row("ais_bench", text, remedy, () if runner.path else (needs("AIS_BENCH", RUN),))
+    elif isinstance(runner.probe, Probe):
+        install = f"install ais_bench and aclruntime of Ascend's tools for {runner.python} (README.md)"
+        yield ais_bench_row(runner.python, runner.probe, install)
+        yield aclruntime_row(runner.probe.aclruntime, runner.imported, install)
+
+
+def ais_bench_row(python: str, probe: Probe, install: str) -> Row:
+    lacks = () if probe.ais_bench == "yes" else (needs("ais_bench", RUN),)
+    remove = f"{python} -m pip uninstall ais-bench-benchmark, then {install}"
+    if probe.shadowed:
+        doubt = needs("which ais_bench starts", UNKNOWN)
+        text = "there, but another of its name, for language models, lies over it"
+        return Row("ais_bench", text, remove, (doubt, *lacks))
+    if probe.ais_bench == "other":
+        return Row("ais_bench", "not the inference tool, but another of its name, for language models", remove, lacks)
+    if not probe.ais_bench:
+        return Row("ais_bench", "missing", install, lacks)
+    older = "there, of the older generation" if probe.flags else "there"
+    return Row("ais_bench", "there, of the newer generation" if "divide_input" in probe.flags else older)
+
+
+def aclruntime_row(is_installed: bool, imported: Union[Output, Fault, None], install: str) -> Row:
+    """`imported`: the answer to its import, which may crash or hang."""
+    lacks = (needs("aclruntime", RUN),)
+    if not is_installed or imported is None:
+        return Row("aclruntime", "missing", install, lacks)
+    if isinstance(imported, Fault):
+        return Row("aclruntime", f"there; {imported.text} when imported", "" if imported.late else imported.fix)
+    status, text = imported
+    if status:
+        last = (text.strip().splitlines() or [""])[-1][-200:]
+        return Row("aclruntime", f"not for this python or CANN: status {status} {last}", install, lacks)
+    return Row("aclruntime", "there")
+
+
+# Rows of the devices.
+
+
+def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> Iterator[Row]:
+    """The driver, its devices, and what is wrong with those that are asked for: "0,1"; empty: 0 if a chip is."""
+    chip, numbers = soc_version.replace("Ascend", "", 1), []
+    if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", asked or "0", re.ASCII):
+        blocker = needs("a device number", RUN)
+        yield Row("DEVICE", f"{asked}: no device number", "give one, or several as 0,1", (blocker,))
+    elif asked or chip:
+        numbers = [int(word) for word in (asked or "0").split(",")]
+    driver = npus.driver or driver_version()
+    if not npus.devices:
+        yield no_device_row(npus, driver, is_asked=bool(soc_version))
+        return
+    yield Row("driver", driver or "of an unknown version")
+    for device in npus.devices:
+        yield device_row(device, chip, is_asked=device.number in numbers)
+    for number in numbers:
+        yield from number_rows(number, npus.devices, chip, chips)
+
+
+def driver_version() -> str:
+    """The version that the driver's installer has written, or an empty text."""
+    with contextlib.suppress(OSError):
+        text = Path(_cann.DRIVER, "version.info").read_text("utf-8", "replace")
+        return "".join(re.findall(r"^[Vv]ersion=(\S+)", text, re.MULTILINE)[:1])
+    return ""
+
+
+def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
+    """Why npu-smi shows no device. Where it is not installed but a device node exists, as in many containers, there may
+    be one. `is_asked`: a chip of Ascend is asked for."""
+    nodes = [str(path) for path in sorted(Path("/dev").glob("davinci[0-9]*"))[:1]]
+    not_installed = npus.problem == _npu_smi.NOT_ON_PATH
+    remedy = "install the driver; in a container hand in /dev/davinci* and npu-smi"
+    if npus.late:
+        remedy = "npu-smi info by hand; if it hangs too, restart the machine"
+    elif "VISIBLE" in npus.problem:
+        remedy = "give it numbers of npu-smi's column Device, or unset it"
+    elif not_installed and (nodes or not is_asked):
+        remedy = ""
+    is_unknown = npus.late or (not_installed and nodes)
+    blocker = needs("an NPU that npu-smi shows", UNKNOWN if is_unknown else RUN)
+    return Row("driver", ", ".join(filter(None, [driver, npus.problem, *nodes])), remedy, (blocker,))
+
+
+def is_family_of(name: str, chip: str) -> bool:
+    """Whether npu-smi's name of a device is only that of the family of `chip`."""
+    return name in _npu_smi.VAGUE and chip.startswith(name)
+
+
+def device_row(device: _npu_smi.Device, chip: str, is_asked: bool) -> Row:
+    """A device. `chip`: npu-smi's name of the chip asked for; empty: none."""
+    is_healthy, doubts = device.health == "OK", []
+    if is_asked and not is_healthy:
+        doubts.append(needs(f"the health of device {device.number}", UNKNOWN))
+    if is_asked and is_family_of(device.name, chip):
+        doubts.append(needs(f"whether device {device.number}, a {device.name}, is a {chip}", UNKNOWN))
+    remedy = "" if is_healthy else f"npu-smi info -t health -i {device.npu}; reset it, or use another DEVICE="
+    text = f"{device.name}, health {device.health}, {device.memory} MB used"
+    return Row(f"device {device.number}", text, remedy, tuple(doubts))
+
+
+def number_rows(number: int, devices: Tuple[_npu_smi.Device, ...], chip: str, chips: List[str]) -> Iterator[Row]:
+    """What is wrong with a device number that is asked for: there is no such device, or it is another chip."""
+    by_number = {device.number: device for device in sorted(devices)}
+    shown = ", ".join(f"{number} ({device.name})" for number, device in by_number.items())
+    fitting = " or ".join(str(number) for number, device in by_number.items() if device.name == chip)
+    if number not in by_number:
+        blocker = needs(f"a device {number}", RUN)
+        remedy = f"give DEVICE={fitting or ' one of them'}"
+        yield Row("DEVICE", f"no device {number}; there is {shown}", remedy, (blocker,))
+        return
+    name = by_number[number].name
+    if chip and name != chip and not is_family_of(name, chip):
+        found = _find.chosen([by_number[number]], chips)
+        remedy = f"give CHIP={found.chip}" if found.chip else found.remedy
+        remedy = f"give DEVICE={fitting}" if fitting else remedy
+        blocker = needs(f"a {chip} as device {number}", RUN)
+        yield Row("DEVICE", f"{number} is a {name}; there is {shown}", remedy, (blocker,))
+
+
+# Rows of ROOT.
+
+
+def root_rows(root: Path) -> Iterator[Row]:
+    """What CANN's tools refuse about the path of ROOT, and about permissions."""
+    odd = _cann.odd(root)
+    if odd:
+        remedy = "give another ROOT=, whose whole path is of letters, digits and . _ - / alone"
+        blocker = needs("a plain path", RUN, COMPILE)
+        yield Row("path of ROOT", f"holds {odd}, which CANN's tools refuse", remedy, (blocker,))
+    mask = os.umask(0o077)
+    os.umask(mask)
+    notes = [] if mask & 0o022 == 0o022 else [f"umask {mask:04o} lets others write"]
+    notes += ["ROOT is another user's"] if root.exists() and root.stat().st_uid != os.geteuid() else []
+    if notes:
+        yield Row("permissions", f"{', '.join(notes)}: ais_bench gets private copies of its inputs")

@@ -1,0 +1,25 @@
+"""CPU, float32, ONNX Runtime: the tensors between input and output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import onnx
+from numpy.typing import NDArray
+
+from graphs.session import open_session
+from network.spec import INPUT
+
+
+def tensor_names(model: Path) -> list[str]:
+    """The tensors that the nodes of a graph compute, in the order in which they do."""
+    return [name for node in onnx.load(model).graph.node for name in node.output if name]
+
+
+def tensors(model: Path, images: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The values of these tensors for float32 [batch, *IMAGE_SHAPE]."""
+    graph = onnx.load(model)
+    known = {value.name for value in graph.graph.output}
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return dict(zip(names, open_session(graph).run(list(names), {INPUT: images})))

@@ -1,0 +1,8 @@
+"""CPU, by OpenVINO, in float32, bfloat16 or int8."""
+
+ENDING = "onnx"
+IN_PROCESS = True
+PACKAGES = {"compile": ("onnx", "openvino"), "run": ("openvino",)}
+NEEDS = ("precision",)
+VALUES = {"precision": ("f32", "bf16", "int8")}
+INT8 = "precision=int8"

@@ -1,0 +1,49 @@
+"""Inputs that the user gives: what they may be, and their digests."""
+
+from __future__ import annotations
+
+from _support.artifact import digest
+from _support.cli import die
+
+import hashlib
+from pathlib import Path
+from typing import Sequence
+
+from formats.python2 import FOLDER
+from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """The shape of a tensor with a free batch: [N, channels, height, width]."""
+    return f"[N, {', '.join(map(str, shape))}]"
+
+
+MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS", "onnx": "ONNX", "om": "OM"}
+WANTED = {
+    "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
+    "weights": "a checkpoint file such as model_92_sgd.pkl",
+    "onnx": f"a graph with input {INPUT}, float32 {shape_text(IMAGE_SHAPE)}, and output {OUTPUT}, "
+    f"float32 {shape_text((len(CLASSES),))}, N being dynamic",
+    "om": "what atc made for that chip and batch size",
+}
+
+
+def batch_files(path: Path) -> dict[str, Path]:
+    """{member name: file} of an extracted folder or of its parent; empty if it is neither."""
+    for folder in (path, path / FOLDER):
+        if (folder / "test_batch").is_file():
+            return {name: folder / name for name in MEMBERS if (folder / name).is_file()}
+    return {}
+
+
+def digest_of_given(what: str, path: Path) -> str:
+    """The sha256 of a given file, or over names and digests of a given folder's members; exits 1 if it is no input."""
+    if path.is_file():
+        return digest(path)
+    files = batch_files(path) if what == "archive" else {}
+    if not files:
+        problem = "no such file" if not path.exists() else "no test_batch in it" if what == "archive" else "a folder"
+        die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
+    text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""ONNX graphs: editing, optimization passes, int8, comparison of logits."""

@@ -1,0 +1,215 @@
+"""Editing of ONNX graphs: shapes, constants, unused parts.
+
+Nothing here knows names of one exporter: nodes are found by what they are. Opsets 11 to 17, no graphs inside of nodes.
+Numbers are worked out in float64 and rounded once, to the type that the graph has in that place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any, Container
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+Array = NDArray[Any]
+PROBE = 7  # a batch size that is no other dimension of this network, to see what depends on it
+SMALL = 1024  # bytes; what computes a shape is smaller, and inference takes 0.2 s to carry 49 MB of weights about
+SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
+JUMPS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # their answer is the one of the graph's own type, rounded as it is
+STAY = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+STAY |= {"DequantizeLinear"}  # weights kept in eight bits are smaller as they are
+STAY |= {"BatchNormalization"}  # onnx's evaluator takes that of opset 11 for the one of training
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def uses_of(graph: onnx.GraphProto) -> Counter[str]:
+    """{tensor name: how many inputs of nodes and outputs of the graph it is}."""
+    return Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def free(graph: onnx.GraphProto, name: str) -> str:
+    """`name`, made longer where a tensor has it."""
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {tensor.name for tensor in [*graph.input, *graph.initializer]}
+    while name in taken:
+        name += "_"
+    return name
+
+
+def put(graph: onnx.GraphProto, name: str, value: Array) -> str:
+    """Adds an initializer that is not there, and returns its name: `name`, made longer where another tensor has it."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+    if tensor in graph.initializer:
+        return name
+    tensor.name = name = free(graph, name)
+    graph.initializer.append(tensor)
+    return name
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """{tensor name: inferred shape}, of the tensors whose every dimension is known, initializers too."""
+    graph = onnx.shape_inference.infer_shapes(without_weights(model)).graph
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.value_info, *graph.output]
+        if value.type.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim)
+    }
+    return {**shapes, **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large initializers are inputs, after the model's own: the shapes are the same, and soon inferred."""
+    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph, known = bare.graph, {value.name for value in model.graph.input}
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    graph.input.extend(model.graph.input)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= SMALL:
+            graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bare
+
+
+def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
+    """Gives the first dimension of the inputs (the first so many) and outputs a number, folds what is known by that."""
+    for value in [*model.graph.input[:inputs], *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    drop_unused(model)
+    fold_constants(model)
+
+
+def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
+    """{tensor name: shape} of a model whose batch is free, as they are for one batch size."""
+    bare = without_weights(model)
+    fix_batch(bare, batch_size, len(model.graph.input))
+    return {**shapes_of(bare), **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
+
+
+def macs(model: onnx.ModelProto) -> dict[str, int] | None:
+    """{node: multiply-accumulates} of Conv, Gemm and MatMul for one image; None where a shape cannot be inferred."""
+    shapes, found = shapes_at(model, 1), {}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            x, w, y = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
+            if not (x and w and y):
+                return None
+            terms = math.prod(w[1:]) if node.op_type == "Conv" else x[0 if attributes(node).get("transA") else -1]
+            found[node.name or node.output[0]] = math.prod(y) * terms
+    return found
+
+
+def keep_initializers(graph: onnx.GraphProto, names: Container[str]) -> None:
+    kept = [tensor for tensor in graph.initializer if tensor.name in names]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Identity nodes, and the nodes and initializers that no output needs, go; so do initializers' second names as
+    inputs, which exporters of old wrote."""
+    graph = model.graph
+    alias: dict[str, str] = {}
+    outputs = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            alias[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    needed = set(outputs)
+    alive: list[NodeProto] = []
+    for node in reversed(kept):
+        if needed.intersection(node.output):
+            alive.append(node)
+            needed.update(filter(None, node.input))
+    set_nodes(graph, alive[::-1])
+    names = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in names]
+    if len(inputs) < len(graph.input):
+        model.ir_version = max(model.ir_version, 4)  # before it, every initializer had to be an input
+    del graph.input[:], graph.value_info[:]
+    graph.input.extend(inputs)
+    keep_initializers(graph, needed)
+
+
+def widened(value: Array) -> Array:
+    return value.astype(np.float64) if value.dtype.kind == "f" else value
+
+
+def evaluated(node: NodeProto, known: dict[str, Array], opsets: Any) -> Array:
+    """The one result of a node whose inputs are known."""
+    from onnx.reference import ReferenceEvaluator  # 0.1 s, which --help need not wait
+
+    inputs = [helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(node.input) if name]
+    result = helper.make_tensor_value_info(node.output[0], 0, None)
+    one = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=opsets)
+    answers: Any = ReferenceEvaluator(one).run(None, {value.name: known[value.name] for value in inputs})
+    return np.asarray(answers[0])
+
+
+def fold_constants(model: onnx.ModelProto) -> None:
+    """Nodes whose result is known now become initializers, until there are none.
+
+    Each is worked out twice: in the graph's own types, which say what type the result has and decide every integer,
+    and in float64 from one such node to the next, rounded where a node that stays uses it.
+    """
+    graph = model.graph
+    known = constants_of(graph)
+    exact: dict[str, Array] = {}
+    outputs, before = {value.name for value in graph.output}, -1
+    failed: set[str] = set()
+    while before != len(graph.node):
+        before = len(graph.node)
+        shapes = shapes_of(model) if any(node.op_type == "Shape" for node in graph.node) else {}
+        kept, found = [], []
+        for node in graph.node:
+            name = node.output[0]
+            shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
+            if name in outputs or len(node.output) > 1 or node.op_type in STAY or name in failed:
+                kept.append(node)
+                continue
+            if shape:
+                bounds = attributes(node)
+                known[name] = np.array(shape, np.int64)[bounds.get("start", 0) : bounds.get("end")]
+            elif all(x in known or not x for x in node.input):
+                try:
+                    known[name] = evaluated(node, known, model.opset_import)
+                except Exception:  # noqa: BLE001  an operator that the evaluator lacks or cannot run stays
+                    failed.add(name)
+                    kept.append(node)
+                    continue
+            else:
+                kept.append(node)
+                continue
+            exact[name] = widened(known[name])
+            if known[name].dtype.kind == "f" and node.op_type not in JUMPS:
+                inputs = {x: exact.get(x, widened(known[x])) for x in node.input if x}
+                exact[name] = widened(evaluated(node, inputs, model.opset_import))
+            found.append(name)
+        set_nodes(graph, kept)
+        uses = uses_of(graph)
+        for name in found:
+            if uses[name]:
+                graph.initializer.append(numpy_helper.from_array(exact[name].astype(known[name].dtype), name))
+    drop_unused(model)

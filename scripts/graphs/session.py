@@ -1,0 +1,30 @@
+"""ONNX Runtime on the CPU: the one place that opens a session of a graph."""
+
+from __future__ import annotations
+
+from _support.machine import threads
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def open_session(model: Path | bytes | onnx.ModelProto, cpu_threads: int = 0, optimized: bool = True) -> Any:
+    """An onnxruntime.InferenceSession with `cpu_threads` threads a request (0: all that this process may use).
+
+    Not `optimized`, the graph runs node by node as it is written: QuantizeLinear and DequantizeLinear then round, and
+    all else is float32.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_threads or threads()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if isinstance(model, Path):
+        source: str | bytes = str(model)
+    else:
+        source = model if isinstance(model, bytes) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

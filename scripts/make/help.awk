@@ -1,0 +1,20 @@
+# The page of `make help`: the targets, then the settings, of the Makefile that have a ## text, under their ##@ headings.
+# The present values of settings come from the environment.
+function add(text) {
+    text = (group == "" ? "" : "\n" group "\n") text "\n"
+    group = ""
+    return text
+}
+BEGIN { print "make TARGET [SETTING=value …]" }
+/^##@ / { group = substr($0, 5) }
+/^[a-z][a-z-]*:.*## / {
+    target = $0; sub(/:.*/, "", target)
+    sub(/.*## /, "")
+    targets = targets add(sprintf("  %-14s %s", target, $0))
+}
+/^[A-Z_]+ \?=.*## / {
+    name = $1
+    sub(/.*## /, "")
+    settings = settings add(sprintf("  %-9s %-10s %s", name, ENVIRON[name] == "" ? "(empty)" : ENVIRON[name], $0))
+}
+END { printf "%s%s", targets, settings }

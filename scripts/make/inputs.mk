@@ -1,0 +1,35 @@
+# How the archive, the checkpoint and upstream's sources come into ROOT: made as the sample, imported, or downloaded.
+# Included by the Makefile. input.archive and input.weights are `sample` where the sample makes them.
+
+upstream_sources := basic_layers attention_module residual_attention_network
+upstream := $(root)models/upstream/%.py
+# make would delete these as intermediate files after a download that was interrupted.
+.PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(upstream_sources))
+fetch = $(call run,FETCH,fetch) --mirror=$(call quote,$(MIRROR))
+
+ifeq ($(input.archive),sample)
+$(archive): $(uses.make_sample.archive)
+	$(call run,SAMPLE,make_sample) --archive $@ $(flags.make_sample.archive)
+else ifneq ($(ARCHIVE),)
+$(archive): $(state)/given/archive $(uses.import_input)
+	$(call run,ARCHIVE,import_input) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) \
+	  --note $< --out $@
+else
+$(archive): $(uses.fetch.archive)
+	$(fetch) $(flags.fetch.archive) --variable ARCHIVE --out $@
+endif
+
+ifeq ($(input.weights),sample)
+$(weights): $(uses.make_sample.checkpoint)
+	$(call run,SAMPLE,make_sample) --checkpoint $@ $(flags.make_sample.checkpoint)
+else ifneq ($(WEIGHTS),)
+$(weights): $(state)/given/weights $(uses.import_input)
+	$(call run,WEIGHTS,import_input) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) \
+	  --note $< --out $@
+else
+$(weights): $(uses.fetch.checkpoint)
+	$(fetch) $(flags.fetch.checkpoint) --file model_92_sgd.pkl --variable WEIGHTS --out $@
+endif
+
+$(call each,$(upstream),$(upstream_sources)): $(upstream): $(uses.fetch.source)
+	$(fetch) $(flags.fetch.source) --file model/$*.py --out $@

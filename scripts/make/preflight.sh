@@ -1,0 +1,351 @@
+#!/bin/sh
+# Checks what the user typed, before make installs or writes anything. The Makefile calls it once, while it is parsed.
+#
+# Input: the variables below, all set on the command line of this script. Output: one line, which is either
+#   ok chip=… root=… source=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
+#   subject: problem; remedy                                       refused
+# The exit status is always 0, because GNU Make 4.0 does not look at it.
+
+# Values are untrusted text, so no file name patterns are expanded. An unset variable is an error of this script.
+set -fu
+
+# The user's settings.
+: "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
+: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}"
+# Settings whose value comes from the environment; variables on make's command line that are no settings.
+: "${from_environment=}" "${unknown_variables=}"
+# The goals and the one-letter flags of make.
+: "${goals=}" "${flags=}"
+# Targets that must run alone; those that need no settings; those that need no chip; all that are not in `bare`.
+: "${alone=}" "${bare=}" "${any_chip=}" "${stages=}"
+# The network's file name without ending; .venv's copy of requirements.txt, empty if PYTHON is given.
+: "${network=}" "${environment=}"
+
+# Prints a refusal and stops. Line breaks and escape sequences of a value must not reach make or the terminal.
+refuse() {
+    case $1 in
+        ok*) set -- "make: $1" ;; # the subject may be a goal named ok, but only an accepted call begins with ok
+    esac
+    printf '%s' "$1" | LC_ALL=C tr '\001-\037\177' '?'
+    echo
+    exit 0
+}
+
+# Refuses the settings in the list $1 with the message $2, which then says where their values come from.
+refuse_setting() {
+    exported=
+    for name in $1; do
+        if contains "$from_environment" "$name"; then exported="$exported $name"; fi
+    done
+    if [ "$exported" ]; then refuse "$2 (in your environment: unset$exported)"; fi
+    refuse "$2 (on the command line)"
+}
+
+# True if the list $1 contains the word $2.
+contains() {
+    for item in $1; do
+        if [ "$item" = "$2" ]; then return 0; fi
+    done
+    return 1
+}
+
+# True if every goal is in the list $1.
+all_goals_are_in() {
+    for goal in $goals; do
+        if ! contains "$1" "$goal"; then return 1; fi
+    done
+}
+
+# Sets `words` to the words of $1, separated by single spaces.
+split_words() {
+    words=
+    for item in $1; do words="$words${words:+ }$item"; done
+}
+
+# True if make can use the path $1 in its rules, where a space, a colon or a quote has a meaning of its own.
+is_plain_path() {
+    case $1 in
+        -*) return 1 ;;
+        # Bytes above 127 are letters of other alphabets. The x protects a line break at the end of $1.
+        *[!A-Za-z0-9._/+-]*) [ "$(printf %s "$1" | LC_ALL=C tr -d 'A-Za-z0-9._/+\200-\377-' && echo x)" = x ] ;;
+    esac
+}
+
+# True if $1 is a URL that contains no password and no query, which may contain a token.
+is_plain_url() {
+    case $1 in
+        *[@?]* | *[[:space:][:cntrl:]]*) return 1 ;;
+        http://?* | https://?*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# True if $1 can be run. For a path, command -v of some shells only looks whether it exists.
+is_program() {
+    case $1 in
+        */*) [ -f "$1" ] && [ -x "$1" ] ;;
+        *) command -v -- "$1" > /dev/null 2>&1 ;;
+    esac
+}
+
+# Refuses the setting $1 if there is nothing at its path $2.
+check_path() {
+    if [ "$2" ] && [ ! -e "$2" ]; then
+        refuse_setting "$1" "$1=$2: no such file or folder; check the path"
+    fi
+}
+
+# Refuses the setting $1 if its value $2 is not 1, 0 or empty.
+check_switch() {
+    case $2 in
+        '' | 0 | 1) ;;
+        *) refuse_setting "$1" "$1=$2: give 1 or 0; empty means 0" ;;
+    esac
+}
+
+# Prints the chips whose names contain CHIP, or else those that share the longest beginning (two letters or more).
+near_chips() {
+    asked=$CHIP names=$chips awk 'BEGIN {
+        asked = tolower(ENVIRON["asked"])
+        gsub(/ascend| /, "", asked)
+        count = split(ENVIRON["names"], names, " ")
+        for (size = length(asked); size >= 2 && near == ""; size--)
+            for (i = 1; i <= count; i++) {
+                place = index(tolower(names[i]), substr(asked, 1, size))
+                if (place == 1 || (place > 1 && size == length(asked))) near = near " " names[i]
+            }
+        print near == "" ? "none" : substr(near, 2)
+    }'
+}
+
+# True if npu-smi is installed. Its folder is not on the PATH of every shell, so the usual ones are searched too.
+npu_smi_is_installed() (
+    PATH=$PATH:/usr/local/sbin:/usr/local/bin
+    command -v npu-smi > /dev/null
+)
+
+# Sets CHIP to the chip that npu-smi shows. The note $1 remembers it, so that the next make starts no Python.
+ask_for_the_chip() {
+    note=$1
+    { read -r CHIP < "$note"; } 2> /dev/null || :
+    if contains "$chips" "$CHIP"; then return; fi
+    CHIP=
+    set --
+    for item in $chips; do set -- "$@" "$item"; done
+    for item in $(python3 scripts/find_chip.py --chips "$@" --note "$note"); do CHIP=$item; done
+    # find_chip.py has printed the reason on stderr.
+    if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; do as the line above says"; fi
+}
+
+# Prints the values of an accepted call and stops.
+accept() {
+    set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "fallback=$fallback"
+    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes"
+    exit 0
+}
+
+# Sets `chips` to the keys of the block `chips:` of params.yaml, which ends at the next line that is not indented, and
+# `fallback` to the first of them, which every machine can run.
+read_chips() {
+    split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" params.yaml 2> /dev/null)"
+    chips=$words
+    if [ ! "$chips" ]; then
+        refuse "params.yaml: no chips in it; see git diff params.yaml"
+    fi
+    fallback=${chips%% *}
+}
+
+split_words "$BS"
+BS=$words
+split_words "$CHIP"
+CHIP=$words
+split_words "${goals:-help}"
+goals=$words
+ROOT=${ROOT:-.}
+own_onnx=
+own_sizes=
+fallback=
+
+if ! is_plain_path "$ROOT"; then
+    refuse_setting ROOT \
+        "ROOT=$ROOT: not usable as a folder; use letters, digits and . _ / + -, and do not begin with -"
+fi
+
+# ROOT in front of a path, as the Makefile writes it.
+case $ROOT in
+    . | ./) prefix= ;;
+    *) prefix=${ROOT#./} ;;
+esac
+prefix=${prefix%/}${prefix:+/}
+
+# A goal is a target, or a file that a rule makes.
+unknown=
+for goal in $goals; do
+    case ${goal#./} in
+        "$prefix"data/* | "$prefix"models/* | "$prefix"results/* | "$prefix".make/*) ;;
+        *) if ! contains "$bare $stages" "$goal"; then unknown="$unknown${unknown:+ }$goal"; fi ;;
+    esac
+done
+if [ "$unknown" ]; then
+    refuse "$unknown: no such target; run make help for the list"
+fi
+split_words "$unknown_variables"
+if [ "$words" ]; then
+    refuse "$words: no such variable; run make help for the list"
+fi
+
+# These targets create or delete what the other goals read while make is parsed.
+for goal in $goals; do
+    if contains "$alone" "$goal" && [ "$goals" != "$goal" ]; then
+        refuse "$goals: $goal must run alone; run one make command after the other"
+    fi
+done
+
+if [ "$PYTHON" ] && ! is_program "$PYTHON"; then
+    refuse_setting PYTHON "PYTHON=$PYTHON: no such program; leave it out to use .venv"
+fi
+case $flags in
+    *t*) refuse "make -t: would mark stale files as up to date; run make without -t" ;;
+esac
+
+# Targets without settings run whatever the environment contains: DEVICE=cuda must not stop make demo.
+if all_goals_are_in "$bare"; then
+    CHIP=
+    case $SOURCE in
+        cifar10 | sample) ;;
+        *) SOURCE= ;;
+    esac
+    if contains "$goals" demo; then read_chips; fi
+    accept
+fi
+
+case $BS in
+    [1-9] | [1-5][0-9] | 6[0-4]) ;;
+    *) refuse_setting BS "BS=$BS: not a batch size; give a whole number from 1 to 64" ;;
+esac
+case $SOURCE in
+    '' | cifar10 | sample) ;;
+    *) refuse_setting SOURCE "SOURCE=$SOURCE: no such source; give cifar10 or sample" ;;
+esac
+case ,$DEVICE, in
+    ,,) ;;
+    *[!0-9,]* | *,,* | *[0-9][0-9][0-9][0-9]*)
+        refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; give one, or several as 0,1"
+        ;;
+esac
+check_switch LAYERS "$LAYERS"
+check_switch WHY "$WHY"
+
+# The value may contain a password, so it is not printed.
+if [ "$MIRROR" ] && ! is_plain_url "$MIRROR"; then
+    refuse_setting MIRROR "MIRROR: no http or https url without a password; give http://host/folder"
+fi
+
+# A compiled model needs no graph and has one batch size.
+if [ "$OM" ]; then
+    if [ "$ONNX" ]; then
+        refuse_setting "OM ONNX" "OM: one ready model, for one BS; give either OM or ONNX"
+    fi
+    for goal in $goals; do
+        case $goal in
+            *-all | best) refuse_setting OM "OM: one ready model, for one BS; run make $goal without OM" ;;
+        esac
+    done
+fi
+check_path ARCHIVE "$ARCHIVE"
+check_path WEIGHTS "$WEIGHTS"
+check_path ONNX "$ONNX"
+check_path OM "$OM"
+
+# make remakes its included files even under -n and -q, and that needs the packages in .venv.
+case $flags in
+    *[nq]*)
+        if [ "$environment" ] && ! cmp -s requirements.txt "$environment"; then
+            refuse "${environment%/*}: missing or outdated, and make -n and -q install nothing; run make setup first"
+        fi
+        ;;
+esac
+
+# Without any inputs, make bench uses the sample in its own ROOT.
+if [ "$goals" = bench ]; then
+    if [ "$ONNX$OM" ]; then
+        refuse_setting "${ONNX:+ONNX} ${OM:+OM}" "bench: compares graphs of the checkpoint only; leave ONNX and OM out"
+    fi
+    if [ ! -e "${prefix}data/archive.tar.gz" ] && [ ! -e "${prefix}models/checkpoint.pkl" ] &&
+        [ -z "$SOURCE$ARCHIVE$WEIGHTS" ]; then
+        case $prefix in
+            '' | demo/) ;;
+            *)
+                refuse_setting ROOT \
+                    "bench: ROOT=$ROOT holds no inputs; run make accuracy there first, or leave ROOT out for the sample"
+                ;;
+        esac
+        ROOT=demo
+        SOURCE=sample
+        prefix=demo/
+    fi
+fi
+
+read_chips
+
+# The chips of goals that are files of a chip.
+file_chips=
+for goal in $goals; do
+    path=${goal#./}
+    case $path in
+        "$prefix"results/*) path=${path#"$prefix"results/} ;;
+        "$prefix"models/om/*) path=${path#"$prefix"models/om/} ;;
+        *) continue ;;
+    esac
+    if contains "$chips" "${path%%/*}"; then file_chips="$file_chips${file_chips:+ }${path%%/*}"; fi
+done
+
+if [ "$CHIP" ]; then
+    if ! contains "$chips" "$CHIP"; then
+        refuse_setting CHIP "CHIP=$CHIP: no such chip; near: $(near_chips); all: $chips"
+    fi
+    for chip in $file_chips; do
+        if [ "$chip" != "$CHIP" ]; then
+            refuse_setting CHIP "$chip: a file of another chip than CHIP=$CHIP; give CHIP=$chip, or leave CHIP out"
+        fi
+    done
+elif [ "$file_chips" ]; then
+    CHIP=${file_chips%% *}
+    for chip in $file_chips; do
+        if [ "$chip" != "$CHIP" ]; then
+            refuse "$chip: a file of another chip than CHIP=$CHIP of the first file; run make once for each chip"
+        fi
+    done
+elif all_goals_are_in "$bare $any_chip" || ! npu_smi_is_installed; then
+    CHIP=$fallback
+else
+    ask_for_the_chip "${prefix}.make/chip-$(uname -n)"
+fi
+
+# A model that the user gave to an earlier make stays in use. Its record says so.
+onnx=${prefix}models/onnx/$network.onnx
+om=${prefix}models/om/$CHIP/${network}_bs
+set +f
+set -- "${onnx%.onnx}.json" "${prefix}models/om/$CHIP"/bs[1-9].json "${prefix}models/om/$CHIP"/bs[1-6][0-9].json
+set -f
+records=$(grep -ls '"origin": "given"' "$@")
+for record in $records; do
+    size=${record##*/bs}
+    size=${size%.json}
+    if [ "$record" = "$1" ]; then
+        if [ -e "$onnx" ]; then own_onnx=yes; fi
+    elif [ -e "$om$size.om" ]; then
+        own_sizes="$own_sizes${own_sizes:+,}$size"
+    fi
+done
+if [ "$WEIGHTS" ] && [ ! "$ONNX" ] && [ "$own_onnx" ]; then
+    refuse_setting WEIGHTS "WEIGHTS: not used while your own $onnx exists; remove it first"
+fi
+case ,$own_sizes, in
+    *,"$BS",*)
+        if [ "$ONNX" ]; then
+            refuse_setting ONNX "ONNX: not used while your own $om$BS.om exists; remove it first"
+        fi
+        ;;
+esac
+accept

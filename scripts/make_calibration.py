@@ -1,0 +1,43 @@
+"""The training part of a CIFAR-10 archive -> the images that int8 is calibrated on and judged by, never the test set.
+
+`--out data/calibration.bin`: rows of CIFAR-10's binary version: a label, then uint8 CHW. They are spread
+evenly over data_batch_1 to data_batch_5 and stand in turn, one of each batch.
+"""
+
+from __future__ import annotations
+
+from _support import artifact, cli
+from _support.artifact import digest
+
+from pathlib import Path
+
+import numpy as np
+
+from formats.cifar10 import BATCHES, ROW, read_batch
+
+SETTINGS = {"images": "int8.images"}
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--images", type=int, required=True, help="at most")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    archive = {"sha256": digest(args.archive), "origin": artifact.origin_of(args.archive)}
+    with artifact.build_file(args.out, artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))) as job:
+        parts = []
+        for name in BATCHES:
+            images, labels, _ = read_batch(
+                args.archive, name, f"{args.archive} (int8 needs its training part, chips of other precisions do not)"
+            )
+            chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
+            parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))
+        shortest = min(len(part) for part in parts)
+        rows = np.stack([part[:shortest] for part in parts], 1).reshape(-1, ROW)
+        job.path.write_bytes(rows.tobytes())
+        job.record["count"] = len(rows)
+
+
+if __name__ == "__main__":
+    main()

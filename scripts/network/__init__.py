@@ -1,0 +1,1 @@
+"""The network: its interface, its layers, its checkpoint."""

@@ -1,0 +1,173 @@
+"""Every setting of params.yaml and the values that it may have. Python 3.7."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, Dict
+
+
+def integer(low: int, high: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(r"\d{1,10}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return str(int(text))
+
+    return check
+
+
+def number(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?([eE]-?\d+)?", text) or not float(text) < 1e6:
+        raise ValueError("a number from 0 to 1e6")
+    return text
+
+
+def decimal(text: str) -> str:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        raise ValueError("a number as 95.34")
+    return text
+
+
+def figure(text: str) -> str:
+    if not float(decimal(text)):
+        raise ValueError("a number above 0")
+    return text
+
+
+def gate(text: str) -> str:
+    words = text.split(" ")
+    if len(words) != 2:
+        raise ValueError("a reference and a tolerance as 95.34 0.10")
+    return f"{figure(words[0])} {decimal(words[1])}"
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text
+
+    return check
+
+
+def hexadecimal(length: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(f"[0-9a-f]{{{length}}}", text):
+            raise ValueError(f"{length} hexadecimal digits")
+        return text
+
+    return check
+
+
+def batch_sizes(text: str) -> str:
+    return " ".join(integer(1, 64)(word) for word in text.split())
+
+
+def names(text: str) -> str:
+    if not all(re.fullmatch(r"[\w-]+", word) for word in text.split()):
+        raise ValueError("all, or a list of names")
+    return text
+
+
+PAIR = re.compile(
+    r"(?P<above>[\w-]+)/(?P<below>[\w-]+)(,wanted=(?P<wanted>\d+(\.\d+)?))?(,ceiling=(?P<ceiling>[\w-]+))?", re.ASCII
+)
+
+
+def pairs(text: str) -> str:
+    if not all(PAIR.fullmatch(word) for word in text.split()):
+        raise ValueError("a list of A/B, A/B,wanted=NUMBER or A/B,wanted=NUMBER,ceiling=C with names for A, B and C")
+    return text
+
+
+def name(text: str) -> str:
+    if not re.fullmatch(r"[\w-]+", text):
+        raise ValueError("one name")
+    return text
+
+
+def urls(text: str) -> str:
+    if not all(re.fullmatch(r"https?://[^/]+/\S*[^/\s]", word) for word in text.split()):
+        raise ValueError("http or https urls that do not end in /")
+    return text
+
+
+def chip(text: str) -> str:
+    if not re.fullmatch(r"engine=\w+( \w+=\S+)*", text):  # atc reads a-b as a_b: one spelling is enough
+        raise ValueError("engine=NAME and the engine's options as words name=value, names with _, not -")
+    return text
+
+
+def flags(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"\w+=\S+( \w+=\S+)*", text):
+        raise ValueError("none, or a list of name=value")
+    return text
+
+
+# Of atc's --precision_mode, contract 1.4; --precision_mode_v2 goes into flags.
+PRECISIONS = (
+    *("default", "force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype"),
+    *("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16"),
+)
+# A `*` stands for names that the file is free to choose; all other keys must be there.
+SCHEMA: Dict[str, Callable[[str], str]] = {
+    "download.timeout": integer(1, 3600),
+    "download.tries": integer(1, 20),
+    "cifar10.urls": urls,
+    "cifar10.bytes": integer(1, 2**32),
+    "cifar10.sha256": hexadecimal(64),
+    "cifar10.test_batch_md5": hexadecimal(32),
+    "upstream.urls": urls,
+    "upstream.model_92_sgd": hexadecimal(40),
+    "upstream.basic_layers": hexadecimal(40),
+    "upstream.attention_module": hexadecimal(40),
+    "upstream.residual_attention_network": hexadecimal(40),
+    "sample.seed": integer(0, 2**31 - 1),
+    "sample.train_images": integer(10, 50000),
+    "sample.test_images": integer(10, 10000),
+    "onnx.opset": integer(11, 17),
+    "onnx.check_images": integer(1, 10000),
+    "onnx.tolerance": number,
+    "optimize.resize": one_of("nearest", "exact", "none"),
+    "optimize.check_images": integer(1, 10000),
+    "optimize.tolerance": number,
+    "chips.*": chip,
+    "int8.images": integer(20, 50000),
+    "int8.loss": decimal,
+    "atc.precision_mode": one_of(*PRECISIONS),
+    "atc.flags": flags,
+    "atc.log": one_of("debug", "info", "warning", "error", "null"),
+    "atc.time_limit": integer(1, 10**6),
+    "atc.memory": integer(1, 1000),
+    "ais_bench.time_limit": integer(1, 10**6),
+    "batch_sizes": batch_sizes,
+    "infer.format": one_of("txt", "bin", "npy"),
+    "perf.warmup": number,
+    "perf.min_duration": number,
+    "perf.min_queries": integer(1, 10**6),
+    "perf.tolerance": number,
+    "perf.drift": number,
+    "perf.spread": number,
+    "perf.others": number,
+    "perf.search": integer(1, 10**6),
+    "compare.tolerance": number,
+    "bench.rounds": integer(1, 1000),
+    "bench.seconds": number,
+    "bench.images": integer(1, 10000),
+    "bench.loss": decimal,
+    "bench.contenders": names,
+    "bench.chip": name,
+    "bench.pairs": pairs,
+    "published.accuracy.*": figure,
+    "published.throughput.*.*": figure,
+    "verify.*.*": gate,
+}
+
+
+def schema_key(key: str) -> str | None:
+    """The schema's line for `key`, where `*` stands for one part of it."""
+    parts = key.split(".")
+    for line in SCHEMA:
+        pattern = line.split(".")
+        if len(pattern) == len(parts) and all(p in ("*", q) for p, q in zip(pattern, parts)):
+            return line
+    return None

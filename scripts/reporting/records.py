@@ -1,0 +1,214 @@
+"""The records in results/<chip>/bs<n>/: accuracy.json, perf.json and compare.json, each validated before it is used.
+
+Records of one chip and batch size form one Result if they were made from the same inputs under the same conditions,
+otherwise several, so that unrelated figures never share a row.
+"""
+
+from __future__ import annotations
+
+from _support.artifact import Record, read_record
+from _support.cli import plain
+
+import re
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
+
+from network.spec import CLASSES
+
+ORIGINS = ("data_origin", "checkpoint_origin", "given")
+ALIKE = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these may still share a table
+# The conditions that the report shows.
+MEASURED_UNDER = ("runtime", "precision", "device", "driver", "threads", "host", "python", "numpy")
+SAME = (*ALIKE, *MEASURED_UNDER, "model")  # the records of one result agree in these, as far as both contain them
+PERCENTILES = ("p50", "p90", "p99")
+
+
+def is_number(value: Any) -> bool:
+    """An int or float from 0 to 1e12, neither NaN nor a boolean."""
+    return type(value) in (int, float) and bool(0 <= value < 1e12)
+
+
+def is_positive(value: Any) -> bool:
+    return is_number(value) and value > 0
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and is_number(value)
+
+
+def is_class(value: Any) -> bool:
+    return is_count(value) and value < len(CLASSES)
+
+
+def is_list(value: Any, is_item: Callable[[Any], bool], length: int | None = None) -> bool:
+    """A list of valid items, with `length` of them if that is given."""
+    return isinstance(value, list) and length in (None, len(value)) and all(map(is_item, value))
+
+
+def is_mistake(value: Any) -> bool:
+    """One of the most confident mistakes in accuracy.json."""
+    return (
+        isinstance(value, dict)
+        and is_count(value.get("image"))
+        and is_class(value.get("label"))
+        and is_class(value.get("found"))
+        and is_number(value.get("probability"))
+    )
+
+
+def is_provenance(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(value.get(name) in ("official", "own", "sample") for name in ("data_origin", "checkpoint_origin"))
+        and isinstance(value.get("given", ""), str)
+    )
+
+
+def has_throughput(value: Any) -> bool:
+    return isinstance(value, dict) and is_positive(value.get("throughput_images_per_s"))
+
+
+def has_percentiles(value: Any) -> bool:
+    return isinstance(value, dict) and all(is_positive(value.get(name)) for name in PERCENTILES)
+
+
+def has_rates(value: Any) -> bool:
+    return has_throughput(value) and has_percentiles(value.get("latency_ms"))
+
+
+def invalid_fields(valid: dict[str, bool]) -> str:
+    """The reason to reject a record, from {field: whether it is valid}; empty if all of them are."""
+    fields = [name for name, is_valid in valid.items() if not is_valid]
+    return f"damaged, or not a record of this version ({', '.join(fields)})" if fields else ""
+
+
+def check_accuracy(record: Record) -> str:
+    """Why an accuracy.json is rejected; empty if it is valid."""
+
+    def is_row(value: Any) -> bool:
+        return is_list(value, is_count, len(CLASSES))
+
+    return invalid_fields(
+        {
+            "top1": is_number(record.get("top1")),
+            "correct": is_count(record.get("correct")),
+            "total": is_positive(record.get("total")),
+            "wilson95": is_list(record.get("wilson95"), is_number, 2),
+            "source": record.get("source") in ("cifar10", "sample"),
+            "confusion": is_list(record.get("confusion"), is_row, len(CLASSES)),
+            "mistakes": is_list(record.get("mistakes", []), is_mistake),
+            "provenance": is_provenance(record.get("provenance")),
+        }
+    )
+
+
+def check_perf(record: Record) -> str:
+    """Why a perf.json is rejected; empty if it is valid."""
+    return invalid_fields(
+        {
+            "throughput_images_per_s": has_throughput(record),
+            "latency_ms": has_percentiles(record.get("latency_ms")),
+            "queries": is_count(record.get("queries")),
+            "stable": isinstance(record.get("stable"), bool),
+            "device": "device" not in record or has_rates(record["device"]),
+            "end_to_end": "end_to_end" not in record or has_throughput(record["end_to_end"]),
+            "stability": isinstance(record.get("stability", {}), dict),
+            "provenance": is_provenance(record.get("provenance")),
+        }
+    )
+
+
+def check_compare(record: Record) -> str:
+    """Why a compare.json is rejected; empty if it is valid."""
+    figures = ("agreement", "mended", "broken", "other", "mcnemar_p")
+    valid = {name: is_number(record.get(name)) for name in figures}
+    return invalid_fields({**valid, "provenance": is_provenance(record.get("provenance"))})
+
+
+CHECKS = {"accuracy": check_accuracy, "perf": check_perf, "compare": check_compare}
+
+
+class Result(NamedTuple):
+    """The records of one chip and batch size by kind, and the provenance that they share."""
+
+    chip: str
+    batch: int
+    provenance: dict[str, str]
+    records: dict[str, Record]
+
+    def group(self) -> tuple[str, ...]:
+        """Results of different groups share neither a table nor a figure."""
+        return tuple(self.provenance.get(name, "") for name in ORIGINS)
+
+
+def validation_error(path: Path, record: Record) -> str:
+    """Why the record of results/<chip>/bs<n>/<kind>.json is rejected; empty if it is valid."""
+    reason = CHECKS[path.stem](record)
+    if reason:
+        return reason
+    provenance, (chip, folder) = record["provenance"], path.parts[-3:-1]
+    if (provenance.get("chip", chip), f"bs{provenance.get('batch_size', folder[2:])}") != (chip, folder):
+        return "its chip or batch size is not that of its folder"
+    return ""
+
+
+def agree(one: Result, other: Result) -> bool:
+    """Whether two results were made from the same inputs under the same conditions, as far as both contain them."""
+    shared = [name for name in SAME if name in one.provenance and name in other.provenance]
+    return (
+        (one.chip, one.batch) == (other.chip, other.batch)
+        and one.group() == other.group()
+        and all(one.provenance[name] == other.provenance[name] for name in shared)
+    )
+
+
+def add_record(results: list[Result], path: Path, record: Record) -> None:
+    """Adds a record to the result that it belongs to, or a new result with it."""
+    texts = {name: plain(v) for name, v in record["provenance"].items() if isinstance(v, (str, int, float))}
+    new = Result(path.parts[-3], int(path.parts[-2][2:]), texts, {path.stem: record})
+    for result in results:
+        if agree(new, result) and path.stem not in result.records:
+            result.records.update(new.records)
+            result.provenance.update(texts)
+            return
+    results.append(new)
+
+
+def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[str]]:
+    """All results below `folder`, those of `chips` first, and a line for each file that is left out."""
+    results: list[Result] = []
+    left_out = []
+    for path in sorted(folder.glob("*/bs*/*.json")):
+        is_result = path.stem in CHECKS and path.parts[-3] != "reference"
+        if not is_result or not re.fullmatch(r"bs[1-9]\d{0,3}", path.parts[-2]):
+            continue
+        record = read_record(path)
+        if not path.with_suffix(".txt").is_file():  # the user removed the page to have the result made again
+            continue
+        reason = validation_error(path, record)
+        if reason:
+            left_out.append(f"{plain('/'.join(path.parts[-3:]))} is left out: {reason}")
+        else:
+            add_record(results, path, record)
+    order = {chip: i for i, chip in enumerate(chips)}
+    results.sort(key=lambda result: (order.get(result.chip, len(order)), result.chip, result.batch))
+    return results, left_out
+
+
+def rows_of(results: list[Result], kinds: set[str], sizes: list[int]) -> Iterator[tuple[str, int, Result | None]]:
+    """(chip, batch size, result) for each chip, and each batch size that is listed or has a record of these kinds.
+
+    The result is None where there is no such record.
+    """
+    for chip, members in groupby(results, lambda result: result.chip):
+        measured = [result for result in members if kinds & result.records.keys()]
+        for batch in sorted({*sizes, *(result.batch for result in measured)}):
+            rows: list[Result | None] = [result for result in measured if result.batch == batch]
+            for row in rows or [None]:
+                yield chip, batch, row
+
+
+def unlike(results: list[Result], names: Sequence[str] = ALIKE) -> list[str]:
+    """The inputs in which these results differ."""
+    return [name for name in names if len({result.provenance.get(name, "") for result in results} - {""}) > 1]

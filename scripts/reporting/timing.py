@@ -1,0 +1,106 @@
+"""Statistics of the times of a measurement: percentiles, drift, spread, stability, caching. Python 3.7.
+
+Terms and rules are those of MLPerf Inference: a query is one batch; a timed warm-up, then a minimum duration and a
+minimum number of queries; a small version of its TEST04 (no caching).
+"""
+
+from __future__ import annotations
+
+from _support.artifact import Record
+from _support.cli import die
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Measured(NamedTuple):
+    """The result of an engine's measurement."""
+
+    times_ms: List[float]  # of each query inside the engine, in order
+    images: int  # processed in these queries, without padding
+    numbers: NDArray[Any]  # int [n], the images whose logits were kept
+    answers: NDArray[Any]  # float [n, classes], their logits
+    end_to_end: Record  # what, throughput_images_per_s and more
+    device: Record  # facts about the device other than its times: name, copies
+    warmup: Record  # seconds, queries
+    cache: Record  # the medians of the check for caching, see must_not_cache()
+    others: float | None  # load of the device by other processes, 0 to 1; None: unknown
+    method: str  # one sentence
+    conditions: Record  # for the provenance
+
+
+def latency(times_ms: Sequence[float]) -> Dict[str, float]:
+    """mean, min, max and the percentiles 50, 90 and 99, in ms; interpolated linearly, as by numpy and ais_bench."""
+    p50, p90, p99 = np.percentile(times_ms, [50, 90, 99])
+    statistics = {"mean": np.mean(times_ms), "min": np.min(times_ms), "max": np.max(times_ms)}
+    return {name: float(value) for name, value in {**statistics, "p50": p50, "p90": p90, "p99": p99}.items()}
+
+
+def stability(times_ms: Sequence[float], others: float | None, limits: Dict[str, float]) -> Record:
+    """drift, spread and others, their `limits`, and why: a sentence for each that exceeds its limit.
+
+    drift: the median of the last third relative to that of the first, less 1; spread: (p90 - p10) / p50; others: as
+    given. A run is stable if there is no sentence.
+    """
+    third = max(1, len(times_ms) // 3)
+    first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
+    p10, p50, p90 = np.percentile(times_ms, [10, 50, 90])
+    summary: Record = {"drift": float(last / first - 1), "spread": float((p90 - p10) / p50), "others": others}
+    why = []
+    if not abs(summary["drift"]) <= limits["drift"]:  # so that NaN is not stable either
+        why.append(f"the last third's times are {100 * summary['drift']:+.1f}% off the first's")
+    if not summary["spread"] <= limits["spread"]:
+        why.append(f"the times spread over {100 * summary['spread']:.1f}% of their median")
+    if others is not None and others > limits["others"]:
+        why.append(f"others kept {100 * others:.0f}% of the device busy")
+    return {**summary, "limits": limits, "why": why}
+
+
+def must_not_cache(subject: object, seen: Sequence[float], new: Sequence[float], factor: float) -> Record:
+    """The median times, in ms, of the same work on repeated (`seen`) and on new inputs, measured in pairs.
+
+    Exits 1 if the engine seems to cache (MLPerf's TEST04): if new inputs are slower than repeated ones by `factor` in
+    80 % of the pairs, since times vary, or by 2 x `factor` in the median, and by at least 0.05 ms in the median, below
+    which the overhead of a call dominates.
+    """
+    pairs = np.array([seen, new])
+    medians = {"seen_ms": float(np.median(pairs[0])), "new_ms": float(np.median(pairs[1])), "pairs": pairs.shape[1]}
+    suspicious = np.mean(pairs[1] > factor * pairs[0]) >= 0.8 or medians["new_ms"] > 2 * factor * medians["seen_ms"]
+    if suspicious and np.median(pairs[1] - pairs[0]) > 0.05:
+        took = f"{medians['seen_ms']:.2f} ms, new ones {medians['new_ms']:.2f} ms"
+        problem = f"the engine seems to answer from a cache: inputs that it had seen before took it {took}"
+        die(subject, problem, "nothing was written; turn its cache off")
+    return medians
+
+
+class Busy:
+    """The load by other processes on the CPUs that this process may use, from /proc/stat (man 5 proc)."""
+
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self.stat = stat
+        self.begin = self.now()
+
+    def now(self) -> List[float]:
+        """CPU seconds [of all processes, of this one and its children, idle]; empty if they are unknown."""
+        try:
+            cpus = os.sched_getaffinity(0)
+            lines = self.stat.read_text().splitlines()
+            rows = [line.split() for line in lines if line[:3] == "cpu" and line[3].isdigit()]
+            ticks = np.array([[int(word) for word in row[1:9]] for row in rows if int(row[0][3:]) in cpus])
+            tick = os.sysconf("SC_CLK_TCK")
+            idle = ticks[:, 3:5].sum() / tick  # idle and iowait
+            return [float(ticks.sum() / tick - idle), sum(os.times()[:4]), float(idle)]
+        except (OSError, ValueError, IndexError):
+            return []
+
+    def others(self) -> float | None:
+        """The share of the CPUs' time, 0 to 1, that other processes used since this object was made; None: unknown."""
+        now = self.now()
+        if not self.begin or not now:
+            return None
+        busy, ours, idle = (after - before for before, after in zip(self.begin, now))
+        return min(1.0, max(0.0, busy - ours) / max(busy + idle, 1e-9))

@@ -1,0 +1,455 @@
+"""make doctor: what is there, what is missing, what to do; never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engines
+from conftest import FAKES, SCRIPTS, STAND_INS, TREE, House, Inputs, ascend_host, run
+
+
+def doctor(house: House, **more: str) -> dict[str, str]:
+    """{what: the rest of its line}; a line to act upon begins with an exclamation mark."""
+    done = run("make", "doctor", "ROOT=house", cwd=house.tree, **more)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [re.match(r"  ([! ]) (\S+(?: \S+){0,2}) +(.*)", line) for line in done.stdout.splitlines()]
+    assert all(rows), done.stdout
+    return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
+
+
+def test_it_names_what_is_missing_and_changes_nothing(fresh: House) -> None:
+    before = sorted(fresh.tree.rglob("*"))
+    rows = doctor(fresh)
+    assert rows[".venv"].startswith("! missing")
+    assert "make setup" in rows[".venv"]
+    assert re.match(r"! house/data/archive.tar.gz missing  ->  .*ARCHIVE=", rows["archive"])
+    assert re.match(r"! house/models/checkpoint.pkl missing  ->  .*WEIGHTS=", rows["checkpoint"])
+    assert "basic_layers.py attention_module.py residual_attention_network.py" in rows["upstream"]
+    assert [path for path in sorted(fresh.tree.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+def test_it_says_what_the_inputs_are(house: House, inputs: Inputs) -> None:
+    assert doctor(house)["archive"].endswith("the built-in sample's")
+    shutil.copy(inputs.archive, house.root / "own.tar.gz")
+    house.make("bin", "ARCHIVE=house/own.tar.gz")
+    assert doctor(house)["archive"].endswith("your own file")
+    (house.root / "data/archive.json").unlink()
+    assert doctor(house)["archive"].endswith("put there by hand")
+    (house.root / "data/download.tmp.6d958be074577803").write_bytes(bytes(7))
+    assert "download" not in doctor(house)
+    (house.root / "data/archive.tar.gz").unlink()
+    assert "7 bytes so far  ->  the next make goes on with it" in doctor(house)["download"]
+
+
+def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fresh: House) -> None:
+    proxies = {"https_proxy": "http://user:secret@proxy:3128", "no_proxy": "10.0.0.0/8,here"}
+    rows = doctor(fresh, **proxies, CURL_CA_BUNDLE="/no/such.pem")
+    assert rows["no proxy"] == "10.0.0.0/8,here"
+    assert rows["https proxy"] == "proxy:3128"
+    assert rows["CURL_CA_BUNDLE"] == "! /no/such.pem, missing  ->  mend or unset CURL_CA_BUNDLE"
+
+
+def test_it_needs_no_params_no_environment_and_a_place_that_can_be_written(fresh: House) -> None:
+    (fresh.tree / "params.yaml").write_text("][")
+    doctor(fresh, PATH="/usr/bin:/bin")
+    done = run("make", "doctor", "ROOT=/proc/nowhere", cwd=fresh.tree)
+    assert re.search(r"! ROOT +/proc/nowhere, cannot be written  ->  give another ROOT=", done.stdout)
+
+
+def test_it_is_not_stopped_by_what_lies_in_root(house: House) -> None:
+    (house.root / "data/archive.json").unlink()
+    os.mkfifo(house.root / "data/archive.json")
+    (house.root / "models/checkpoint.json").write_text("[" * 100000)
+    (house.root / "models/download.tmp.x").symlink_to("/nowhere")
+    rows = doctor(house)
+    assert "put there by hand" in rows["archive"]
+    assert "put there by hand" in rows["checkpoint"]
+    done = run("make", "doctor", "ROOT=params.yaml", cwd=house.tree)
+    assert re.search(r"! ROOT +\S+params.yaml, a file  ->  give another ROOT=", done.stdout)
+
+
+def test_a_python_that_does_not_run_is_no_traceback(fresh: House, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = run("make", "doctor", f"PYTHON={broken}", cwd=fresh.tree)
+    assert "Traceback" not in done.stderr
+    assert re.search(r"! PYTHON +\S+broken, does not run", done.stdout)
+
+
+# Chips of engine ascend, on the stand-ins; what a host's python3 has is told by packages of the test's own
+
+MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sympy", "scipy", "cffi", "cloudpickle")
+MODULES += ("tornado", "requests", "jinja2", "ml_dtypes")
+
+
+def healthy(house: House, generation: str = "new", **more: str) -> dict[str, str]:
+    """A host with all that is needed."""
+    packages = house.tree / "packages"
+    for name in (*MODULES, "numpy"):
+        (packages / name).mkdir(parents=True, exist_ok=True)
+        (packages / name / "__init__.py").write_text("__version__ = '1.23.5'")
+    shutil.copytree(STAND_INS / "aclruntime", packages, dirs_exist_ok=True)
+    (packages / "aclruntime.py").write_text("")
+    host = ascend_host(house.tree, generation, **more)
+    return {**host, "PYTHONPATH": f"{packages}:{host['PYTHONPATH']}"}
+
+
+def asked(house: House, chip: str, host: dict[str, str], *words: str, status: int = 2) -> dict[str, str]:
+    """The rows of make doctor CHIP=chip, which has to end with `status`."""
+    done = run("make", "doctor", "ROOT=house", f"CHIP={chip}", *words, cwd=house.tree, **host)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if status else 0)  # make's own
+    rows = [re.match(r"  ([! ]) (\S+(?: \S+){0,2}) +(.*)", line) for line in done.stdout.splitlines()]
+    assert rows[-1]
+    assert rows[-1][2] == "CHIP"
+    return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
+
+
+def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: House) -> None:
+    rows = asked(fresh, "310P3", healthy(fresh), status=0)
+    assert rows["CHIP"] == "310P3 can run here"
+    assert rows["CANN"].startswith("7.0.0-stand-in; ")
+    assert rows["driver"] == "22.0.4-stand-in"
+    assert rows["device 0"] == "310P3, health OK, 1074 / 21534 MB used"
+    for name in ("CANN", "atc", "numpy", "atc's modules", "ais_bench", "aclruntime", "driver", "device 0"):
+        assert not rows[name].startswith("!"), rows[name]
+    assert asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310P3-two"), "DEVICE=0,1", status=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "row", "words", "lack"),
+    [
+        ("numpy", "numpy", "2.2.6  ->  python3 -m pip install 'numpy<2'", "numpy < 2"),
+        ("ais_bench", "ais_bench", "missing  ->  install", "ais_bench"),
+        ("llm", "ais_bench", "not the inference tool", "ais_bench"),
+        ("aclruntime", "aclruntime", "libascendcl.so: cannot open  ->  install", "aclruntime"),
+        ("no-driver", "driver", "dcmi", "an NPU"),
+        ("310", "device 0", "310, health OK", "a 310P3 as device 0"),
+        ("python3", "CANN's python3", "status 7", "a python3 of CANN that answers"),
+        ("SET_ENV", "set_env.sh", "no such file", "CANN"),
+        ("platform", "soc_version", "has no Ascend310P3", "a CANN that knows the chip"),
+    ],
+)
+def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
+    fresh: House, fault: str, row: str, words: str, lack: str
+) -> None:
+    host = healthy(fresh, fault if fault in ("llm", "ais_bench") else "new", STAND_IN_NPU_SMI="310P3")
+    if fault == "numpy":
+        (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
+    elif fault == "aclruntime":
+        (fresh.tree / "packages/aclruntime.py").write_text("raise ImportError('libascendcl.so: cannot open')")
+    elif fault == "python3":
+        (fresh.tree / "path/python3").write_text("#!/bin/sh\nexit 7\n")
+        (fresh.tree / "path/python3").rename(fresh.tree / "python3-of-cann")
+        host["AIS_BENCH"] = f"{fresh.tree}/python3-of-cann -m ais_bench"
+    elif fault == "SET_ENV":
+        host["SET_ENV"] = "/no/such/set_env.sh"
+    elif fault == "platform":
+        shutil.copytree(STAND_INS / "toolkit", fresh.tree / "toolkit")
+        (fresh.tree / "toolkit/x86_64-linux/data/platform_config").mkdir(parents=True)
+        (fresh.tree / "toolkit/x86_64-linux/data/platform_config/Ascend310.ini").write_text("")
+        host["SET_ENV"] = f"{fresh.tree}/toolkit/set_env.sh"
+    elif fault in ("no-driver", "310"):
+        host["STAND_IN_NPU_SMI"] = fault
+    rows = asked(fresh, "310P3", host)
+    assert words in rows[row]
+    assert rows["CHIP"].startswith("! 310P3 cannot run here")
+    assert lack in rows["CHIP"]
+
+
+def test_a_build_host_is_told_that_make_om_works(fresh: House) -> None:
+    rows = asked(fresh, "910B3", healthy(fresh, STAND_IN_NPU_SMI="no-driver"))
+    assert "make om works here, but running needs an NPU" in rows["CHIP"]
+
+
+def test_modules_that_atc_wants_are_named_with_one_command(fresh: House) -> None:
+    host = healthy(fresh)
+    shutil.rmtree(fresh.tree / "packages/decorator")
+    shutil.rmtree(fresh.tree / "packages/tornado")
+    rows = asked(fresh, "310P3", host)
+    wanted = "! missing: decorator; some CANN want tornado  ->  python3 -m pip install decorator tornado 'numpy<2'"
+    assert rows["atc's modules"] == wanted
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc's modules")
+
+
+def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: House) -> None:
+    (fresh.tree / "set_env.sh").write_text("export ASCEND_TOOLKIT_HOME=$PWD\n[ -f /no/such ] && true\n")
+    host = healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
+    rows = asked(fresh, "310P3", host)
+    assert rows["atc"].startswith("! missing")
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc")
+    assert asked(fresh, "310P3", host, "OM=ready.om", status=0)["CHIP"] == rows["CHIP"]
+    (fresh.root / "models/om/310P3").mkdir(parents=True)
+    (fresh.root / "models/om/310P3/3d_attention_net_bs16.om").write_text("")
+    assert asked(fresh, "310P3", host, status=0)["CHIP"] == rows["CHIP"]
+    assert "make om needs atc" in asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)["CHIP"]
+
+
+def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: House) -> None:
+    host = healthy(fresh, AIS_BENCH="OPTION=1 ./own")
+    (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
+    rows = asked(fresh, "310P3", host, "OM=ready.om", status=0)
+    assert rows["ais_bench"] == "env OPTION=1 ./own, used as it is"
+    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs numpy < 2")
+
+
+def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: House) -> None:
+    for text, words in {
+        "echo the licence has expired >&2; return 3": "sets up no CANN (status 3): the licence has expired",
+        "if": "syntax error",
+        "true": "sets up no CANN (status 0): it says nothing",
+        "echo bye; exit 0": "cannot be sourced (status 0): it ends the shell",
+    }.items():
+        (fresh.tree / "bad.sh").write_text(text + "\n")
+        rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "bad.sh")))
+        assert words in rows["set_env.sh"]
+        assert "bad.sh" in rows["set_env.sh"]
+        assert "CANN" not in rows
+
+
+def test_an_answer_that_comes_late_is_no_no(fresh: House) -> None:
+    (fresh.tree / "slow.sh").write_text(f"sleep 3\nsource {STAND_INS}/toolkit/set_env.sh\n")
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="hang"), status=0)
+    assert "no answer within 1.5 s" in rows["driver"]
+    assert rows["CHIP"] == "310P3 may run here; not certain: an NPU that npu-smi shows"
+    rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "slow.sh")), status=0)
+    assert rows["CHIP"] == "310P3 may run here; not certain: what set_env.sh sets up"
+
+
+def test_without_a_chip_it_says_which_one_make_takes(fresh: House) -> None:
+    def row(layout: str) -> str:
+        return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
+
+    assert row("310P3").startswith("none is given: 310P3 is taken")
+    assert "shows different chips (device 0 310, device 1 310P3)  ->  give CHIP=" in row("mixed")
+    assert row("310B").endswith("give CHIP= one of 310B1, 310B4")
+    note = fresh.root / f".make/chip-{os.uname().nodename}"
+    note.parent.mkdir(parents=True)
+    note.write_text("310\n")
+    wanted = f"! 310 is taken, remembered of an earlier npu-smi  ->  rm {note.relative_to(fresh.tree)}, or give CHIP="
+    assert row("310P3") == wanted
+
+
+def test_inputs_that_are_given_are_not_called_missing(fresh: House) -> None:
+    rows = doctor(fresh, ARCHIVE="params.yaml", WEIGHTS="/no/such")
+    assert rows["archive"] == "params.yaml"
+    assert rows["checkpoint"] == "! /no/such, missing  ->  check the path"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("import os; os.kill(os.getpid(), 11)", 2), ("import time; time.sleep(600)", 0)]
+)
+def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: House, body: str, status: int) -> None:
+    host = healthy(fresh)
+    (fresh.tree / "packages/aclruntime.py").write_text(body)
+    rows = asked(fresh, "310P3", host, status=status)
+    assert rows["numpy"] == "1.23.5"
+    assert rows["ais_bench"].startswith("there")
+    assert ("no answer within" in rows["aclruntime"]) == (not status)
+
+
+def test_whatever_hangs_it_answers_in_time(fresh: House) -> None:
+    slow = fresh.tree / "slow"
+    slow.write_text("#!/bin/sh\nsleep 600\n")
+    slow.chmod(0o755)
+    host = healthy(fresh, STAND_IN_NPU_SMI="hang", SET_ENV=str(slow))
+    begin = time.monotonic()
+    rows = asked(fresh, "310P3", host, f"PYTHON={slow}")
+    assert time.monotonic() - begin < 10  # under 2 on a machine that is not busy
+    assert "no answer within 1.5 s" in rows["set_env.sh"]
+    assert "no answer within 1.5 s" in rows["driver"]
+    assert "no answer within 1.5 s" in rows["PYTHON"]
+
+
+def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: House) -> None:
+    two = healthy(fresh, STAND_IN_NPU_SMI="310P3-two")
+    assert "a device 7" in asked(fresh, "310P3", two, "DEVICE=7")["CHIP"]
+    assert asked(fresh, "310P3", two, "DEVICE=x")["DEVICE"].startswith("! x: no device number")
+    one = {**two, "ASCEND_RT_VISIBLE_DEVICES": "1"}
+    assert asked(fresh, "310P3", one, status=0)
+    assert "a device 1" in asked(fresh, "310P3", one, "DEVICE=1")["CHIP"]
+    rows = asked(fresh, "310B1", healthy(fresh, STAND_IN_NPU_SMI="310B"), status=0)
+    assert rows["CHIP"].endswith("not certain: whether device 0, a 310B, is a 310B1")
+    mixed = healthy(fresh, STAND_IN_NPU_SMI="mixed")
+    assert asked(fresh, "310P3", mixed)["DEVICE"].endswith("give DEVICE=1")
+    assert asked(fresh, "310B1", mixed)["DEVICE"].endswith("give CHIP=310")
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310B"))
+    assert rows["DEVICE"].endswith("give CHIP= one of 310B1, 310B4")
+    rows = asked(fresh, "310P3", healthy(fresh, ASCEND_RT_VISIBLE_DEVICES="5"))
+    assert rows["driver"].startswith("! ASCEND_RT_VISIBLE_DEVICES=5 hides all")
+
+
+def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: House) -> None:
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    assert done.returncode == 2
+    assert "310P3 cannot run here: it needs a plain path" in done.stdout
+
+
+def test_no_environment_however_odd_gives_a_traceback(fresh: House, tmp_path: Path) -> None:
+    words = ("python3", "scripts/doctor.py", "--root", "house", "--make", "4.3")
+    for more in ({"ATC": "'"}, {"AIS_BENCH": "'"}, {"ATC": "/"}, {"SET_ENV": "/dev/null"}, {"HOME": ""}):
+        done = run(*words, cwd=fresh.tree, **healthy(fresh, **more))
+        assert (done.returncode, done.stderr) == (0, ""), more
+    for end in ("> /dev/full", "| true"):
+        done = run("sh", "-c", " ".join((*words, end)), cwd=fresh.tree)
+        assert (done.returncode, done.stderr) == (0, ""), end
+    (fresh.tree / "params.yaml").write_bytes(b"chips:\n  \xff][\n")
+    assert "params.yaml" in asked(fresh, "310P3", {})["CHIP"]
+
+
+def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: House) -> None:
+    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
+    assert rows["device 0"].startswith("! 310P3, health Alarm")
+    assert rows["CHIP"].endswith("not certain: the health of device 0")
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    assert re.search(r"! path of ROOT +holds '\+', which CANN's tools refuse  ->  give another ROOT=", done.stdout)
+
+
+@pytest.mark.parametrize("chip", ["310P", "Ascend310P3", "310p3", "it's; touch mark", "x"])
+def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: House, chip: str) -> None:
+    rows = asked(fresh, chip, {})
+    assert "no such chip  ->  give one of" in rows["CHIP"]
+    if chip == "310P":
+        assert rows["CHIP"].endswith("give one of 310P1, 310P3")
+    elif "310" in chip:
+        assert rows["CHIP"].endswith("give one of 310P3")
+    assert not (fresh.tree / "mark").exists()
+
+
+def test_a_laptop_has_one_calm_line_and_cpu_can_run_there(house: House) -> None:
+    rows = doctor(house, PATH="/usr/bin:/bin")
+    assert rows["Ascend"] == "no CANN, npu-smi is not on PATH: CHIP=cpu is what runs here"
+    assert not any(name in rows for name in ("CANN", "atc", "numpy", "driver"))
+    assert asked(house, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
+
+
+def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: House) -> None:
+    module = fresh.tree / "scripts/engines/openvino/cpu.py"
+    text = module.read_text()
+    assert '"amx_bf16", "avx512_bf16"' in text
+    module.write_text(text.replace('"amx_bf16", "avx512_bf16"', '"amx_bf99", "avx512_bf99"'))
+    rows = asked(fresh, "cpu-bf16", {})
+    assert rows["CHIP"].startswith("! cpu-bf16 cannot run here: it needs a CPU with amx_bf99 or avx512_bf99")
+    assert "threads; " in rows["CPU"] and "bf16" not in rows["CPU"]
+    assert asked(fresh, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
+
+
+def test_json_holds_the_same_rows_and_needs_no_make(fresh: House) -> None:
+    words = ("scripts/doctor.py", "--json", "--root", "house", "--chip", "310P3")
+    done = run("python3", *words, cwd=fresh.tree, **healthy(fresh))
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["chip"], found["can_run"]) == (0, "", "310P3", True)
+    rows = {row["what"]: row for row in found["rows"]}
+    assert rows["GNU Make"]["found"][0].isdigit()
+    assert rows["device 0"] == {
+        "part": "Ascend",
+        "what": "device 0",
+        "found": "310P3, health OK, 1074 / 21534 MB used",
+        "fix": "",
+    }
+    assert json.loads(run("python3", *words[:4], cwd=fresh.tree).stdout)["can_run"] is None
+
+
+# The doctor knows no engine: each engine that has a _doctor.py is asked
+
+
+@pytest.fixture
+def faked(fresh: House) -> House:
+    """A tree with one more engine, which is only a folder, and one more chip, which is only a line of params.yaml."""
+    shutil.copytree(FAKES / "device_engine", fresh.tree / "scripts/engines/device_engine")
+    fresh.set("chips.fake", "engine=device_engine speed=fast")
+    return fresh
+
+
+def answer(house: House, *words: str, status: int = 0, **more: str) -> tuple[Any, dict[str, dict[str, str]]]:
+    """(can_run, {what: row}) of scripts/doctor.py --json."""
+    command = (sys.executable, "scripts/doctor.py", "--json", "--root", "house", "--make", "4.3")
+    done = run(*command, *words, cwd=house.tree, **{"PATH": "/usr/bin:/bin", **more})
+    assert (done.returncode, done.stderr) == (status, ""), done.stdout
+    page = json.loads(done.stdout)
+    assert all(list(row) == ["part", "what", "found", "fix"] for row in page["rows"])
+    return page["can_run"], {row["what"]: row for row in page["rows"]}
+
+
+def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(faked: House) -> None:
+    can_run, rows = answer(faked, "--chip", "fake", "--devices", "0,1", FAKE_CHIP="x")
+    chips = len(re.findall("engine=", (faked.tree / "params.yaml").read_text()))
+    found = f"x; devices 0,1; atc.memory=8 speed=fast; {chips} chips"
+    assert rows["fake device"] == {"part": "fakes", "what": "fake device", "found": found, "fix": ""}
+    assert re.fullmatch(r"\d+ threads; fast enough for fakes; .*", rows["CPU"]["found"])
+    assert rows["CPU"]["part"] == "machine"
+    assert (can_run, rows["CHIP"]["found"]) == (True, "fake can run here")
+    assert "; atc.memory=8; " in answer(faked, "--chip", "310P3", status=1)[1]["fake device"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "can_run", "text"),
+    [
+        ("run", False, "fake cannot run here: make om works here, but running needs the fake tool"),
+        ("run compile", False, "fake cannot run here: it needs the fake tool"),
+        ("compile", False, "fake can run here, with a ready .fake alone: make om needs the fake tool"),
+        ("unknown", None, "fake may run here; not certain: the fake tool"),
+    ],
+)
+def test_what_a_row_blocks_decides_for_chips_of_its_engine_alone(
+    faked: House, kinds: str, can_run: bool | None, text: str
+) -> None:
+    found, rows = answer(faked, "--chip", "fake", status=1 if can_run is False else 0, FAKE_LACKS=kinds)
+    assert (found, rows["CHIP"]["found"]) == (can_run, text)
+    assert rows["fake tool"] == {"part": "fakes", "what": "fake tool", "found": "missing", "fix": "install it"}
+    assert answer(faked, "--chip", "cpu", FAKE_LACKS=kinds)[0] is True
+    if kinds == "compile":
+        (faked.root / "models/om/fake").mkdir(parents=True)
+        (faked.root / "models/om/fake/net_bs1.fake").write_text("")
+        assert answer(faked, "--chip", "fake", FAKE_LACKS=kinds)[0] is True
+
+
+def test_without_a_chip_any_engine_may_find_one(faked: House) -> None:
+    assert "CHIP" not in answer(faked)[1]
+    row = answer(faked, FAKE_CHIP="fake")[1]["CHIP"]
+    assert row["found"] == "none is given: fake is taken; make doctor CHIP=fake tells whether it can run"
+    row = answer(faked, FAKE_PROBLEM="shows two")[1]["CHIP"]
+    assert (row["found"], row["fix"]) == ("none is given, and fake-smi shows two", "mend the fake")
+
+
+def test_hints_name_the_first_chip_of_params(faked: House) -> None:
+    params = faked.tree / "params.yaml"
+    params.write_text(params.read_text().replace("chips:\n", "chips:\n  laptop: engine=onnxruntime\n"))
+    assert answer(faked)[1]["Ascend"]["found"].endswith("not on PATH: CHIP=laptop is what runs here")
+
+
+def test_a_chip_of_an_unknown_engine_cannot_run(faked: House) -> None:
+    faked.set("chips.fake", "engine=nowhere")
+    can_run, rows = answer(faked, "--chip", "fake", status=1)
+    assert can_run is False
+    assert "it needs an engine= of scripts/engines" in rows["CHIP"]["found"]
+
+
+@pytest.mark.parametrize("name", ["doctor", "find_chip"])
+def test_no_engine_no_chip_and_no_vendor_tool_is_named_outside_of_engines(name: str) -> None:
+    text = (SCRIPTS / f"{name}.py").read_text()
+    chips = re.findall(r"^  ([\w-]+): engine=", (TREE / "params.yaml").read_text(), re.MULTILINE)
+    assert len(chips) > 10
+    for word in (*chips, *engines.names_of(), "npu-smi", "atc", "ais_bench", "ascend", "openvino"):
+        assert not re.search(rf"\b{re.escape(word)}\b", text), word
+
+
+def test_what_this_cpu_lacks_is_only_a_matter_of_its_own_engines_chips(fresh: House) -> None:
+    module = fresh.tree / "scripts/engines/openvino/cpu.py"
+    module.write_text(re.sub(r'"(avx|amx|sse)\w+"', '"no_such"', module.read_text()))
+    can_run, rows = answer(fresh, "--chip", "cpu-f32", status=1)
+    assert can_run is False
+    assert "it needs a CPU with no_such" in rows["CHIP"]["found"]
+    assert re.fullmatch(r"\d+ threads; no precision of OpenVINO: CHIP=cpu runs", rows["CPU"]["found"])
+    assert answer(fresh, "--chip", "cpu")[0] is True

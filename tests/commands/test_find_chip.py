@@ -1,0 +1,117 @@
+"""The chip of a make without CHIP=: that of this host's devices, never guessed, or else the first of params.yaml."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import FAKES, SCRIPTS, STAND_INS, House, refused, run, script
+
+CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B3", "910_9392"]
+
+
+def stand_in(layout: str) -> dict[str, str]:
+    return {"PATH": f"{STAND_INS / 'bin'}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": layout}
+
+
+def found(tmp_path: Path, layout: str) -> subprocess.CompletedProcess[str]:
+    return script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **stand_in(layout))
+
+
+@pytest.mark.parametrize(
+    ("layout", "chip"),
+    [("310", "310"), ("310P3-duo", "310P3"), ("910B3", "910B3"), ("910_9392", "910_9392"), ("alarm", "310P3")],
+)
+def test_the_one_chip_that_npu_smi_shows_is_taken_and_remembered(tmp_path: Path, layout: str, chip: str) -> None:
+    done = found(tmp_path, layout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{chip}\n", "")
+    assert (tmp_path / "chip").read_text() == f"{chip}\n"
+
+
+def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None:
+    refused(found(tmp_path, "mixed"), "device 0 310, device 1 310P3", "CHIP=", "DEVICE=")
+    refused(found(tmp_path, "310B"), "310B, a family of chips", "CHIP= one of 310B1, 310B4")
+    done = script("find_chip", "--chips", "cpu", "310", "--note", tmp_path / "chip", **stand_in("310P3"))
+    refused(done, "shows 310P3, which params.yaml has no line for")
+    assert not (tmp_path / "chip").exists()
+
+
+def test_devices_that_are_all_hidden_are_none(tmp_path: Path) -> None:
+    hidden = {**stand_in("310P3"), "ASCEND_RT_VISIBLE_DEVICES": "5"}
+    done = script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **hidden)
+    assert (done.returncode, done.stdout) == (0, "cpu\n")
+    assert "ASCEND_RT_VISIBLE_DEVICES=5 hides all" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path) -> None:
+    done = found(tmp_path, "no-driver")
+    assert (done.returncode, done.stdout) == (0, "cpu\n")
+    assert "dcmi" in done.stderr
+    assert "CHIP=cpu is taken" in done.stderr
+    assert not (tmp_path / "chip").exists()
+
+
+def test_make_asks_once_and_a_noop_starts_no_python(house: House) -> None:
+    log = house.tree / "asked.log"
+    folder = house.tree / "path"
+    folder.mkdir()
+    for name, program in (("npu-smi", STAND_INS / "bin/npu-smi"), ("python3", sys.executable)):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {program} "$@"\n')
+        (folder / name).chmod(0o755)
+    words = ("make", "-n", "om", "CHIP=", "ROOT=house", f"PYTHON={house.python}")
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": "310P3"}
+    first = run(*words, cwd=house.tree, **environment)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "--chip 310P3" in first.stdout
+    assert "npu-smi" in log.read_text()
+    log.unlink()
+    assert "--chip 310P3" in run(*words, cwd=house.tree, **environment).stdout
+    assert not log.exists()
+    other = run(*words, "SOURCE=sample", cwd=house.tree, PATH=environment["PATH"], STAND_IN_NPU_SMI="mixed")
+    assert "--chip 310P3" in other.stdout  # remembered; inference looks at the device itself
+
+
+def test_make_without_an_npu_takes_cpu_and_with_several_chips_stops_in_one_line(house: House) -> None:
+    words = ("make", "-n", "om", "ROOT=house", f"PYTHON={house.python}")
+    assert "--chip cpu" in run(*words, cwd=house.tree, PATH="/usr/bin:/bin").stdout
+    done = run(*words, cwd=house.tree, **stand_in("mixed"))
+    assert done.returncode == 2
+    assert "find_chip.py: npu-smi: shows different chips" in done.stderr
+    assert run("make", "-n", "bin", *words[3:], cwd=house.tree, **stand_in("mixed")).returncode == 0  # no matter there
+    assert "Traceback" not in done.stderr
+
+
+def test_an_engine_folder_with_a_find_is_asked_without_a_change_elsewhere(tmp_path: Path) -> None:
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(FAKES / "device_engine", tmp_path / "scripts/engines/device_engine")
+    words = (sys.executable, "scripts/find_chip.py", "--note", "chip", "--chips", "laptop", "310P3", "fake")
+
+    def find(**more: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "chip").unlink(missing_ok=True)
+        return run(*words, cwd=tmp_path, **{"PATH": "/usr/bin:/bin", **more})
+
+    done = find(FAKE_CHIP="fake")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fake\n", "")
+    assert (tmp_path / "chip").read_text() == "fake\n"
+    refused(find(FAKE_PROBLEM="shows two"), "find_chip.py: fake-smi: shows two; mend the fake")
+    assert not (tmp_path / "chip").exists()
+    done = find(FAKE_CHIP="fake", **stand_in("310P3"))
+    assert (done.stdout, done.stderr) == ("310P3\n", "")  # the first engine that finds a device decides
+    done = find()
+    assert (done.returncode, done.stdout) == (0, "laptop\n")
+    reasons = "npu-smi is not on PATH, no fake device"
+    assert done.stderr == f"find_chip.py: {reasons}: CHIP=laptop is taken; make doctor tells more\n"
+    assert not (tmp_path / "chip").exists()
+
+
+def test_without_engines_that_look_for_devices_the_first_chip_is_taken(tmp_path: Path) -> None:
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__", "_find.py"))
+    done = run(sys.executable, "scripts/find_chip.py", "--note", "chip", "--chips", "laptop", "310P3", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "laptop\n")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,585 @@
+"""Compiled model + bins -> outputs -> accuracy."""
+
+from __future__ import annotations
+
+from _support import artifact, machine
+from _support.artifact import digest, read_record, write_record
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, script
+from engines.feed import AHEAD, OneAtATime, Work, answer_all
+from formats.bins import BLOCK, read_bin, some_bins
+from formats.outputs import decode, encode, read_outputs
+from graphs import agreement
+from network.spec import CLASSES
+from reporting import accuracy
+
+
+@pytest.fixture(scope="module")
+def model(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample compiled for cpu at batch size 8 (20 images: two batches and a half)."""
+    folder = tmp_path_factory.mktemp("om")
+    assert optimize(onnx_file, bins, folder / "optimized.onnx", "none").returncode == 0
+    done = script(
+        *("compile_model", "--onnx", folder / "optimized.onnx", "--chip", "cpu", "--engine", "onnxruntime"),
+        *("--batch-size", 8, "--out", folder / "3d_attention_net_bs8.onnx"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "3d_attention_net_bs8.onnx"
+
+
+def infer(model: Path, bins: Path, out: Path, form: str = "txt") -> Any:
+    record = model.with_name("bs8.json")
+    return script(
+        "infer", "--model", model, "--record", record, "--bins", bins, "--format", form, "--out", out / "manifest.json"
+    )
+
+
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_every_bin_has_its_output_and_the_padding_of_the_last_batch_is_dropped(
+    model: Path, bins: Path, onnx_file: Path, tmp_path: Path, form: str
+) -> None:
+    done = infer(model, bins, tmp_path / "outputs", form)
+    assert done.returncode == 0, done.stderr
+    assert "20/20 images" in done.stderr  # plain lines where there is no terminal
+    assert "\r" not in done.stderr
+    names = {path.name for path in (tmp_path / "outputs").iterdir()}
+    assert names == {"manifest.json", *(f"image_{i}_0.{form}" for i in range(20))}
+    wanted = agreement.logits_of(onnx_file, some_bins(bins, 20))
+    record = read_record(tmp_path / "outputs/manifest.json")
+    found = read_outputs(tmp_path / "outputs/manifest.json", record, 20)
+    assert agreement.relative_error(found, wanted) < 1e-4
+    assert (found.argmax(1) == wanted.argmax(1)).all()
+    assert record["provenance"]["threads"] == machine.threads()
+
+
+def test_text_outputs_look_as_ais_bench_writes_them_and_lose_no_digit(tmp_path: Path) -> None:
+    row = np.array([1e-9, 1 / 3, -2.5, 1e9, 0, 1, 2, 3, 4, 5], np.float32)
+    data = encode(row, "txt")
+    assert data.endswith(b" \n")
+    assert data.count(b"\n") == 1
+    assert np.array_equal(np.array(data.split(), np.float32), row)
+    assert np.load(io.BytesIO(encode(row, "npy"))).shape == (1, 10)
+    assert len(encode(row, "bin")) == 40
+
+
+def test_a_terminal_sees_a_bar(model: Path, bins: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    record = model.with_name("bs8.json")
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "infer.py", "--model", model, "--record", record, "--bins", bins]
+        + ["--format", "txt", "--out", tmp_path / "outputs/manifest.json"],
+        stderr=theirs,
+        env=environment(),
+    )
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    assert done.returncode == 0
+    assert "\r  [####" in text
+    assert "s left" in text
+
+
+@pytest.mark.parametrize("fault", ["missing", "short", "long", "of other bytes"])
+def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
+    model: Path, bins: Path, tmp_path: Path, fault: str
+) -> None:
+    shutil.copytree(bins.parent, tmp_path / "bin")
+    bad = tmp_path / "bin/image_13.bin"
+    if fault == "missing":
+        bad.unlink()
+    else:
+        bad.write_bytes(b"\0" * {"short": 12284, "long": 12292}.get(fault, 12288))
+    done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
+    words = "bins are not those" if fault == "of other bytes" else "image_13.bin"
+    refused(done, words, f"rm {tmp_path}/bin/manifest.json")
+    assert not (tmp_path / "outputs").exists()
+    assert not list(tmp_path.glob("*.tmp.*"))
+
+
+# bins are read and outputs written while the engine runs
+
+
+class Drawn:
+    """`count` bins of an in-process inference, and what it has read so far; the engine answers with an image's first
+    ten values, into the same array each time."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self.images = np.random.RandomState(1).rand(count, 3, 32, 32).astype(np.float32)
+        self.bins, self.out = tmp_path / "bin/manifest.json", tmp_path / "outputs/manifest.json"
+        self.bins.parent.mkdir()
+        for i, image in enumerate(self.images):
+            image.tofile(self.bins.with_name(f"image_{i}.bin"))
+        self.record = {"count": count, "digest": hashlib.sha256(self.images.tobytes()).hexdigest()}
+        self.read: list[str] = []
+        self.buffer = np.empty((0, 10), np.float32)
+        monkeypatch.setattr("formats.bins.read_bin", self.note)
+
+    def note(self, path: str, image: Any) -> None:
+        read_bin(path, image)
+        self.read.append(Path(path).name)
+
+    def run(self, batch: Any) -> Any:
+        if len(self.buffer) != len(batch):
+            self.buffer = np.empty((len(batch), 10), np.float32)
+        self.buffer[:] = batch.reshape(len(batch), -1)[:, :10]
+        return self.buffer
+
+    def infer(self, run: Any = None, batch_size: int = 8, form: str = "txt") -> str:
+        with artifact.build_folder(self.out, {}) as job:
+            work = Work(self.bins, self.record, batch_size, form, "model")
+            return answer_all(OneAtATime(run or self.run, {}), work, job.path)
+
+    def refused(self, capsys: pytest.CaptureFixture[str], *words: str, run: Any = None) -> None:
+        """Holds that it ends with one line, no traceback, no output, no orphan."""
+        threads = threading.active_count()
+        with pytest.raises(SystemExit) as stopped:
+            self.infer(run)
+        told = capsys.readouterr().err + (f"{stopped.value.code}\n" if isinstance(stopped.value.code, str) else "")
+        lines = told.splitlines()
+        assert len(lines) == 1
+        for word in words:
+            assert word in lines[0]
+        assert [path.name for path in self.out.parent.parent.iterdir() if path.name[0] != "."] == ["bin"]
+        assert threading.active_count() == threads
+
+
+def until(condition: Any) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not come to that within 10 s")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 64])
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_outputs_keep_the_order_and_the_bytes_of_a_plain_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, form: str
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 100)
+    digest = drawn.infer(batch_size=batch_size, form=form)
+    assert drawn.read == [f"image_{i}.bin" for i in range(100)]  # each of them once
+    found = [drawn.out.with_name(f"image_{i}_0.{form}").read_bytes() for i in range(100)]
+    for data, image in zip(found, drawn.images):
+        row = image.ravel()[:10]
+        stream = io.BytesIO()
+        np.save(stream, row[None])
+        text = ("%.9g " * 10 % tuple(row) + "\n").encode()
+        assert data == {"txt": text, "bin": row.tobytes(), "npy": stream.getvalue()}[form]
+    assert digest == hashlib.sha256(b"".join(found)).hexdigest()
+
+
+def test_bins_are_read_ahead_while_the_engine_runs_but_only_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, calls = Drawn(tmp_path, monkeypatch, 10 * BLOCK), []
+
+    def run(batch: Any) -> Any:
+        wanted = min((len(calls) + 1 + AHEAD) * BLOCK, 10 * BLOCK)
+        until(lambda: len(drawn.read) >= wanted)  # these are read before this call ends
+        time.sleep(0.02)
+        assert len(drawn.read) == wanted
+        calls.append(batch)
+        return drawn.run(batch)
+
+    drawn.infer(run, BLOCK)
+    for batch, images in zip(calls, np.split(drawn.images, 10)):
+        assert np.array_equal(batch, images)  # nobody has written over what the engine was given
+
+
+def test_outputs_are_written_while_the_engine_runs_but_it_does_not_run_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, calls, written, gate = Drawn(tmp_path, monkeypatch, 10 * BLOCK), [0], [0], threading.Event()
+    write = artifact.write_bytes
+
+    def slow(path: str, data: bytes) -> None:
+        gate.wait(10)
+        write(path, data)
+        written[0] += 1
+
+    def run(batch: Any) -> Any:
+        if gate.is_set():
+            until(lambda: written[0] >= (calls[0] - AHEAD) * BLOCK)
+        calls[0] += 1
+        return drawn.run(batch)
+
+    monkeypatch.setattr("_support.artifact.write_bytes", slow)
+    with ThreadPoolExecutor(1) as aside:
+        job = aside.submit(drawn.infer, run, BLOCK)
+        until(lambda: calls[0] == AHEAD + 1)
+        time.sleep(0.05)
+        assert calls[0] == AHEAD + 1  # blocks wait to be written, and no more
+        gate.set()
+        job.result()
+    assert written == [10 * BLOCK]
+
+
+def test_bins_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+
+    def run(batch: Any) -> Any:
+        (tmp_path / "bin/other").write_bytes(bytes(12288))
+        (tmp_path / "bin/other").replace(tmp_path / f"bin/image_{10 * BLOCK - 1}.bin")
+        return drawn.run(batch)
+
+    drawn.refused(capsys, f"{drawn.bins.parent}: the bins are not those that were made", run=run)
+
+
+def test_a_bin_that_goes_while_the_engine_runs_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+
+    def run(batch: Any) -> Any:
+        drawn.bins.with_name("image_300.bin").unlink(missing_ok=True)
+        return drawn.run(batch)
+
+    drawn.refused(capsys, "image_300.bin: missing", "rm ", run=run)
+
+
+@pytest.mark.parametrize("place", [5, 300])
+def test_an_answer_that_is_not_finite_names_its_image_but_the_bins_first_if_they_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
+    drawn.images[place, 0, 0, 3] = np.nan
+    drawn.images[place].tofile(drawn.bins.with_name(f"image_{place}.bin"))
+    drawn.refused(capsys, "the bins are not those that were made")
+    drawn.record["digest"] = hashlib.sha256(drawn.images.tobytes()).hexdigest()
+    drawn.refused(capsys, f"the answer to image {place} is not finite")
+
+
+def test_an_output_that_cannot_be_written_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, threads = Drawn(tmp_path, monkeypatch, 10 * BLOCK), threading.active_count()
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("_support.artifact.write_bytes", full)
+    with pytest.raises(OSError, match="No space") as stopped:
+        drawn.infer()
+    assert stopped.value.filename == drawn.out.parent  # which the hook tells, in one line
+    assert len(drawn.read) < 10 * BLOCK
+    assert not drawn.out.parent.exists()
+    assert threading.active_count() == threads
+
+
+def test_a_pipe_in_place_of_a_bin_is_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Drawn(tmp_path, monkeypatch, 3)
+    drawn.bins.with_name("image_1.bin").unlink()
+    os.mkfifo(drawn.bins.with_name("image_1.bin"))
+    drawn.refused(capsys, "image_1.bin: missing")
+
+
+# threads
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_threads_follow_the_cgroup(tmp_path: Path, files: dict[str, str], wanted: float) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.quota(tmp_path, tmp_path / "none") == wanted
+
+
+def test_threads_follow_the_cgroups_above_this_process(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/cpu.max").write_text("200000 100000\n")
+    (tmp_path / "a/b/cpu.max").write_text("max 100000\n")
+    (tmp_path / "own").write_text("0::/a/b\n")
+    assert machine.quota(tmp_path, tmp_path / "own") == 2.0
+
+
+def test_threads_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(machine, "quota", lambda: math.inf)
+    assert machine.threads() == 3
+    monkeypatch.setattr(machine, "quota", lambda: 1.5)
+    assert machine.threads() == 2
+    monkeypatch.setattr(machine, "quota", lambda: 0.2)
+    assert machine.threads() == 1
+
+
+# accuracy
+
+
+class Outputs:
+    """Planted outputs: of 40 images, k of class k % 10, the first 31 answered right."""
+
+    def __init__(self, folder: Path, *, form: str = "txt", origin: str = "official") -> None:
+        from hashlib import sha256
+
+        self.folder = folder / "outputs"
+        self.folder.mkdir(parents=True)
+        self.labels = folder / "labels.txt"
+        self.write_labels("".join(f"{k % 10}\n" for k in range(40)))
+        found = sha256()
+        for i in range(40):
+            row = np.zeros(10, np.float32)
+            row[(i if i < 31 else i + 1) % 10] = 7.5
+            data = encode(row, form)
+            found.update(data)
+            (self.folder / f"image_{i}_0.{form}").write_bytes(data)
+        self.model = folder / "bs16.json"
+        write_record(self.model, {"sha256": "m"})
+        self.manifest = self.folder / "manifest.json"
+        provenance = {"model": "m", "archive": "a", "data_origin": origin, "checkpoint_origin": origin}
+        self.record = {"count": 40, "format": form, "digest": found.hexdigest(), "provenance": provenance}
+        write_record(self.manifest, self.record)
+
+    def write_labels(self, text: str) -> None:
+        self.labels.write_text(text)
+        write_record(self.labels.with_suffix(".json"), {"sha256": digest(self.labels), "provenance": {"archive": "a"}})
+
+    def judge(self, *flags: str) -> Any:
+        return script(
+            *("postprocess", "--outputs", self.manifest, "--labels", self.labels, "--model-record", self.model),
+            *(*flags, "--out", self.folder.parent / "accuracy.txt"),
+        )
+
+
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+def test_accuracy_of_planted_outputs(tmp_path: Path, form: str) -> None:
+    outputs = Outputs(tmp_path, form=form)
+    done = outputs.judge("--published", "GPU 95.40")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "accuracy.txt").read_text().splitlines()
+    assert lines[0] == "Top-1 accuracy of inference: 77.50%"
+    assert lines[1] == "Correct: 31 of 40 images"
+    assert lines[2] == "Wilson 95% interval: 62.50% to 87.68%"
+    assert lines[3] == "Published (GPU): 95.40%, ratio to it 0.8124"
+    result = json.loads((tmp_path / "accuracy.json").read_text())
+    assert (result["top1"], result["correct"], result["total"]) == (0.775, 31, 40)
+    assert result["wilson95"] == pytest.approx([0.62500, 0.87680], abs=5e-5)
+    assert list(result["classes"]) == list(CLASSES)
+    assert result["classes"]["plane"] == {"correct": 4, "total": 4}
+    assert result["classes"]["car"] == {"correct": 3, "total": 4}
+    assert result["confusion"][1] == [0, 3, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert sum(map(sum, result["confusion"])) == 40
+    assert result["source"] == "cifar10"
+    assert set(result["digests"]) == {"model", "labels", "predictions"}
+    rows = [line.split()[0] for line in lines if line.endswith("%") and line.split()[1:2] and line.split()[1].isdigit()]
+    assert rows == list(CLASSES)
+
+
+@given(
+    st.sampled_from(["txt", "bin", "npy"]), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255))), st.integers()
+)
+@example("npy", [], 0)
+@example("npy", [(0, ord("P")), (1, ord("K")), (2, 3), (3, 4)], 200)
+def test_a_damaged_output_is_refused_whatever_its_form(form: str, changes: list[tuple[int, int]], size: int) -> None:
+    data = bytearray(encode(np.arange(10, dtype=np.float32), form))
+    for place, value in changes:
+        data[place % len(data)] = value
+    with contextlib.suppress(SystemExit):
+        assert decode(Path("image_0_0"), bytes(data[: max(0, size)]), form).shape == (10,)
+
+
+def test_the_surest_mistakes_come_first_with_their_softmax() -> None:
+    logits = np.array([[0.0] * 9 + [5.0], [9.0] + [0.0] * 9, [0.0, 2.0] + [0.0] * 8, [0.0] * 3 + [700.0] + [0.0] * 6])
+    found = accuracy.surest_mistakes(logits, np.array([9, 1, 0, 0]))
+    assert [(m["image"], m["label"], m["found"]) for m in found] == [(3, 0, 3), (1, 1, 0), (2, 0, 1)]
+    assert found[0]["probability"] == 1.0
+    assert math.isclose(found[2]["probability"], math.exp(2) / (math.exp(2) + 9))
+
+
+def test_wilson_is_scipys_score_interval() -> None:
+    # scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+    for (k, n), wanted in {
+        (9534, 10000): (0.9490918, 0.9573600),
+        (0, 10): (0.0, 0.2775328),
+        (10, 10): (0.7224672, 1.0),
+        (1650, 2000): (0.8077288, 0.8410251),
+    }.items():
+        assert accuracy.wilson(k, n) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "THE BUILT-IN SAMPLE")])
+def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path: Path, origin: str, words: str) -> None:
+    assert Outputs(tmp_path, origin=origin).judge("--published", "GPU 95.40").returncode == 0
+    text = (tmp_path / "accuracy.txt").read_text()
+    assert words in text
+    assert "95.40" not in text
+
+
+def break_outputs(outputs: Outputs, fault: str) -> str:
+    """Plants a fault; returns what the one line must name."""
+    file = outputs.folder / "image_17_0.txt"
+    data = file.read_bytes()
+    other = outputs.folder / "image_5_0.txt"
+    if fault == "missing":
+        file.unlink()
+    elif fault == "double":
+        shutil.copyfile(file, outputs.folder / "image_17_0.npy")
+        return "image_17_0.npy"
+    elif fault == "too many":
+        shutil.copyfile(file, outputs.folder / "image_40_0.txt")
+        return "image_40_0.txt"
+    elif fault == "short":
+        file.write_bytes(b" ".join(data.split()[:9]) + b" \n")
+    elif fault == "long":
+        file.write_bytes(data + data)
+    elif fault == "empty":
+        file.write_bytes(b"")
+    elif fault == "no numbers":
+        file.write_bytes(b"a b c d e f g h i j \n")
+    elif fault in ("nan", "inf"):
+        file.write_bytes(fault.encode() + b" " + b" ".join(data.split()[1:]) + b" \n")
+    elif fault == "of an earlier run":
+        file.write_bytes(other.read_bytes())
+        return "digest"
+    elif fault == "of another model":
+        write_record(outputs.model, {"sha256": "another"})
+        return "earlier run"
+    elif fault == "fewer labels":
+        outputs.write_labels("".join(outputs.labels.read_text().splitlines(keepends=True)[:-1]))
+        return "40 outputs for 39 labels"
+    elif fault == "a label of 10":
+        outputs.write_labels(outputs.labels.read_text().replace("3\n", "10\n", 1))
+        return "labels.txt:4"
+    elif fault == "labels changed by hand":
+        outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "4\n", 1))
+        return "not the file that labels.json tells of"
+    elif fault == "labels of another archive":
+        record = {"sha256": digest(outputs.labels), "provenance": {"archive": "b"}}
+        write_record(outputs.labels.with_suffix(".json"), record)
+        return "not the labels"
+    return "image_17_0.txt"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["missing", "double", "too many", "short", "long", "empty", "no numbers", "nan", "inf", "of an earlier run"]
+    + ["of another model", "fewer labels", "a label of 10", "labels changed by hand", "labels of another archive"],
+)
+def test_outputs_that_are_not_one_for_each_label_are_refused(tmp_path: Path, fault: str) -> None:
+    outputs = Outputs(tmp_path)
+    word = break_outputs(outputs, fault)
+    refused(outputs.judge(), word)
+    assert not (tmp_path / "accuracy.txt").exists()
+    assert not (tmp_path / "accuracy.json").exists()
+
+
+# the gate
+
+
+def verify(tmp_path: Path, top1: float, origin: str, *references: str) -> Any:
+    provenance = {"data_origin": origin, "checkpoint_origin": origin}
+    source = "sample" if origin == "sample" else "cifar10"
+    (tmp_path / "accuracy.txt").write_text("")
+    record = {"top1": top1, "source": source, "provenance": provenance, "sha256": digest(tmp_path / "accuracy.txt")}
+    write_record(tmp_path / "accuracy.json", record)
+    return script("verify", "--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", "--references", *references)
+
+
+def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(tmp_path: Path) -> None:
+    good = verify(tmp_path, 0.9526, "official", "cifar10:cpu=95.34,0.1", "sample:cpu=99,0")
+    assert good.returncode == 0
+    assert good.stdout == "verified: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)\n"
+    assert verify(tmp_path, 0.9524, "official", "cifar10:cpu=95.34,0.1").returncode == 0
+    refused(verify(tmp_path, 0.9523, "official", "cifar10:cpu=95.34,0.1"), "95.23% is below 95.34%")
+    refused(verify(tmp_path, 0.99, "own", "cifar10:cpu=95.34,0.1"), "no reference", "own data")
+    refused(verify(tmp_path, 0.99, "official"), "no reference")
+    refused(verify(tmp_path, 0.98, "sample", "sample:cpu=99,0"), "below 99.00%")
+
+
+def test_make_verify_judges_this_chips_result(house: House) -> None:
+    done = house.make("verify", check=False)
+    assert done.returncode == 2
+    assert "no reference for sample data with sample checkpoint on null" in done.stderr
+    house.set("verify.sample.null", "0.01 0.01")
+    assert "verified: Top-1" in house.make("verify").stdout
+
+
+@pytest.mark.parametrize("origins", [("sample", "own"), ("own", "sample")])
+def test_the_sample_mixed_with_own_inputs_says_both(tmp_path: Path, origins: tuple[str, str]) -> None:
+    outputs = Outputs(tmp_path)
+    outputs.record["provenance"].update(data_origin=origins[0], checkpoint_origin=origins[1])
+    write_record(outputs.manifest, outputs.record)
+    assert outputs.judge("--published", "GPU 95.40").returncode == 0
+    line = (tmp_path / "accuracy.txt").read_text().splitlines()[4]
+    own = "own data" if origins[0] == "own" else "own checkpoint"
+    assert "THE BUILT-IN SAMPLE'S" in line
+    assert own in line
+    assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "sample"
+
+
+def test_a_model_that_is_not_the_one_of_its_record_is_refused(model: Path, bins: Path, tmp_path: Path) -> None:
+    for name in (model.name, "bs8.json"):
+        shutil.copyfile(model.with_name(name), tmp_path / name)
+    with open(tmp_path / model.name, "ab") as file:
+        file.write(b"x")
+    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), model.name, "not the file that bs8.json tells of")
+    write_record(tmp_path / "bs8.json", {"a": 1})
+    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), "bs8.json", f"rm {tmp_path / model.name}")
+
+
+def test_a_chip_has_one_user_at_a_time(model: Path, bins: Path, tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(scripts=str(SCRIPTS), folder=str(model.parent))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    done = infer(model, bins, tmp_path / "outputs")
+    assert done.returncode == 0
+    assert "in use by another process; waiting" in done.stderr
+    holder.communicate()
+
+
+HOLD = """
+import sys, time; sys.path.insert(0, {scripts!r})
+from pathlib import Path
+from _support import artifact
+with artifact.locked(Path({folder!r})):
+    print("held", flush=True)
+    time.sleep(4)
+"""
+
+
+def test_inference_of_the_same_inputs_is_not_run_again(model: Path, bins: Path, tmp_path: Path, inputs: Inputs) -> None:
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0
+    inode = (tmp_path / "outputs/manifest.json").stat().st_ino
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0
+    assert (tmp_path / "outputs/manifest.json").stat().st_ino == inode
+    (tmp_path / "outputs/image_3_0.txt").unlink()
+    assert infer(model, bins, tmp_path / "outputs").returncode == 0  # a hole in it is
+    assert (tmp_path / "outputs/image_3_0.txt").exists()

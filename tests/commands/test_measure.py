@@ -1,0 +1,409 @@
+"""Compiled model -> perf.json: the right figure, or the right refusal.
+
+The engines here are planted, and so is their clock: it goes on by what an engine says it took, so figures are exact.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import measure
+from conftest import House, environment
+from engines import PerfRules, timed
+from engines.feed import OneAtATime, Work
+from engines.timed import batch_numbers
+from reporting import timing
+
+LIMITS = {"drift": 0.05, "spread": 0.2, "others": 0.1}
+COUNT = 20  # images of the fixture `bins`
+
+
+class Engine:
+    """Answers with an image's first ten values; each call takes the next of `times_ms`, if it is not in the cache."""
+
+    def __init__(self, times_ms: list[float], key: Callable[[Any], Any] | None = None) -> None:
+        self.times, self.key, self.calls, self.now = times_ms, key, 0, 0.0
+        self.seen: set[Any] = set()
+
+    def __call__(self, images: Any) -> Any:
+        keys = {self.key(images)} if self.key else set()
+        keys = set(*keys) if keys and isinstance(next(iter(keys)), frozenset) else keys
+        new = len(keys - self.seen) / len(keys) if keys else 1.0
+        self.seen |= keys
+        self.now += new * self.times[self.calls % len(self.times)] / 1000
+        self.calls += 1
+        return images.reshape(len(images), -1)[:, :10].copy()
+
+
+def measured(
+    engine: Engine, bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: float
+) -> timing.Measured:
+    """timed.measure() at batch size 4 under the engine's clock."""
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
+    rules = PerfRules(0.0, 0.0, 50, 1.0)._replace(**more)
+    return timed.measure(OneAtATime(engine, {}), rules, Work(bins, {"count": COUNT}, 4, "npy", "model"), tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], call: Callable[[], object], *words: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 1
+    for word in words:
+        assert word in line, line
+
+
+# The figures
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_known_distribution_gives_its_own_figures(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    times = list(np.random.default_rng(seed).gamma(4, 2, 52))
+    found = measured(Engine(times), bins, tmp_path, monkeypatch)  # two queries of warm-up
+    np.testing.assert_allclose(found.times_ms, times[2:], rtol=1e-9)
+    latency = timing.latency(found.times_ms)
+    for q in (50, 90, 99):
+        assert latency[f"p{q}"] == pytest.approx(stats.scoreatpercentile(times[2:], q))
+    assert latency["mean"] == pytest.approx(stats.tmean(times[2:]))
+    assert (latency["min"], latency["max"]) == pytest.approx((min(times[2:]), max(times[2:])))
+    assert found.images == 200
+    assert found.end_to_end["throughput_images_per_s"] == pytest.approx(200000 / sum(times[2:]))
+
+
+def test_the_run_lasts_both_minima(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(measured(Engine([1.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) in (300, 301)
+    assert len(measured(Engine([900.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) == 50
+
+
+def test_a_slow_beginning_is_warm_up_and_counts_for_nothing(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = measured(Engine([5000.0] * 3 + [2.0] * 500), bins, tmp_path, monkeypatch, warmup=12.0)
+    assert found.warmup["queries"] == 3
+    assert found.warmup["seconds"] == pytest.approx(15)
+    assert max(found.times_ms) == pytest.approx(2)
+
+
+def test_reading_and_writing_count_end_to_end_alone(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, read = Engine([8.0]), timed.Images.read
+
+    def slow(images: timed.Images) -> Any:
+        engine.now += 0.002
+        return read(images)
+
+    monkeypatch.setattr(timed.Images, "read", slow)
+    found = measured(engine, bins, tmp_path, monkeypatch)
+    assert found.times_ms == pytest.approx([8] * 50)
+    assert found.end_to_end["latency_ms"]["p50"] == pytest.approx(10)
+    assert found.end_to_end["throughput_images_per_s"] == pytest.approx(400)
+
+
+def test_queries_are_full_batches_of_all_images_in_a_new_order_each_time_round() -> None:
+    batches = batch_numbers(10, 4)
+    order = np.concatenate([next(batches) for _ in range(10)]).reshape(4, 10)
+    assert all(sorted(row) == list(range(10)) for row in order)
+    assert len({tuple(row) for row in order}) == 4
+    assert next(batch_numbers(3, 8)).shape == (8,)
+
+
+# The verdict
+
+
+def test_a_steady_run_is_stable() -> None:
+    times = np.random.default_rng(1).normal(10, 0.5, 300)
+    assert timing.stability(times, 0.02, LIMITS)["why"] == []
+    assert timing.stability([math.nan] * 9, 0.02, LIMITS)["why"]
+
+
+@pytest.mark.parametrize(
+    ("times", "others", "word"),
+    [
+        (np.linspace(10, 12, 100), 0.0, "last third"),
+        (np.linspace(12, 10, 100), 0.0, "last third"),
+        ([8.0, 12.0] * 51, 0.0, "spread over"),
+        ([10.0] * 100, 0.4, "others kept 40%"),
+    ],
+)
+def test_drift_jitter_and_company_are_told(times: list[float], others: float, word: str) -> None:
+    why = timing.stability(times, others, LIMITS)["why"]
+    assert len(why) == 1
+    assert word in why[0]
+
+
+def test_drift_and_spread_are_what_they_are_said_to_be() -> None:
+    found = timing.stability([10.0] * 40 + [11.0] * 20 + [12.0] * 40, None, LIMITS)
+    assert found["drift"] == pytest.approx(0.2)
+    assert found["spread"] == pytest.approx((12 - 10) / 11)
+    assert found["others"] is None
+
+
+def test_one_slow_query_is_neither_drift_nor_spread_and_a_tenth_of_them_is() -> None:
+    assert timing.stability([10.0] * 98 + [1000.0] * 2, 0.0, LIMITS)["why"] == []
+    slow = timing.stability(([10.0] * 6 + [20.0]) * 15, 0.0, LIMITS)  # one of seven
+    assert slow["spread"] == pytest.approx(1.0)
+    assert timing.stability(([10.0] * 14 + [20.0]) * 7, 0.0, LIMITS)["spread"] == 0  # one of fifteen
+
+
+def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "stat"
+    tick = os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    clock = [0.0]
+    monkeypatch.setattr(os, "times", lambda: (clock[0], 0.0, 0.0, 0.0, 0.0))
+
+    def planted(busy: int, idle: int) -> None:
+        row = f"{busy * tick} 0 0 {idle * tick} 0 0 0 0 0 0"
+        stat.write_text(f"cpu  1 2 3 4\ncpu0 {row}\ncpu1 {row}\ncpu2 999999 0 0 0 0 0 0 0 0 0\nintr 1\n")
+
+    planted(100, 100)
+    busy = timing.Busy(stat)
+    planted(106, 104)  # 12 s of 20 busy, of which we had 7
+    clock[0] = 7.0
+    assert busy.others() == pytest.approx(0.25)
+    stat.unlink()
+    assert busy.others() is None
+    assert timing.Busy(stat).others() is None
+
+
+# Caches and wrong answers
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda images: images.tobytes(), lambda images: frozenset(image.tobytes() for image in images)],
+    ids=["batches", "images"],
+)
+def test_a_cache_of_batches_or_of_images_is_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: Any
+) -> None:
+    engine = Engine([10.0], key)
+    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "answer from a cache", "10.00 ms")
+
+
+def test_a_cache_of_the_last_batch_alone_is_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Last(Engine):
+        def __call__(self, images: Any) -> Any:
+            self.seen &= {images.tobytes()}
+            return super().__call__(images)
+
+    engine = Last([10.0], lambda images: images.tobytes())
+    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "answer from a cache")
+
+
+def test_a_cache_that_holds_most_images_is_caught_by_its_medians() -> None:
+    seen, new = [0.0] * 13 + [10.0] * 7, [10.0] * 20  # 65 % of the pairs
+    with pytest.raises(SystemExit):
+        timing.must_not_cache("engine", seen, new, 1.25)
+
+
+def test_an_engine_that_knows_the_set_alone_is_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
+
+    class Table(Engine):
+        def __call__(self, images: Any) -> Any:
+            rows = super().__call__(images)
+            return rows * np.array([[image.tobytes() in known] for image in images], np.float32)
+
+    refused(capsys, lambda: measured(Table([1.0]), bins, tmp_path, monkeypatch), "that it has not seen before")
+
+
+def test_images_of_the_set_alone_in_a_cache_are_caught(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
+
+    class Full(Engine):  # it takes nothing new in, so that a batch of a moment ago is as slow as a new one
+        def __call__(self, images: Any) -> Any:
+            self.times = [0.01 if images[0].tobytes() in known else 10.0]
+            return super().__call__(images)
+
+    refused(capsys, lambda: measured(Full([0.0]), bins, tmp_path, monkeypatch), "answer from a cache")
+
+
+def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        def __init__(self, engine: Engine, rows: Any) -> None:
+            self.engine, self.rows = engine, rows
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            self.engine.now += 0.007
+            return self.rows
+
+    class Lazy(Engine):
+        def __call__(self, images: Any) -> Any:
+            return Later(self, super().__call__(images))
+
+    assert min(measured(Lazy([1.0]), bins, tmp_path, monkeypatch).times_ms) == pytest.approx(8)
+
+
+def test_company_is_seen_while_it_is_timed(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(timing, "Busy", lambda: SimpleNamespace(others=lambda: 0.43))
+    assert measured(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
+    assert "others use 43% of the CPUs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_jitter_is_not_taken_for_a_cache(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    times = list(np.random.default_rng(seed).normal(10, 1.5, 500))
+    measured(Engine(times), bins, tmp_path, monkeypatch)
+
+
+def test_a_call_that_costs_nothing_is_not_taken_for_a_cache() -> None:
+    timing.must_not_cache("engine", [0.001] * 10, [0.003] * 10, 1.25)
+
+
+@pytest.mark.parametrize("fault", ["one value", "nan", "swapped", "by place"])
+def test_a_fast_wrong_engine_fails(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    images = np.stack([np.fromfile(bins.with_name(f"image_{i}.bin"), np.float32) for i in range(COUNT)])
+    wanted = images[:, :10].astype(float)
+    place = [0]
+
+    class Wrong(Engine):
+        def __call__(self, images: Any) -> Any:
+            rows = super().__call__(images)
+            if fault == "one value" and self.calls == 30:
+                rows[2, 7] += 0.01
+            elif fault == "nan" and self.calls == 30:
+                rows[1, 1] = np.nan
+            elif fault == "swapped":
+                rows[[0, 1]] = rows[[1, 0]]
+            elif fault == "by place":  # replays the accuracy run without a look at the images
+                rows = wanted[[(place[0] + k) % COUNT for k in range(len(rows))]].astype(np.float32)
+                place[0] += len(rows)
+            return rows
+
+    found = measured(Wrong([1.0]), bins, tmp_path, monkeypatch)
+    refused(
+        capsys,
+        lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"),
+        *("not those of the accuracy run", "its speed counts for nothing"),
+    )
+    found = found._replace(answers=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
+    refused(capsys, lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"), "off by 2.00e-03")
+    right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
+    assert measure.must_answer_as_before(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0
+
+
+# By make
+
+
+def perf_of(house: House, size: int = 16) -> Any:
+    return json.loads((house.root / f"results/null/bs{size}/perf.json").read_text())
+
+
+def test_make_perf_writes_what_is_pinned_and_what_ran_it(house: House) -> None:
+    done = house.make("perf", NULL='{"ms": 5}')
+    begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Made from: THE BUILT-IN SAMPLE"]
+    assert all(f"\n{begin}" in done.stdout for begin in begins)
+    perf = perf_of(house)
+    assert {"batch_size", "throughput_images_per_s", "latency_ms", "queries", "device", "end_to_end", "stable"} <= {
+        *perf
+    }
+    assert set(perf["latency_ms"]) == {"mean", "min", "max", "p50", "p90", "p99"}
+    assert (perf["batch_size"], perf["source"], len(perf["times_ms"])) == (16, "sample", perf["queries"])
+    assert perf["latency_ms"]["min"] >= 5  # a sleep is never shorter
+    assert perf["throughput_images_per_s"] == pytest.approx(16000 / np.mean(perf["times_ms"]))
+    assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
+    assert {"chip", "engine", "runtime", "host", "python", "model", "bins", "outputs"} <= {*perf["provenance"]}
+    assert isinstance(perf["stable"], bool)
+    before = house.artifacts()
+    house.make("perf")
+    assert house.pythons() == []
+    assert house.rebuilt(before) == set()
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [({"wrong": 1}, "not those of the accuracy run"), ({"ms": 20, "cache": True}, "seems to answer from a cache")],
+)
+def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(house: House, plan: dict[str, Any], words: str) -> None:
+    done = house.make("perf", check=False, NULL=json.dumps(plan))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((house.root / "results").rglob("perf*"))
+    assert not list((house.root / "results").rglob("timed*"))
+
+
+def test_other_rules_measure_anew_and_reports_of_them_do_not(house: House) -> None:
+    house.make("perf")
+    before = house.artifacts()
+    house.set("perf.search", "1801")
+    house.make("perf")
+    assert house.rebuilt(before) == set()
+    house.set("perf.min_queries", "13")
+    house.make("perf")
+    assert house.rebuilt(before) == {"results/null/bs16/perf.txt"}
+    assert perf_of(house)["queries"] >= 13
+
+
+def test_a_bin_that_was_changed_is_not_laid_to_the_engine(house: House) -> None:
+    house.make("infer")
+    (house.root / "data/bin/image_3.bin").write_bytes(bytes(12288))
+    done = house.make("perf", check=False)
+    assert "the bins are not those that were made" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.2, 1.6, 2.4])
+def test_kill_9_at_any_moment_costs_nothing(house: House, seconds: float) -> None:
+    house.make("infer")
+    words = ["make", "perf-all", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    more = environment(TMPDIR=str(house.tree / "tmp"), NULL='{"ms": 20}')
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, cwd=house.tree, env=more, start_new_session=True, **pipes) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+    house.make("perf-all", NULL='{"ms": 1}')
+    assert all(perf_of(house, size)["queries"] >= 12 for size in (1, 4, 8, 16, 32, 64))
+    assert not list(house.root.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize(("goal", "held"), [("accuracy", fcntl.LOCK_EX), ("perf", fcntl.LOCK_SH)])
+def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(house: House, goal: str, held: int) -> None:
+    house.make("infer", "BS=4")
+    if goal == "accuracy":
+        (house.root / "results/null/bs4/outputs/manifest.json").unlink()
+    lock = next((house.tree / "tmp").rglob("cpu"))
+    lock.unlink()  # another inode than any that came along with the copied house
+    with open(lock, "w") as stream:
+        fcntl.flock(stream, held)
+        command = ["make", "-j2", goal, "BS=4", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+        more = environment(TMPDIR=str(house.tree / "tmp"))
+        with subprocess.Popen(command, cwd=house.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stderr is not None
+            line = waiting.stderr.readline()
+            assert "this machine's CPU in use; waiting" in line
+            time.sleep(0.5)
+            assert waiting.poll() is None
+            fcntl.flock(stream, fcntl.LOCK_UN)
+            waiting.stderr.read()
+        assert waiting.returncode == 0

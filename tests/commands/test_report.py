@@ -1,0 +1,548 @@
+"""Results -> report.html, report.md, junit.xml. All figures here are planted, none was measured."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Iterator
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import TREE, refused, script
+from reporting import tables
+from reporting.curves import steps
+from reporting.records import CHECKS
+
+THROUGHPUT = {"310": {"1": "672.122", "16": "3533.76"}, "310P": {"1": "1017.57", "16": "7806.96"}}
+QUOTES = [f"{device}:{batch}={rate}" for device, row in THROUGHPUT.items() for batch, rate in row.items()]
+HOSTILE = "<script>alert(1)</script>\"'|`[x](http://x.example)\n\u202e\ud800"
+
+
+class Tree:
+    """Planted results and bins below one folder, and the pages made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.results, self.bins = folder, folder / "results", folder / "bin/manifest.json"
+        self.bins.parent.mkdir()
+        images = np.random.default_rng(1).random((4, 3, 32, 32), np.float32)
+        for i, image in enumerate(images):
+            image.tofile(self.bins.parent / f"image_{i}.bin")
+        self.bins.write_text(json.dumps({"digest": "bins", "count": 4}))
+
+    def made(self, chip: str, batch: int, origin: str, **more: object) -> dict[str, object]:
+        made: dict[str, object] = {"data_origin": origin, "checkpoint_origin": origin, "chip": chip, "bins": "bins"}
+        made.update(batch_size=batch, precision="float32", runtime="a runtime", host="a host", optimized=f"{1:064x}")
+        return {**made, "archive": f"{2:064x}", "checkpoint": f"{3:064x}", "model": f"{batch:064x}", **more}
+
+    def write(self, chip: str, batch: int, kind: str, record: object) -> None:
+        path = self.results / chip / f"bs{batch}" / f"{kind}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(record if isinstance(record, str) else json.dumps(record))
+        path.with_suffix(".txt").touch()
+
+    def accuracy(self, chip: str, batch: int, top1: float, origin: str = "official", **more: Any) -> dict[str, Any]:
+        confusion = [[10 * (i == j) for j in range(10)] for i in range(10)]
+        record: dict[str, Any] = {"top1": top1, "correct": round(top1 * 10000), "total": 10000, "confusion": confusion}
+        record.update(wilson95=[top1 - 0.01, top1 + 0.01], source="sample" if origin == "sample" else "cifar10")
+        mistakes = [{"image": i, "label": 3, "found": 5, "probability": 0.998 - i / 100} for i in (2, 0)]
+        record.update(mistakes=mistakes, provenance=self.made(chip, batch, origin, **more))
+        self.write(chip, batch, "accuracy", record)
+        return record
+
+    def perf(self, chip: str, batch: int, rate: float, origin: str = "official", **more: Any) -> dict[str, Any]:
+        times = {"mean": 1.5, "min": 1.0, "max": 9.0, "p50": 1.25, "p90": 2.5, "p99": 7.125}
+        stable = more.pop("stable", True)
+        record: dict[str, Any] = {"batch_size": batch, "queries": 321, "throughput_images_per_s": rate}
+        record.update(latency_ms=times, device={"name": "d", "throughput_images_per_s": rate, "latency_ms": times})
+        record.update(end_to_end={"what": "all", "throughput_images_per_s": rate / 4}, stable=stable)
+        record.update(stability={"why": [] if stable else ["drift of 9 %", HOSTILE]}, method="by a planted clock")
+        record.update(provenance=self.made(chip, batch, origin, **more))
+        self.write(chip, batch, "perf", record)
+        return record
+
+    def compare(self, chip: str, batch: int, origin: str = "official", **more: Any) -> dict[str, Any]:
+        record: dict[str, Any] = {"agreement": 0.9987, "mended": 4, "broken": 6, "other": 3, "mcnemar_p": 0.754}
+        record.update(provenance=self.made(chip, batch, origin, **more))
+        self.write(chip, batch, "compare", record)
+        return record
+
+    def run(self) -> Any:
+        return script(
+            *("report", "--results", self.results, "--bins", self.bins, "--out", self.results / "report.html"),
+            *("--published-accuracy", "GPU=95.40", "310P3=95.34", "--published-throughput", *QUOTES),
+            *("--chips", "cpu=GPU,95.40", "310P3=310P3,95.34", "910A=", "--references", "cifar10:cpu=95.34,0.10"),
+            *("sample:cpu=99.90,0.20", "--batch-sizes", 1, 16),
+        )
+
+    def page(self, name: str = "report.html") -> str:
+        done = self.run()
+        assert done.returncode == 0, done.stderr
+        return (self.results / name).read_text("utf-8")
+
+    def full(self) -> Tree:
+        """Official, own and sample results on three chips."""
+        for batch, rate in ((1, 100.5), (16, 222.25)):
+            self.accuracy("cpu", batch, 0.9526)
+            self.perf("cpu", batch, rate)
+        self.compare("cpu", 16)
+        self.accuracy("310P3", 16, 0.9012)
+        self.perf("310P3", 8, 6543.21, stable=False)
+        self.accuracy("910A", 16, 0.8123, "own", given="own .om", bins="others")
+        self.accuracy("cpu", 4, 0.9991, "sample")
+        self.perf("cpu", 4, 77.75, "sample")
+        return self
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+class Reader(html.parser.HTMLParser):
+    """The page as sections: {title: the text of all that is in it}, and every tag with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sections: dict[str, str] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.title, self.inside, self.style = "", "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self.inside = tag
+        if tag == "h2":
+            self.title = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "h2":
+            self.title += data.strip()
+        self.sections[self.title] = self.sections.get(self.title, "") + data
+
+
+def tables_of(markdown: str) -> Iterator[list[list[str]]]:
+    """The cells of each table of a markdown page, header first, without its rule."""
+    for block in re.findall(r"(?:^\|.*\n?)+", markdown, re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+        yield [[cell.strip() for cell in row] for row in rows]
+
+
+OFFICIAL, SAMPLE = "CIFAR-10 with the official checkpoint", "THE BUILT-IN SAMPLE, not CIFAR-10"
+
+
+def test_groups_share_nothing(tree: Tree) -> None:
+    page, text = tree.full().page(), tree.page("report.md")
+    sections = Reader(page).sections
+    assert list(sections)[1:] == [OFFICIAL, "own data, own .om", SAMPLE, "Published elsewhere, quoted"]
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)[1:]
+    for title, figures in (
+        (OFFICIAL, ("95.26", "222.25")),
+        (SAMPLE, ("99.91", "77.75")),
+        ("own data, own .om", ("81.23",)),
+    ):
+        for figure in figures:
+            assert [name for name, words in sections.items() if figure in words] == [title]
+            assert [part.split("\n")[0] for part in text.split("\n## ") if figure in part] == [title]
+    assert "only show that the pipeline runs" in sections[SAMPLE]
+    assert "was not measured here." not in page
+
+
+def test_records_that_are_not_of_one_making_are_not_one_row(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.compare("cpu", 16, model="another")
+    rows = [row for row in next(tables_of(tree.page("report.md"))) if row[1] == "16"]
+    assert [[row[2], row[6]] for row in rows] == [["95.26", "not measured"], ["not measured", "99.87"]]
+
+
+def test_what_was_not_measured_says_so(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.accuracy("cpu", 5, 0.9527)
+    text = tree.page("report.md")
+    accuracy = next(tables_of(text))
+    assert [row[:2] for row in accuracy[2:]] == [["cpu", "1"], ["cpu", "5"], ["cpu", "16"]]
+    assert accuracy[2][2:9] == ["not measured"] * 7
+    assert accuracy[4][6:9] == ["not measured"] * 3
+    assert "Throughput and latency: not measured." in text
+    assert "Throughput and latency: not measured." in tree.page()
+
+
+@pytest.mark.parametrize(("origin", "given"), [("sample", ""), ("own", ""), ("official", "own .onnx")])
+def test_published_accuracy_stands_beside_the_official_group_alone(tree: Tree, origin: str, given: str) -> None:
+    tree.accuracy("cpu", 16, 0.9526, origin, given=given)
+    tree.perf("cpu", 16, 222.25, origin, given=given)
+    for name in ("report.html", "report.md"):
+        page = tree.page(name)
+        assert "CIFAR-10 with the official checkpoint was not measured here." in page
+        measured, _, quoted = page.partition('id="published"' if "html" in name else "## Published elsewhere")
+        assert "95.40" not in measured
+        assert "95.34" not in measured
+        assert ("95.40" in quoted) == ("3533.76" in quoted) == (not given)  # the quotations have a section of their own
+        assert "3533.76" not in page.split("Published elsewhere")[0]
+    if not given:
+        assert "Quotations: published throughput" in tree.page()
+
+
+def test_published_figures_have_a_column_and_curves_of_their_own(tree: Tree) -> None:
+    page, text = tree.full().page(), tree.page("report.md")
+    accuracy = next(tables_of(text))
+    assert accuracy[0][-1] == "published Top-1 %, quoted"
+    assert {row[-1] for row in accuracy[2:]} == {"95.40 (GPU)", "95.34 (310P3)"}
+    official, rest = page.split('<section id="group-2"')
+    assert official.count('class="curve quoted"><path class="line" d="M') == 2 + 2  # and two keys
+    assert "published: 310P" in official
+    assert "trtexec in fp16" in official
+    assert 'class="curve quoted' not in rest  # neither with the sample, nor twice
+
+
+def test_the_best_batch_is_the_fastest_as_in_perf_csv_stable_or_not(tree: Tree) -> None:
+    for batch, rate, stable in ((1, 10.0, True), (16, 99.0, False), (4, 50.0, True)):
+        tree.perf("cpu", batch, rate, stable=stable)
+    rows = list(tables_of(tree.page("report.md")))[0]
+    assert [row[2] for row in rows[2:]] == ["10.00", "50.00", "best 99.00"]
+    assert rows[-1][8].startswith("no: drift of 9 %; ")
+    assert tree.page().count('class="ring"') == 1
+
+
+def test_rows_of_unlike_inputs_are_told_apart_and_share_no_curve(tree: Tree) -> None:
+    tree.perf("cpu", 1, 10, resize="nearest")
+    tree.perf("cpu", 16, 20, optimized="f" * 64, resize="exact")
+    page, text = tree.page(), tree.page("report.md")
+    assert "they differ in optimized, resize." in text
+    made_from = [row[-1] for row in next(tables_of(text))[2:]]
+    assert made_from == ["optimized 000000000000, resize nearest", f"optimized {'f' * 12}, resize exact"]
+    assert f"cpu, float32, {'f' * 12}" in page
+    assert 'class="ring"' not in page
+
+
+def test_strings_of_records_are_text_and_nothing_else(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526, "own", given=HOSTILE, runtime=HOSTILE, optimized=HOSTILE)
+    tree.perf("cpu", 1, 5, "own", given=HOSTILE, runtime=HOSTILE, stable=False)
+    tree.accuracy("<b>x", 16, 0.9, "sample")
+    page = tree.page()
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert not [tag for tag, _ in Reader(page).tags if tag in ("script", "b")]
+    text = tree.page("report.md")
+    assert "<script" not in text
+    assert "](" not in text.replace("\\](", "")
+    assert "\u202e" not in page + text
+    ElementTree.parse(tree.results / "junit.xml")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "null", '{"top1": "x"}', "\udcff", "[" * 100000, "NaN", "chip", "top1", "huge", "origin", "wilson"],
+)
+def test_a_damaged_record_is_left_out_and_named(tree: Tree, damage: str) -> None:
+    tree.accuracy("cpu", 1, 0.9526)
+    record = tree.accuracy("310P3", 16, 0.9)
+    changes: dict[str, Any] = {"top1": {"top1": float("nan")}, "huge": {"top1": 10**400}, "wilson": {"wilson95": [1]}}
+    changes["origin"] = {"provenance": {"data_origin": ["official"], "checkpoint_origin": "official"}}
+    changes["chip"] = {"provenance": {**record["provenance"], "chip": "cpu"}}
+    path = tree.results / "310P3/bs16/accuracy.json"
+    text = json.dumps({**record, **changes[damage]}) if damage in changes else damage
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    done = tree.run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("  310P3/bs16/accuracy.json is left out: ")
+    for name in ("report.html", "report.md"):
+        page = (tree.results / name).read_text("utf-8")
+        assert "310P3/bs16/accuracy.json is left out" in page
+        assert "95.26" in page
+
+
+RATES = {"throughput_images_per_s": 1.0, "latency_ms": {"p50": 1.0, "p90": 1.0, "p99": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "values"),
+    [
+        ("accuracy", "top1", [True, "0.9", None, -1, 1e12, float("nan")]),
+        ("accuracy", "correct", [1.5, True, -1]),
+        ("accuracy", "total", [0, "10000"]),
+        ("accuracy", "wilson95", [[0.5], [0.5, 0.6, 0.7], [0.5, None], {"0": 0.5, "1": 0.6}]),
+        ("accuracy", "source", ["own", ["sample"]]),
+        ("accuracy", "confusion", [[], [[0] * 10] * 9, [[0] * 9] * 10, [[0.5] * 10] * 10]),
+        ("accuracy", "mistakes", [None, {}, [1], [{"image": 0, "label": 10, "found": 1, "probability": 0.5}]]),
+        ("perf", "throughput_images_per_s", [0, None, [1.0]]),
+        ("perf", "latency_ms", [{}, [1.0] * 3, {**RATES["latency_ms"], "p99": 0}]),
+        ("perf", "queries", [1.0, None]),
+        ("perf", "stable", ["yes", None, 2]),
+        ("perf", "device", [None, {}, {**RATES, "latency_ms": {}}]),
+        ("perf", "end_to_end", [None, {}, {"throughput_images_per_s": 0}]),
+        ("perf", "stability", [None, []]),
+        *(("compare", name, [None, "1", True]) for name in ("agreement", "mended", "broken", "other", "mcnemar_p")),
+    ],
+)
+def test_a_record_with_one_invalid_field_is_rejected_by_its_name(
+    tree: Tree, kind: str, field: str, values: list[Any]
+) -> None:
+    plant = {"accuracy": lambda: tree.accuracy("cpu", 16, 0.9), "perf": lambda: tree.perf("cpu", 16, 5.0)}
+    record = plant.get(kind, lambda: tree.compare("cpu", 16))()
+    check = CHECKS[kind]
+    assert check(record) == ""
+    for value in values:
+        assert check({**record, field: value}).endswith(f"({field})"), value
+    for provenance in (None, {}, {**record["provenance"], "data_origin": "mine"}, {**record["provenance"], "given": 1}):
+        assert check({**record, "provenance": provenance}).endswith("(provenance)"), provenance
+
+
+def test_without_results_one_line_says_what_to_do(tree: Tree) -> None:
+    refused(tree.run(), "no results", "make accuracy")
+    tree.write("reference", 16, "accuracy", tree.accuracy("cpu", 16, 0.9))
+    shutil.rmtree(tree.results / "cpu")
+    refused(tree.run(), "no results", "make accuracy")
+    assert not list(tree.results.glob("report*"))
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--published-throughput=310=1", "--published-throughput=310:0=1", "--published-accuracy=GPU=a"),
+        *("--references=cpu=1", "--references=cifar10:cpu=95.34", "--chips=cpu", "--chips=cpu=GPU"),
+    ],
+)
+def test_a_word_of_another_form_is_a_usage_error(flag: str) -> None:
+    done = script("report", "--batch-sizes", 1, "--results", "x", "--bins", "x", "--out", "x", flag)
+    name, word = flag.split("=", 1)
+    refused(done, f"{name}: '{word}' does not have the form ", status=2)
+
+
+def test_the_same_results_give_the_same_bytes_wherever_they_lie(tree: Tree, tmp_path: Path) -> None:
+    tree.full().page()
+    names = ("report.html", "report.md", "junit.xml")
+    first = [(tree.results / name).read_bytes() for name in names]
+    other = tmp_path / "other"
+    shutil.copytree(tree.folder, other, ignore=shutil.ignore_patterns("other"))
+    tree.folder, tree.results, tree.bins = other, other / "results", other / "bin/manifest.json"
+    tree.page()
+    assert [(tree.results / name).read_bytes() for name in names] == first
+    assert not [data for data in first if str(tmp_path).encode() in data]
+
+
+def test_the_page_asks_for_nothing(tree: Tree) -> None:
+    page = tree.full().page()
+    reader = Reader(page)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in reader.tags}
+    for _, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    assert dict(reader.tags)["html"]["lang"] == "en"
+    assert page.count("<caption>") == page.count("<table")
+    assert page.count('<svg class="plot"') == page.count("<desc")
+
+
+def test_every_row_of_a_markdown_table_has_its_headers_cells(tree: Tree) -> None:
+    tree.full().accuracy("cpu", 16, 0.9, "own", given=HOSTILE, runtime=HOSTILE)
+    found = list(tables_of(tree.page("report.md")))
+    assert len(found) > 10
+    for table in found:
+        assert {len(row) for row in table} == {len(table[0])}
+        assert all(re.fullmatch("---:?", rule) for rule in table[1])
+
+
+def test_markdown_holds_the_records_own_figures(tree: Tree) -> None:
+    tree.full()
+    official = tree.page("report.md").split("\n## ")[1]
+    for row in [row for table in list(tables_of(official))[:2] for row in table[2:]]:
+        folder = tree.results / row[0] / f"bs{row[1]}"
+        records = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+        if len(row) == 10 and row[2] != "not measured":
+            found = records["accuracy"]
+            assert [row[2], row[4]] == [f"{100 * found['top1']:.2f}", f"{found['correct']}/{found['total']}"]
+            assert row[3] == "{:.2f} to {:.2f}".format(*(100 * end for end in found["wilson95"]))
+        elif len(row) == 9 and row[2] != "not measured":
+            found = records["perf"]
+            assert float(row[2].replace("best ", "")) == pytest.approx(found["throughput_images_per_s"], abs=5e-3)
+            assert [float(cell) for cell in row[4:7]] == [found["latency_ms"][k] for k in ("p50", "p90", "p99")]
+            assert row[7] == str(found["queries"])
+    for digest in (f"{1:064x}", f"{16:064x}"):
+        assert digest in official
+        assert f'title="{digest}">{digest[:12]}<' in tree.page()
+
+
+def test_junit_counts_the_gates_verdicts(tree: Tree) -> None:
+    tree.full().accuracy("cpu", 1, 0.9523)
+    suite = ElementTree.fromstring(tree.page("junit.xml").encode()).find("testsuite")
+    assert suite is not None
+    assert suite.attrib == {"name": "accuracy gate", "tests": "5", "failures": "1", "skipped": "2"}
+    cases = {(case.get("classname"), case.get("name")): case for case in suite}
+    assert set(cases) == {
+        *(("cpu", "bs1 (cifar10)"), ("cpu", "bs16 (cifar10)"), ("cpu", "bs4 (sample)")),
+        *(("310P3", "bs16 (cifar10)"), ("910A", "bs16 (cifar10)")),
+    }
+    failure = cases["cpu", "bs1 (cifar10)"].find("failure")
+    assert failure is not None
+    assert "Top-1 95.23% is below 95.34% - 0.10" in str(failure.get("message"))
+    assert cases["910A", "bs16 (cifar10)"].find("skipped") is not None
+    assert len(cases["cpu", "bs4 (sample)"]) == 0
+
+
+def test_pictures_are_the_bins_pixels(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    page = tree.page()
+    images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
+    assert [image["alt"] for image in images] == ["image 2: cat, said to be dog", "image 0: cat, said to be dog"]
+    for image, i in zip(images, (2, 0)):
+        data = base64.b64decode(str(image["src"]).split(",", 1)[1])
+        wanted = np.fromfile(tree.bins.with_name(f"image_{i}.bin"), np.float32).reshape(3, 32, 32)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.round(wanted.transpose(1, 2, 0) * 255))
+    assert "cat → dog, 97.8\u00a0%" in page
+
+
+@pytest.mark.parametrize(
+    "fault", ["other bins", "no bins", "a bin is missing", "a short bin", "no mistakes", "none known"]
+)
+def test_without_pictures_a_sentence_says_why(tree: Tree, fault: str) -> None:
+    record = tree.accuracy("cpu", 16, 0.9526, bins="others" if fault == "other bins" else "bins")
+    if fault == "no bins":
+        shutil.rmtree(tree.bins.parent)
+    elif fault == "a bin is missing":
+        tree.bins.with_name("image_2.bin").unlink()
+    elif fault == "a short bin":
+        tree.bins.with_name("image_2.bin").write_bytes(b"x" * 100)
+    elif fault == "no mistakes":
+        tree.write("cpu", 16, "accuracy", {**record, "mistakes": []})
+    elif fault == "none known":
+        tree.write("cpu", 16, "accuracy", {k: v for k, v in record.items() if k != "mistakes"})
+    page = tree.page()
+    assert "<img" not in page
+    assert ("There are no pictures: " in page) == ("mistake" not in fault and "known" not in fault)
+    assert ("no image was misclassified" in page) == (fault == "no mistakes")
+
+
+def test_flips_stand_in_the_order_that_the_head_names(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.compare("cpu", 16)
+    accuracy = next(tables_of(tree.page("report.md")))
+    assert accuracy[0][7] == "mended / broken / other"
+    assert accuracy[-1][6:9] == ["99.87", "4 / 6 / 3", "0.754"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_readmes_published_table_is_todays(name: str) -> None:
+    readme = (TREE / name).read_text("utf-8")
+    params = yaml.load((TREE / "params.yaml").read_text("utf-8"), yaml.BaseLoader)
+    throughput = params["published"]["throughput"]
+    sizes = sorted({int(batch) for row in throughput.values() for batch in row})
+    devices = " | ".join(throughput)
+    (head,) = re.findall(rf"^\| (.+) \| {re.escape(devices)} \|$", readme, re.MULTILINE)
+    assert f"\n{tables.published_table(throughput, sizes, head)}\n" in readme
+
+
+def test_the_report_edits_no_file_outside_the_results(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    before = {path: path.read_bytes() for path in TREE.glob("README*")}
+    tree.page()
+    assert {path: path.read_bytes() for path in TREE.glob("README*")} == before
+    refused(script("report", "--readme", "README.md"), "arguments", status=2)
+
+
+def test_the_report_names_where_each_result_was_measured(tree: Tree) -> None:
+    tree.perf("cpu", 16, 222.25, driver="a driver", threads=4)
+    (table,) = [table for table in tables_of(tree.page("report.md")) if "records" in table[0]]
+    assert table[0][3:] == ["runtime", "precision", "device", "driver", "threads", "host", "python", "numpy"]
+    assert table[2] == ["cpu", "16", "perf", "a runtime", "float32", "–", "a driver", "4", "a host", "–", "–"]
+
+
+def test_an_axis_has_round_steps_around_its_values() -> None:
+    assert steps(3, 7807, False) == [0, 2000, 4000, 6000, 8000]
+    assert steps(30, 7807, True) == [20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
+    assert steps(0.02, 0.02, False)[-1] >= 0.02
+
+
+def test_cells_beside_each_other_that_were_not_measured_are_one_on_the_page() -> None:
+    table = tables.Table("t", ["a", "b", "c", "d"], [["x", tables.NONE, tables.NONE, "x"]], "llll", keys=1)
+    assert [(cell.text, cell.span) for cell in next(iter(table.cells()))] == [("x", 1), (tables.NONE, 2), ("x", 1)]
+
+
+LOGS = {"browser": "ALL", "performance": "ALL"}
+
+
+class Browser:
+    """Chromium by chromedriver, without a network of its own choosing; `call` speaks WebDriver, `cdp` DevTools."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        self.driver = subprocess.Popen(["chromedriver", f"--port={self.port}"], stdout=-3, stderr=-3)
+        quiet = ("background-networking", "component-update", "sync", "quic", "gpu", "extensions", "default-apps")
+        self.log = folder / "net.json"
+        flags = ["--headless", "--no-sandbox", "--no-first-run", f"--log-net-log={self.log}"]
+        flags += [f"--user-data-dir={folder / 'profile'}", *(f"--disable-{name}" for name in quiet)]
+        flags += ["--host-resolver-rules=MAP * ~NOTFOUND"]  # what Chromium asks of its own accord gets nowhere
+        options = {"args": flags, "binary": shutil.which("chromium")}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": LOGS}
+        for _ in range(100):
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            time.sleep(0.1)
+        self.session = ""
+        self.session = f"/{self.call('', capabilities={'alwaysMatch': wanted})['sessionId']}"
+
+    def call(self, path: str, method: str = "POST", **body: Any) -> Any:
+        url = f"http://127.0.0.1:{self.port}/session{self.session}{path}"
+        data = json.dumps(body).encode() if method == "POST" else None
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        with self.open(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def cdp(self, command: str, **parameters: Any) -> Any:
+        return self.call("/goog/cdp/execute", cmd=command, params=parameters)
+
+    def close(self) -> None:
+        try:
+            self.call("", "DELETE")
+        finally:
+            self.driver.terminate()
+            self.driver.wait()
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="no Chromium here")
+def test_a_browser_shows_the_page_light_dark_and_narrow_and_asks_nobody(tree: Tree) -> None:
+    tree.full().page()
+    browser = Browser(tree.folder)
+    try:
+        for scheme in ("light", "dark"):
+            browser.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            browser.cdp("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True)
+            browser.call("/url", url=(tree.results / "report.html").as_uri())
+            size = "document.documentElement.scrollWidth + ' ' + innerWidth"
+            assert browser.cdp("Runtime.evaluate", expression=size)["result"]["value"] == "400 400"
+            shot = base64.b64decode(browser.cdp("Page.captureScreenshot", format="png")["data"])
+            pixel = Image.open(io.BytesIO(shot)).convert("L").getpixel((2, 400))
+            assert pixel > 240 if scheme == "light" else pixel < 40, (scheme, pixel)
+        assert browser.call("/se/log", type="browser") == []
+        events = [json.loads(entry["message"])["message"] for entry in browser.call("/se/log", type="performance")]
+        control = tree.folder / "control.html"
+        control.write_text('<img src="http://127.0.0.1:9/control">')
+        browser.call("/url", url=control.as_uri())
+    finally:
+        browser.close()
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    page = (tree.results / "report.html").as_uri()
+    urls = {request["request"]["url"] for request in sent if request["documentURL"] == page}
+    assert page in urls
+    assert all(url == page or url.startswith("data:") for url in urls)
+    requests = [event.get("params", {}) for event in json.loads(browser.log.read_text())["events"]]
+    of_pages = {r["url"] for r in requests if "url" in r and r.get("initiator", "not an origin") != "not an origin"}
+    assert of_pages == {"http://127.0.0.1:9/control"}  # and so a request of the page would be seen

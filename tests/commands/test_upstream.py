@@ -1,0 +1,151 @@
+"""make upstream, against a stand-in for upstream's source: our own network in three files of the same names.
+
+Its ResidualBlock is built around the very lines that the patch quotes, at the same line numbers, so that the real
+patch is applied. The real source is held to in test_real.py.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+from test_fetch import Server, server, whole  # noqa: F401  the fixture `server`
+
+from conftest import TREE, House, Inputs, refused, run, script
+
+PATCH = TREE / "patches/integer-channels.patch"
+
+
+def basic_layers() -> str:
+    lines = [
+        "from network import model",
+        "from torch import nn",
+        "class ResidualBlock(nn.Module):",
+        "    forward = model.ResidualBlock.forward",
+        "    def __init__(self, input_channels, output_channels, stride=1):",
+        "        super().__init__()",
+        "        self.bn1 = nn.BatchNorm2d(input_channels)",
+        "        self.projects = input_channels != output_channels or stride != 1",
+    ]
+    for start, removed in re.findall(r"^@@ -(\d+)[ ,].*\n((?:-.*\n)+)", PATCH.read_text(), re.MULTILINE):
+        lines += [""] * (int(start) - 1 - len(lines)) + [line[1:] for line in removed.splitlines()]
+    lines += ["        self.conv4 = nn.Conv2d(input_channels, output_channels, 1, stride, bias=False)"]
+    return "\n".join(lines) + "\n"
+
+
+STAND_IN = {
+    "basic_layers": basic_layers(),
+    "attention_module": "from network.model import AttentionModule\n",
+    "residual_attention_network": """
+from network import model
+from .attention_module import AttentionModule
+from .basic_layers import ResidualBlock
+class ResidualAttentionModel_92_32input_update(model.ResidualAttentionNetwork):
+    def __init__(self):
+        ours, model.ResidualBlock = model.ResidualBlock, ResidualBlock
+        super().__init__()
+        model.ResidualBlock = ours
+""",
+}
+
+
+def pin(house: House, sources: dict[str, str]) -> Path:
+    """Names the blob ids of `sources` in params.yaml, and puts the files by hand where they belong: that folder."""
+    folder = house.root / "models/upstream"
+    folder.mkdir(parents=True)
+    params = house.tree / "params.yaml"
+    for name, text in sources.items():
+        (folder / f"{name}.py").write_text(text)
+        blob = run("git", "hash-object", folder / f"{name}.py").stdout.strip()
+        params.write_text(re.sub(rf"  {name}: \w+", f"  {name}: {blob}", params.read_text()))
+    return folder
+
+
+def test_the_same_function_is_proved_and_then_without_a_network(fresh: House, server: Server) -> None:  # noqa: F811
+    held = pin(fresh, STAND_IN)
+    shutil.rmtree(held)
+    for name, text in STAND_IN.items():
+        server.behaviours[f"{name}.py"] = partial(whole, data=text.encode())
+    done = fresh.make("upstream", f"MIRROR={server.url}")
+    assert "940 tensors, drawn weights: logits within 0.0e+00 of upstream's" in done.stdout
+    assert [asked[0] for asked in server.asked] == [f"/{name}.py" for name in STAND_IN]
+    assert {path.stem: path.read_text() for path in held.glob("*.py")} == STAND_IN  # not patched in place
+    assert "logits within" in fresh.make("upstream").stdout
+    assert len(server.asked) == 3
+
+
+def test_a_given_checkpoint_is_imported_and_compared_too(fresh: House, inputs: Inputs) -> None:
+    pin(fresh, STAND_IN)
+    done = fresh.make("upstream", f"WEIGHTS={inputs.checkpoint}")
+    assert "940 tensors, house/models/checkpoint.pkl: logits within" in done.stdout
+
+
+def one_line(house: House, *words: str) -> None:
+    done = house.make("upstream", check=False)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert len(lines) == 2, lines  # make's own is the second
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("-        self.bn3", "-        self.bn33", ["does not fit", "FAILED"]),
+        ("@@ -16,2 +16,2 @@", "@@ -15,2 +15,2 @@", ["does not fit", "offset"]),
+        (
+            "+        self.bn3 = nn.BatchNorm2d(output_channels//4)",
+            "+        self.bn3 = None",
+            ["other names or shapes than ours"],
+        ),
+        (
+            "+        self.conv3 = nn.Conv2d(output_channels//4",
+            "+        self.conv3 = nn.Conv2d(9",
+            ["or shapes than ours"],
+        ),
+        ("+        self.conv3 = nn.Conv2d(output_channels//4", "+        self.conv3 = nn.Conv2d(1/4", ["does not run"]),
+    ],
+)
+def test_a_patch_that_does_not_fit_or_help_is_one_line(fresh: House, old: str, new: str, words: list[str]) -> None:
+    pin(fresh, STAND_IN)
+    patch = fresh.tree / "patches/integer-channels.patch"
+    assert old in patch.read_text()
+    patch.write_text(patch.read_text().replace(old, new))
+    one_line(fresh, *words)
+
+
+def test_another_function_of_the_same_weights_is_refused(fresh: House) -> None:
+    forward = "    def forward(self, image):\n        return super().forward(image.flip(3))\n"
+    name = "residual_attention_network"
+    pin(fresh, {**STAND_IN, name: STAND_IN[name] + forward})
+    one_line(fresh, "apart with the drawn weights", "report it")
+
+
+def test_source_of_another_commit_is_never_run(fresh: House) -> None:
+    file = pin(fresh, STAND_IN) / "attention_module.py"
+    file.write_text("raise SystemExit('run')\n")
+    one_line(
+        fresh, "house/models/upstream/attention_module.py: git blob ", "rm house/models/upstream/attention_module.py"
+    )
+
+
+def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: House) -> None:
+    done = fresh.make("upstream", check=False)
+    assert (
+        "fetch.py: house/models/upstream/basic_layers.py: not downloaded (127.0.0.1:9: Connection refused)"
+        in done.stderr
+    )
+    assert re.search(r"put http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)
+
+
+def test_a_machine_without_patch_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "basic_layers.py"
+    source.write_text(STAND_IN["basic_layers"])
+    blob = run("git", "hash-object", source).stdout.strip()
+    blobs = ("--basic-layers", blob, "--attention-module", "0" * 40, "--residual-attention-network", "0" * 40)
+    done = script("check_upstream", "--sources", source, *blobs, "--patches", PATCH, PATH="/nowhere")
+    refused(done, "patch: no such program; install it")

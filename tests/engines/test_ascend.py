@@ -1,0 +1,594 @@
+"""Chips of engine ascend, on the stand-ins for CANN's tools under stand_ins/: they say so on whatever they touch, and
+compute real answers through ONNX Runtime."""
+
+from __future__ import annotations
+
+from _support.artifact import read_record
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import STAND_INS, House, ascend_host, copy_of, environment, run
+from engines.ascend import ais_bench
+
+SIZES = ("1", "4", "8", "16", "32", "64")
+
+
+@pytest.fixture(scope="module")
+def compiled(built: House, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """The built house with bs8 compiled for 310P3. Not to be changed: see `npu`."""
+    house = copy_of(built, tmp_path_factory.mktemp("compiled"))
+    house.make("om", "CHIP=310P3", "BS=8", **ascend_host(house.tree))
+    return house
+
+
+@pytest.fixture
+def npu(compiled: House, tmp_path: Path) -> House:
+    """A house of its own on a host with the stand-ins: 40 images, and bs8 compiled for 310P3."""
+    return copy_of(compiled, tmp_path)
+
+
+def make(house: House, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    """make CHIP=310P3 BS=8 with the stand-ins; `more` goes into the environment."""
+    chosen = [w for w in ("CHIP=310P3", "BS=8") if not any(word.startswith(w.split("=")[0] + "=") for word in words)]
+    generation = more.pop("STAND_IN_AIS", "new")
+    return house.make(*words, *chosen, check=check, **ascend_host(house.tree, generation, **more))
+
+
+def calls(house: House, tool: str) -> list[dict[str, Any]]:
+    """What the stand-in noted of each call."""
+    notes = (json.loads(line) for line in (house.tree / "stand-ins.log").read_text().splitlines())
+    return [note for note in notes if note["tool"] == tool]
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
+    """Holds that make failed with one line of ours on stderr that has these words; returns it."""
+    lines = [line for line in done.stderr.splitlines() if re.match(r"\w+\.py: ", line) and "interrupted" not in line]
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"\w+\.py: [^;]+: .+; .+", lines[0]), lines[0]
+    for word in words:
+        assert word in lines[0], lines[0]
+    return lines[0]
+
+
+# The whole graph
+
+
+def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(house: House) -> None:
+    house.make("accuracy-all", "CHIP=cpu")
+    for chip, generation, layout in (("310P3", "new", "310P3"), ("910_9392", "old", "910_9392")):
+        host = ascend_host(house.tree, generation, STAND_IN_NPU_SMI=layout)
+        done = house.make("-j2", "accuracy-all", f"CHIP={chip}", **host)
+        assert done.stdout.count("Top-1") == 6
+        for size in SIZES:
+            cpu, npu = (read_record(house.root / f"results/{c}/bs{size}/accuracy.json") for c in ("cpu", chip))
+            assert npu["digests"]["predictions"] == cpu["digests"]["predictions"]
+            assert npu["top1"] == cpu["top1"]
+            page = (house.root / f"results/{chip}/bs{size}/accuracy.txt").read_text()
+            assert "stand-in" in page.split("class  ")[0]  # whatever they touched says so, on the first screen
+            assert f"chip {chip}, batch size {size}" in page
+        house.make("accuracy-all", f"CHIP={chip}", **host)
+        assert house.pythons() == []  # a no-op stays one
+
+
+def test_every_form_of_output_gives_the_same_labels(npu: House) -> None:
+    predictions = set()
+    for form, before in (("txt", "txt"), ("bin", "txt"), ("npy", "bin")):
+        npu.set("infer.format", form)
+        make(npu, "accuracy")
+        assert (npu.root / f"results/310P3/bs8/outputs/image_39_0.{form}").is_file()
+        predictions.add(read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]["predictions"])
+    assert len(predictions) == 1
+
+
+# Golden argument vectors
+
+
+def test_atc_is_called_as_the_guide_does_with_the_batch_fixed(npu: House) -> None:
+    make(npu, "om", "BS=16", "CHIP=310")
+    (call, *_) = [call for call in calls(npu, "atc") if "argv" in call and "--soc_version=Ascend310" in call["argv"]]
+    assert call["argv"] == [
+        "--framework=5",
+        f"--model={npu.root}/models/optimized/3d_attention_net.onnx",
+        "--output=model",
+        "--input_format=NCHW",
+        "--input_shape=image:16,3,32,32",
+        "--log=error",
+        "--soc_version=Ascend310",
+        "--precision_mode=force_fp16",
+    ]
+    assert Path(call["cwd"]).parent == npu.root / "models/om/310"
+    record = read_record(npu.root / "models/om/310/bs16.json")
+    assert record["engine"]["arguments"][2:] == call["argv"][2:]
+    assert record["engine"]["CANN"] == "7.0.0-stand-in"
+    optimized = read_record(npu.root / "models/optimized/3d_attention_net.json")["sha256"]
+    assert record["key"]["inputs"] == {"onnx": optimized}
+    assert "stand-in" in (npu.root / "models/om/310/bs16.log").read_text()
+
+
+def test_flags_of_params_and_of_the_chips_line_reach_atc(npu: House) -> None:
+    npu.set("atc.flags", "[op_select_implmode=high_precision, enable_small_channel=1]")
+    npu.set("chips.310P3", "engine=ascend soc_version=Ascend310P3 enable_small_channel=0 published=310P3")
+    npu.set("atc.log", "debug")
+    make(npu, "om")
+    argv = calls(npu, "atc")[-2]["argv"]
+    assert "--log=debug" in argv
+    assert argv[7:] == [
+        "--enable_small_channel=0",
+        "--op_select_implmode=high_precision",
+        "--precision_mode=force_fp16",
+    ]
+    before = npu.artifacts()
+    npu.set("atc.log", "null")
+    npu.set("atc.time_limit", "7201")
+    npu.set("atc.memory", "9")
+    make(npu, "om")
+    assert npu.rebuilt(before) == set()  # they shape no bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"precision_mode": "default"}, []),
+        ({"precision_mode": "must_keep_origin_dtype"}, ["--precision_mode=must_keep_origin_dtype"]),
+        ({"precision_mode": "force_fp16", "precision_mode_v2": "origin"}, ["--precision_mode_v2=origin"]),
+    ],
+)
+def test_one_precision_mode_at_most_is_given_since_one_excludes_the_other(
+    options: dict[str, str], wanted: list[str]
+) -> None:
+    chip = {"soc_version": "Ascend310P3", **options}
+    assert compile.arguments(Path("/m.onnx"), 1, Path("model"), chip, "error")[7:] == wanted
+
+
+@pytest.mark.parametrize("flag", ["input_shape=x", "log=debug", "auto_tune_mode=RL", "soc=Ascend310", "input-shape=x"])
+def test_flags_that_are_ours_to_set_are_refused_in_every_spelling_that_atc_takes(npu: House, flag: str) -> None:
+    npu.set("chips.310P3", f"engine=ascend soc_version=Ascend310P3 {flag} published=310P3")
+    refused(make(npu, "om", check=False), flag.split("=")[0])
+
+
+def test_a_flag_that_atc_does_not_know_is_sought_in_params(npu: House) -> None:
+    npu.set("atc.flags", "no_such_flag=1")
+    refused(make(npu, "om", check=False), "unknown command line flag 'no_such_flag'", "atc.flags")
+
+
+def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: House) -> None:
+    (npu.tree / "fusion.cfg").write_text("Pass:off")
+    npu.set("atc.flags", "fusion_switch_file=fusion.cfg")
+    make(npu, "om")
+    assert f"--fusion_switch_file={npu.tree}/fusion.cfg" in calls(npu, "atc")[-2]["argv"]
+    assert "fusion_switch_file" in read_record(npu.root / "models/om/310P3/bs8.json")["key"]["inputs"]
+    before = npu.artifacts()
+    (npu.tree / "fusion.cfg").write_text("Other:off")
+    make(npu, "om")
+    assert npu.rebuilt(before) == {"models/om/310P3/3d_attention_net_bs8.om"}
+
+
+@pytest.mark.parametrize(("generation", "tail"), [("old", []), ("new", ["--divide_input", "1"])])
+def test_ais_bench_is_called_with_words_that_both_generations_know(
+    npu: House, generation: str, tail: list[str]
+) -> None:
+    for device, more in (("0", []), ("0,1", tail)):
+        shutil.rmtree(npu.root / "results/310P3", ignore_errors=True)
+        make(npu, "infer", f"DEVICE={device}", STAND_IN_AIS=generation, STAND_IN_NPU_SMI="310P3-two")
+        call = [call for call in calls(npu, "ais_bench") if "argv" in call and "--model" in call["argv"]][-1]
+        work = Path(call["argv"][5])
+        assert work.parent == npu.root / "results/310P3/bs8"
+        assert call["argv"] == [
+            *("--model", f"{npu.root}/models/om/310P3/3d_attention_net_bs8.om"),
+            *("--input", f"{npu.root}/data/bin"),
+            *("--output", str(work), "--output_dirname", "out"),
+            *("--batchsize", "8", "--outfmt", "TXT", "--device", device, *more),
+        ]
+
+
+# atc's faults
+
+CODES = ["E10001", "E10016", "E10054", "E13000", "E16002", "E19010", "E19999", "E20001", "E40021", "EC0010", "EZ3003"]
+
+
+@pytest.mark.parametrize("code", [*CODES, "EL0003", "EE1001"])
+@pytest.mark.parametrize("cann", ["7.0", "8.5"])
+def test_a_failure_of_atc_names_code_cause_and_log(npu: House, code: str, cann: str) -> None:
+    done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, STAND_IN_CANN=cann)
+    line = refused(done, "house/models/om/310P3/bs4.log", code)
+    assert any(cause in line for start, cause in compile.CAUSES.items() if code.startswith(start))
+    assert code in (npu.root / "models/om/310P3/bs4.log").read_text()
+    assert not (npu.root / "models/om/310P3/3d_attention_net_bs4.om").exists()
+    assert not list(npu.root.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("nothing", ["left no file"]),
+        ("empty", ["left no file"]),
+        ("failed-line", ["atc failed"]),
+        ("no-success", ["atc failed"]),
+        ("killed", ["status 137", "memory"]),
+        ("loader", ["libascend_hal.so", "devlib"]),
+    ],
+)
+def test_status_success_line_and_a_fresh_file_are_all_asked_for(npu: House, fault: str, words: list[str]) -> None:
+    npu.set("atc.memory", "7")
+    om = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
+    before = om.read_bytes()
+    npu.set("atc.precision_mode", "default")
+    refused(make(npu, "om", check=False, STAND_IN_ATC=fault), "bs8.log", *words)
+    assert om.read_bytes() == before  # an earlier model is not lost, and not taken for the new one
+    make(npu, "om")
+    assert om.read_bytes() != before
+
+
+@pytest.mark.parametrize("fault", ["suffix", "both", "warning"])
+def test_other_names_and_warnings_after_success_are_no_failure(npu: House, fault: str) -> None:
+    done = make(npu, "om", "BS=4", STAND_IN_ATC=fault)
+    assert (npu.root / "models/om/310P3/3d_attention_net_bs4.om").stat().st_size
+    assert ("W11001" in done.stdout) == (fault == "warning")
+
+
+def test_an_atc_that_hangs_is_killed_with_all_that_it_started(npu: House) -> None:
+    npu.set("atc.time_limit", "2")
+    refused(make(npu, "om", "BS=4", check=False, STAND_IN_ATC="hang"), "time limit", "atc.time_limit")
+    time.sleep(0.5)
+    assert str(npu.tree) not in run("ps", "-eo", "args").stdout
+
+
+def test_a_make_that_is_asked_to_end_ends_atc_too(npu: House) -> None:
+    words = ["make", "om", "BS=4", "CHIP=310P3", "ROOT=house", f"PYTHON={npu.python}"]
+    process = subprocess.Popen(
+        words,
+        cwd=npu.tree,
+        env=environment(**ascend_host(npu.tree, STAND_IN_ATC="hang")),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (npu.tree / "stand-ins.log").exists() or "bs4" not in (npu.tree / "stand-ins.log").read_text():
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
+    time.sleep(1.5)
+    assert "stand_ins/toolkit/bin/atc" not in "".join(
+        line for line in run("ps", "-eo", "args").stdout.splitlines() if str(npu.tree) in line
+    )
+
+
+def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
+    npu: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npu.set("atc.memory", "1000")
+    make(npu, "-j4", "om-all", "CHIP=310", STAND_IN_ATC="slow")
+    running = most = 0
+    for call in calls(npu, "atc"):
+        running += 1 if "argv" in call else -1
+        most = max(most, running)
+    assert most == 1
+    monkeypatch.setattr(ascend_compile, "threads", lambda: 40)
+    monkeypatch.setattr(ascend_compile, "memory", lambda: 34.0)
+    for flags, wanted in (
+        ("", (4, 32)),
+        (" -j2 --jobserver-auth=3,4 -- BS=1", (4, 16)),
+        ("kw -j8", (4, 8)),
+        ("-j", (4, 8)),
+    ):
+        monkeypatch.setenv("MAKEFLAGS", flags)
+        assert compile.at_once(8) == wanted, flags
+    assert compile.at_once(100) == (1, 32)
+
+
+def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: House) -> None:
+    make(npu, "om", "BS=4")
+    assert int(calls(npu, "atc")[-2]["env"]["TE_PARALLEL_COMPILER"]) >= 1
+    make(npu, "om", "BS=2", TE_PARALLEL_COMPILER="7")
+    assert calls(npu, "atc")[-2]["env"]["TE_PARALLEL_COMPILER"] == "7"
+
+
+# Where CANN is
+
+
+def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: House) -> None:
+    make(npu, "om", "BS=4")  # SET_ENV, as ascend_host gives it
+    assert calls(npu, "atc")[-2]["env"]["ASCEND_TOOLKIT_HOME"] == str(STAND_INS / "toolkit")
+    host = ascend_host(npu.tree)
+    host.pop("SET_ENV")
+    bare = npu.make("om", "BS=2", "CHIP=310P3", check=False, **host)
+    refused(bare, "atc", "make doctor")
+    host["PATH"] = f"{STAND_INS / 'toolkit/bin'}:{host['PATH']}"
+    npu.make("om", "BS=2", "CHIP=310P3", **host)
+    host["HOME"] = str(npu.tree / "home")  # one of the usual places
+    (npu.tree / "home/Ascend").mkdir(parents=True)
+    (npu.tree / "home/Ascend/cann").symlink_to(STAND_INS / "toolkit")
+    host["PATH"] = host["PATH"].partition(":")[2]
+    npu.make("om", "BS=3", "CHIP=310P3", **host)
+    npu.make("om", "BS=1", "CHIP=310P3", f"ATC={sys.executable} {STAND_INS / 'toolkit/bin/atc'}", **host)
+
+
+def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: House) -> None:
+    (npu.tree / "tools").mkdir()
+    (npu.tree / "tools/atc.py").write_text(
+        f"import runpy\nrunpy.run_path('{STAND_INS}/toolkit/bin/atc', run_name='__main__')\n"
+    )
+    (npu.tree / "own").symlink_to(STAND_INS / "ais_bench_old")
+    make(npu, "om", "BS=4", "ATC=OPTION=1 python3 tools/atc.py")
+    runtime = STAND_INS / "aclruntime"
+    make(npu, "infer", "AIS_BENCH=python3 -m ais_bench", PYTHONPATH=f"own:{runtime}")
+
+
+def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: House) -> None:
+    make(npu, "om", "BS=5", f"SET_ENV={STAND_INS / 'toolkit'}")  # its folder will do
+    (npu.tree / "false.sh").write_text(
+        f"source {STAND_INS / 'toolkit/set_env.sh'}\n[ -f /no/such ] && source /no/such\n"
+    )
+    make(npu, "om", "BS=6", "SET_ENV=false.sh")
+    refused(make(npu, "om", "BS=4", "SET_ENV=/no/such", check=False), "SET_ENV=/no/such", "no such file")
+    npu.make("bin", "CHIP=cpu", SET_ENV="production")  # where nothing uses it, it may be another program's
+    for end in ("exit", "return"):
+        (npu.tree / "bad.sh").write_text(f"echo broken >&2\n{end} 3\n")
+        for goal in ("om", "infer"):
+            refused(make(npu, goal, "BS=4", "SET_ENV=bad.sh", check=False), "bad.sh", "status 3", "broken")
+    (npu.tree / "strict.sh").write_text(f"[ $# = 0 ] || return 1\nsource {STAND_INS / 'toolkit/set_env.sh'}\n")
+    make(npu, "om", "BS=7", "SET_ENV=strict.sh")  # sourced by hand it has no arguments
+    refused(make(npu, "om", "BS=4", "ATC='atc", check=False), "ATC='atc", "no closing quotation")
+
+
+def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: House) -> None:
+    odd = npu.tree.with_name("odd+folder")
+    npu.tree.rename(odd)
+    house = House(odd)
+    house.python.write_text(house.python.read_text().replace(str(npu.tree), str(odd)))
+    refused(make(house, "om", "BS=4", check=False), "'+'", "ROOT=")
+    refused(make(house, "infer", check=False), "'+'", "ROOT=")
+
+
+# ais_bench's faults
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("missing", ["1 of 40 outputs are missing, the first image_"]),
+        ("short", ["9 values, not 10"]),
+        ("nan", ["not finite"]),
+        ("stale", ["older than this run"]),
+        ("nothing", ["40 of 40 outputs are missing"]),
+        ("truncated", ["not whole"]),
+        ("wrong-count", ["runs over"]),
+        ("no-summary", ["of this run"]),
+        ("extra", ["image_999_0.txt is one output too many"]),
+        ("crash", ["ais_bench failed: status 134"]),
+    ],
+)
+def test_whatever_ais_bench_left_is_checked(npu: House, generation: str, fault: str, words: list[str]) -> None:
+    done = make(npu, "accuracy", check=False, STAND_IN_AIS=generation, STAND_IN_AIS_BENCH=fault)
+    refused(done, "infer.log", *words)
+    assert not (npu.root / "results/310P3/bs8/outputs").exists()
+    assert not list(npu.root.rglob("*.tmp.*"))
+    assert "Top-1" in make(npu, "accuracy", STAND_IN_AIS=generation).stdout
+
+
+def test_an_ais_bench_that_hangs_is_killed(npu: House) -> None:
+    npu.set("ais_bench.time_limit", "2")
+    refused(make(npu, "infer", check=False, STAND_IN_AIS_BENCH="hang"), "time limit", "npu-smi")
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+def test_two_devices_give_each_image_once_and_one_of_them_dying_gives_none(npu: House, generation: str) -> None:
+    host = {"STAND_IN_AIS": generation, "STAND_IN_NPU_SMI": "310P3-duo"}
+    one = json.loads((built_cpu(npu) / "accuracy.json").read_text())["digests"]["predictions"]
+    refused(
+        make(npu, "accuracy", "DEVICE=0,1", check=False, **host, STAND_IN_AIS_BENCH="device1-dies"), "ais_bench failed"
+    )
+    if generation == "new":
+        done = make(npu, "accuracy", "DEVICE=0,1", check=False, **host, STAND_IN_AIS_BENCH="duplicate")
+        refused(done, "twice")
+    done = make(npu, "accuracy", "DEVICE=0,1", **host, STAND_IN_AIS_BENCH="race")
+    assert "device 0 (310P3), 1 (310P3)" in done.stdout
+    assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]["predictions"] == one
+
+
+def built_cpu(house: House) -> Path:
+    """The results of CHIP=cpu at batch size 8."""
+    house.make("accuracy", "CHIP=cpu", "BS=8")
+    return house.root / "results/cpu/bs8"
+
+
+@pytest.mark.parametrize("umask", ["000", "002", "022", "077"])
+def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_them(npu: House, umask: str) -> None:
+    mode = 0o777 & ~int(umask, 8)
+    for path in (npu.root / "data/bin", *(npu.root / "data/bin").iterdir()):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
+    (npu.root / "models/om/310P3/3d_attention_net_bs8.om").chmod(mode & 0o666)
+    host = ascend_host(npu.tree, "new")
+    command = f"umask {umask} && exec make accuracy CHIP=310P3 BS=8 ROOT=house PYTHON={npu.python}"
+    done = run("bash", "-c", command, cwd=npu.tree, **host)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(npu.root / "results/310P3")
+    linked = npu.root / "data/bin/image_3.bin"
+    linked.rename(npu.tree / "image_3.bin")
+    linked.symlink_to(npu.tree / "image_3.bin")
+    assert run("bash", "-c", command, cwd=npu.tree, **host).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"STAND_IN_AIS": "llm"}, ["is not the inference tool"]),
+        ({"STAND_IN_AIS_BENCH": "numpy"}, ["numpy < 2"]),
+        ({"AIS_BENCH": "python3 -m no_such_module"}, ["No module named"]),
+        ({"AIS_BENCH": "/no/such/python -m ais_bench"}, ["no such file"]),
+    ],
+)
+def test_another_tool_of_that_name_is_named_as_such(npu: House, more: dict[str, str], words: list[str]) -> None:
+    refused(make(npu, "infer", check=False, **more), *words, "make doctor")
+
+
+def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu: House) -> None:
+    refused(make(npu, "infer", check=False, STAND_IN_NPU_SMI="310"), "device 0 is a 310", "Ascend310P3", "CHIP=310")
+    refused(make(npu, "infer", "DEVICE=2", check=False), "no device 2", "0 (310P3)")
+    mixed = {"STAND_IN_NPU_SMI": "mixed"}
+    refused(make(npu, "infer", check=False, **mixed), "CHIP=310, or DEVICE= of 1")
+    make(npu, "infer", ASCEND_RT_VISIBLE_DEVICES="1", **mixed)  # whose device 0 is the host's device 1
+    shutil.rmtree(npu.root / "results/310P3")
+    done = make(npu, "infer", STAND_IN_NPU_SMI="alarm")
+    assert "health as Alarm" in done.stdout
+    shutil.rmtree(npu.root / "results/310P3")
+    done = make(npu, "infer", STAND_IN_NPU_SMI="no-driver")
+    assert "is not checked" in done.stdout  # a container often has no npu-smi
+
+
+def test_two_runs_that_number_two_devices_differently_do_not_wait_for_each_other_for_ever(npu: House) -> None:
+    make(npu, "om", "BS=4")
+    one = begin(npu, "infer", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
+    other = copy_of(npu, npu.tree.with_name("other"))
+    more = {"STAND_IN_NPU_SMI": "310P3-two", "TMPDIR": str(npu.tree / "tmp")}
+    time.sleep(1)  # both begin while the first device is in use
+    both = [
+        begin(house, "infer", "DEVICE=0,1", f"BS={size}", ASCEND_RT_VISIBLE_DEVICES=order, **more)
+        for house, size, order in ((npu, 4, "0,1"), (other, 8, "1,0"))
+    ]
+    assert [process.wait(60) for process in (one, *both)] == [0, 0, 0]
+
+
+def test_a_device_has_one_user_at_a_time_and_two_devices_two(npu: House) -> None:
+    make(npu, "-j4", "om", "BS=4")
+    hosts = ascend_host(npu.tree, STAND_IN_NPU_SMI="310P3-two", STAND_IN_AIS_BENCH="slow")
+    words = ["make", "infer", "CHIP=310P3", "ROOT=house", f"PYTHON={npu.python}"]
+    both = [
+        subprocess.Popen([*words, size], cwd=npu.tree, env=environment(**hosts), stderr=subprocess.PIPE, text=True)
+        for size in ("BS=4", "BS=8")
+    ]
+    texts = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert sum("device 0 in use; waiting" in text for text in texts) == 1
+
+
+# A ready .om
+
+
+def test_a_ready_om_is_run_as_it_is_and_kept(npu: House, tmp_path: Path) -> None:
+    held = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
+    own = npu.tree / "ready.om"
+    own.write_bytes(held.read_bytes() + b" \n")
+    done = make(npu, "accuracy", f"OM={own}")
+    assert "Made from: THE BUILT-IN SAMPLE'S data, own .om" in done.stdout
+    assert held.read_bytes() == own.read_bytes()
+    npu.set("atc.precision_mode", "default")
+    before = npu.artifacts()
+    make(npu, "accuracy")
+    assert npu.rebuilt(before) == set()
+    refused(make(npu, "accuracy", f"OM={own}", "CHIP=cpu", check=False), "cpu runs no .om")
+    (npu.tree / "empty.om").write_bytes(b"")
+    for wrong in ("empty.om", "params.yaml"):
+        refused(make(npu, "accuracy", f"OM={npu.tree / wrong}", check=False), wrong, "no .om")
+    assert held.read_bytes() == own.read_bytes()
+
+
+def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: House) -> None:
+    own = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
+    refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "takes batches of 8, not 4", "give BS=8")
+    done = make(npu, "infer", "BS=4", f"OM={own}", check=False, STAND_IN_AIS_BENCH="hang")
+    refused(done, "takes batches of 8, not 4")  # as soon as ais_bench says so
+    shutil.copyfile(own, npu.tree / "nine.om")
+    refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "takes batches of 8, not 9")
+
+
+def test_what_ais_bench_says_is_explained() -> None:
+    for text, words in {
+        "[ERROR] arg0 tensorsize: 1 filesize: 2 not match\nRuntimeError: x not match": "batch size",
+        "ModuleNotFoundError: No module named 'aclruntime'": "install ais_bench",
+        "[ERROR] load model from file failed, code 500002": "another chip",
+        "ImportError: numpy.core.multiarray failed to import": "numpy < 2",
+        "ImportError: libascendcl.so: cannot open shared object file: No such file or directory": "SET_ENV=",
+        "": "nothing said",
+    }.items():
+        assert words in "; ".join(ais_bench.explained(text, 1))
+    bar = "[INFO] load model success\nInference array Processing:  50%|#####     | 8/16 [00:16<00:16]"
+    assert ais_bench.explained(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
+
+
+# Killed, and begun again
+
+
+def begin(house: House, *words: str, **more: str) -> subprocess.Popen[bytes]:
+    """make CHIP=310P3 BS=8 in a process group of its own."""
+    arguments = ["make", "CHIP=310P3", "BS=8", "ROOT=house", f"PYTHON={house.python}", *words]
+    null = subprocess.DEVNULL
+    host = environment(**ascend_host(house.tree, **more))
+    return subprocess.Popen(arguments, cwd=house.tree, env=host, stdout=null, stderr=null, start_new_session=True)
+
+
+def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: House) -> None:
+    shutil.rmtree(npu.root / "models/om/310P3")
+    make(npu, "accuracy")
+    wanted = read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]
+    draw = random.Random()
+    for moment in [draw.uniform(0.3, 3.0) for _ in range(5)]:
+        shutil.rmtree(npu.root / "models/om/310P3")
+        shutil.rmtree(npu.root / "results/310P3")
+        process = begin(npu, "accuracy", STAND_IN_ATC="slow", STAND_IN_AIS_BENCH="slow")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        done = make(npu, "accuracy")
+        assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"] == wanted, (moment, done.stderr)
+        assert not list(npu.root.rglob("*.tmp.*"))
+
+
+def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: House) -> None:
+    process = begin(npu, "infer", "DEVICE=0,1", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
+    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/*/image_*")):
+        time.sleep(0.05)
+    process.terminate()  # make, not its group
+    process.wait()
+    assert "in use" not in make(npu, "infer").stderr
+    assert not [line for line in run("ps", "-eo", "args").stdout.splitlines() if "ais_bench.tmp" in line]
+
+
+def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: House) -> None:
+    leaking = npu.tree / "leaking"
+    leaking.write_text("#!/bin/sh\nsleep 90 &\nkill -9 $$\n")
+    leaking.chmod(0o755)
+    npu.set("atc.memory", "1000")
+    refused(make(npu, "om", "BS=4", "ATC=./leaking", check=False), "status 137")
+    assert "in use" not in make(npu, "om", "BS=4").stderr
+
+
+def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: House) -> None:
+    wrapper = npu.tree / "wrapper"  # the vendor's own tools start others, which a kill -9 of ours does not reach
+    wrapper.write_text('#!/bin/sh\npython3 -m ais_bench "$@" &\nwait\n')
+    wrapper.chmod(0o755)
+    process = begin(npu, "infer", AIS_BENCH="./wrapper", STAND_IN_AIS_BENCH="hang")
+    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/image_*")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "Top-1" in make(npu, "accuracy").stdout  # it would hang for ten minutes, and hold the device
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(npu: House) -> None:
+    shutil.rmtree(npu.root / "models/om/310P3")
+    command = f"ulimit -f 1; exec make accuracy CHIP=310P3 BS=8 ROOT=house PYTHON={npu.python}"
+    host = ascend_host(npu.tree, "old")
+    done = run("bash", "-c", command, cwd=npu.tree, **{**host, "STAND_IN_LOG": ""})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not list(npu.root.rglob("*.tmp.*"))
+    assert "Top-1" in make(npu, "accuracy").stdout

@@ -1,0 +1,109 @@
+"""Timings of chips of engine ascend, on the stand-ins: figures are ais_bench's own, of true images, checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_ascend import calls, make, refused
+
+from conftest import House, copy_of
+from engines.ascend import ais_bench
+
+
+@pytest.fixture(scope="module")
+def answered(built: House, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """The built house with the outputs of bs2 on 310P3. Not to be changed."""
+    house = copy_of(built, tmp_path_factory.mktemp("answered"))
+    house.set("perf.min_queries", "7")
+    make(house, "infer", "BS=2")
+    (house.tree / "stand-ins.log").write_text("")
+    return house
+
+
+@pytest.fixture
+def npu(answered: House, tmp_path: Path) -> House:
+    return copy_of(answered, tmp_path)
+
+
+def perf_of(house: House) -> Any:
+    return json.loads((house.root / "results/310P3/bs2/perf.json").read_text())
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+def test_figures_are_ais_benchs_own_times_over_true_images(npu: House, generation: str) -> None:
+    make(npu, "perf", "BS=2", STAND_IN_AIS=generation)
+    perf = perf_of(npu)
+    assert perf["queries"] == len(perf["times_ms"]) >= 7
+    assert perf["images"] == 2 * perf["queries"]  # no batch is padded
+    assert perf["throughput_images_per_s"] == pytest.approx(1000 * perf["images"] / sum(perf["times_ms"]))
+    assert perf["latency_ms"]["p90"] == pytest.approx(np.percentile(perf["times_ms"], 90))
+    assert perf["device"]["name"] == "0 (310P3)"
+    assert perf["device"]["h2d_ms"]["mean"] == perf["device"]["d2h_ms"]["mean"] == pytest.approx(0.01)
+    assert ("resolution_ms" in perf["device"]) == (generation == "new")
+    assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
+    assert "ais_bench's own times" in perf["method"]
+    assert perf["provenance"]["runtime"].startswith(f"ais_bench ({generation}er)")
+    begun = [call for call in calls(npu, "ais_bench") if "--model" in call.get("argv", [])]
+    trial, *runs = begun[-1 - perf["end_to_end"]["runs"] :]
+    assert trial["argv"][-2:] == ["--loop", "3"]
+    for run in runs:
+        assert "--loop" not in run["argv"]  # each time a batch comes anew, as the published figures were taken
+        assert int(run["argv"][run["argv"].index("--warmup_count") + 1]) == perf["warmup"]["queries"] >= 1
+    assert not list(npu.root.rglob("ais_bench.tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("cache", ["seems to answer from a cache"]),
+        ("wrong", ["not those of the accuracy run"]),
+        ("wrong-count", ["perf.log", "tells of"]),
+        ("nan", ["a value is not finite", "perf.log"]),
+        ("crash", ["perf.log", "SIGABRT"]),
+    ],
+)
+def test_a_cheat_or_a_failure_leaves_no_figure(npu: House, fault: str, words: list[str]) -> None:
+    refused(make(npu, "perf", "BS=2", check=False, STAND_IN_AIS_BENCH=fault), *words)
+    assert not (npu.root / "results/310P3/bs2/perf.txt").exists()
+    assert not list(npu.root.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize("times", [[0.0] * 8, [-1.0, 2.0], [float("nan"), 1.0], [None, 1.0], [["a"], 1.0]])
+def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) -> None:
+    summary = tmp_path / "out_summary.json"
+    slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
+    summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
+    assert "times that are none" in ais_bench.summarized(summary, 0, len(times), 1)
+    summary.write_text(json.dumps({"npu_compute_time_list": [1.0] * len(times), "filesinfo": slots}))
+    assert ais_bench.summarized(summary, 0, len(times), 1) == ""
+
+
+def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
+    parts = [{"H2D_latency": {"min": 1, "max": 3, "mean": 2, "count": 3}}]
+    parts += [{"H2D_latency": {"min": 2, "max": 9, "mean": 6, "count": 1}}]
+    assert ascend_perf.merged(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
+    assert ascend_perf.merged([{"H2D_latency": [1]}], "H2D_latency") == {}
+    assert ascend_perf.merged([{}], "H2D_latency") == {}
+
+
+def test_an_npu_run_lasts_the_minimum_duration(npu: House) -> None:
+    npu.set("perf.min_duration", "2")
+    make(npu, "perf", "BS=2")
+    assert sum(perf_of(npu)["times_ms"]) >= 2000
+
+
+def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: House) -> None:
+    done = make(npu, "perf", "BS=2", STAND_IN_NPU_SMI="310P3-busy")
+    assert "npu-smi shows the device 63% busy" in done.stdout
+    perf = perf_of(npu)
+    assert perf["stable"] is False
+    assert "others kept 63% of the device busy" in perf["stability"]["why"]
+
+
+def test_one_device_is_measured_at_a_time(npu: House) -> None:
+    done = make(npu, "perf", "BS=2", "DEVICE=0,1", check=False, STAND_IN_NPU_SMI="310P3-two")
+    refused(done, "DEVICE=0,1", "one device is measured at a time")

@@ -1,0 +1,579 @@
+"""preflight.sh: what is refused before make writes anything, in which words, and what an accepted call answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/make/preflight.sh"
+NETWORK = "3d_attention_net"
+CHIPS = "cpu cpu-f32 cpu-bf16 310 310P1 310P3 910B 910B1 910B2"
+PARAMS = """\
+# The chips of this test
+onnx:
+  opset: 11
+chips:  # one line a chip
+  # a comment
+  cpu: engine=onnxruntime published=GPU
+  cpu-f32: engine=openvino precision=f32
+
+  cpu-bf16: engine=openvino precision=bf16
+  310: engine=ascend soc_version=Ascend310
+  "310P1": engine=ascend
+  310P3 : engine=ascend
+  910B: engine=ascend
+  910B1: engine=ascend
+  910B2: engine=ascend
+verify:
+  other: 1
+"""
+# A stand-in for find_chip.py: appends its arguments to asked.log; prints `answer` on stdout and `reason` on stderr.
+FIND_CHIP = """\
+import pathlib, sys
+with open("asked.log", "a") as log:
+    log.write(" ".join(sys.argv[1:]) + "\\n")
+for name, stream in (("answer", sys.stdout), ("reason", sys.stderr)):
+    if pathlib.Path(name).exists():
+        stream.write(pathlib.Path(name).read_text())
+"""
+SETTINGS = "BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS WHY V"
+INPUTS = {
+    **dict.fromkeys(SETTINGS.split(), ""),
+    "BS": "16",
+    "ROOT": ".",
+    "from_environment": "",
+    "unknown_variables": "",
+    "goals": "accuracy",
+    "alone": "setup clean distclean",
+    "bare": "help setup clean distclean demo doctor",
+    "any_chip": "bin onnx optimized report bench upstream test check",
+    "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report bench"
+    " upstream test check",
+    "flags": "",
+    "network": NETWORK,
+    "environment": ".venv/requirements.txt",
+}
+ON_THE_COMMAND_LINE = " (on the command line)"
+NPU_SMI_IS_INSTALLED = any(shutil.which("npu-smi", path=f"/usr/local/{name}") for name in ("sbin", "bin"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "scripts").mkdir(parents=True)
+    (tree / "params.yaml").write_text(PARAMS)
+    (tree / "requirements.txt").write_text("torch==2\n")
+    (tree / "scripts/find_chip.py").write_text(FIND_CHIP)
+    (tree / "file").write_text("")
+    return tree
+
+
+def run(tree: Path, inputs: dict[str, str], shell: str = "sh") -> tuple[str, str]:
+    """(the one line of stdout, stderr) of preflight.sh with `inputs`; the others as make gives them for accuracy."""
+    done = subprocess.run(
+        [*shell.split(), str(SCRIPT)],
+        cwd=tree,
+        env={**os.environ, **INPUTS, **inputs},
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+    )
+    assert done.returncode == 0
+    assert re.fullmatch(r"[^\x00-\x1f\x7f]+\n", done.stdout), done.stdout
+    return done.stdout[:-1], done.stderr
+
+
+def answer(tree: Path, shell: str = "sh", **inputs: str) -> str:
+    """The answer of a call that prints nothing on stderr."""
+    line, errors = run(tree, inputs, shell)
+    assert errors == ""
+    return line
+
+
+def refusal(tree: Path, **inputs: str) -> str:
+    line = answer(tree, **inputs)
+    assert not line.startswith("ok"), line
+    return line
+
+
+def accepted(tree: Path, **inputs: str) -> dict[str, str]:
+    """{name: value} of an accepted call."""
+    first, *words = answer(tree, **inputs).split(" ")
+    assert first == "ok", " ".join([first, *words])
+    values = dict(word.split("=", 1) for word in words)
+    assert list(values) == ["chip", "root", "source", "own_onnx", "own_sizes"]
+    return values
+
+
+def write(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def give_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
+    """PATH with an npu-smi and the Python of this test; find_chip.py then prints `answer` and `reason`."""
+    smi = write(tree / "bin/npu-smi")
+    smi.chmod(0o755)
+    (tree / "bin/python3").symlink_to(sys.executable)
+    write(tree / "answer", answer)
+    write(tree / "reason", reason)
+    return f"{tree / 'bin'}:{os.environ['PATH']}"
+
+
+# Settings: each refusal says where the value comes from
+
+NOT_A_PATH = "use letters, digits and . _ / + -, and do not begin with -"
+NOT_A_URL = "MIRROR: no http or https url without a password; give http://host/folder"
+SWITCH = "give 1 or 0; empty means 0"
+
+REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, message without the origin
+    *[
+        ("BS", value, "accuracy", f"BS={value}: not a batch size; give a whole number from 1 to 64")
+        for value in ("", "0", "65", "70", "100", "01", "-1", "1.5", "x", "%", "*", "1 2", "1,2")
+    ],
+    *[
+        ("SOURCE", value, "accuracy", f"SOURCE={value}: no such source; give cifar10 or sample")
+        for value in ("imagenet", "cifar10 sample", "Sample", "sample ;touch mark;")
+    ],
+    *[
+        ("DEVICE", value, "accuracy", f"DEVICE={value}: not a device number; give one, or several as 0,1")
+        for value in ("cuda", "/dev/davinci7", "npu0", "0 1", "0,", ",0", "0,,1", ",", "-1", "1000", "0,1234", " ")
+    ],
+    ("DEVICE", "0\n1", "accuracy", "DEVICE=0?1: not a device number; give one, or several as 0,1"),
+    *[
+        ("ROOT", value, goals, f"ROOT={value}: not usable as a folder; {NOT_A_PATH}")
+        for value in ("a b", "a:b", "-x", "a`touch mark`", "a$(touch mark)", "it's", "*", "a%", "~", 'a"b', "a\\b", " ")
+        for goals in ("accuracy", "clean", "bench")
+    ],
+    ("ROOT", "a\n", "accuracy", f"ROOT=a?: not usable as a folder; {NOT_A_PATH}"),
+    ("ROOT", "\na", "accuracy", f"ROOT=?a: not usable as a folder; {NOT_A_PATH}"),
+    ("ROOT", "é b", "accuracy", f"ROOT=é b: not usable as a folder; {NOT_A_PATH}"),
+    ("LAYERS", "yes", "compare", f"LAYERS=yes: {SWITCH}"),
+    ("LAYERS", "1 1", "compare", f"LAYERS=1 1: {SWITCH}"),
+    ("WHY", "2", "accuracy", f"WHY=2: {SWITCH}"),
+    *[
+        ("MIRROR", value, "accuracy", NOT_A_URL)
+        for value in ("127.0.0.1:80", "http://user:secret@host/", "https://host/?token=secret", "ftp://secret")
+    ],
+    *[
+        ("MIRROR", value, "accuracy", NOT_A_URL)
+        for value in ("http://", "http://a secret", "http://secret\nx", "secret")
+    ],
+    *[
+        ("PYTHON", value, goals, f"PYTHON={value}: no such program; leave it out to use .venv")
+        for value in ("/no/python", "no-such-python", "python3 -X dev", "/usr", "./file", "-v", "*")
+        for goals in ("accuracy", "demo")
+    ],
+    *[
+        (name, value, "accuracy", f"{name}={value}: no such file or folder; check the path")
+        for name in ("ARCHIVE", "WEIGHTS", "ONNX", "OM")
+        for value in ("/no/such", "fil?", "it's")
+    ],
+    *[
+        ("OM", "file", f"accuracy {goal}", f"OM: one ready model, for one BS; run make {goal} without OM")
+        for goal in ("om-all", "accuracy-all", "perf-all", "best")
+    ],
+    *[
+        (name, "file", "bench", "bench: compares graphs of the checkpoint only; leave ONNX and OM out")
+        for name in ("ONNX", "OM")
+    ],
+    (
+        "ROOT",
+        "typo",
+        "bench",
+        "bench: ROOT=typo holds no inputs; run make accuracy there first, or leave ROOT out for the sample",
+    ),
+    *[
+        ("CHIP", value, "accuracy", f"CHIP={value}: no such chip; near: {near}; all: {CHIPS}")
+        for value, near in {
+            "CPU": "cpu cpu-f32 cpu-bf16",
+            "bf16": "cpu-bf16",
+            "310P": "310P1 310P3",
+            "310p3": "310P3",
+            "Ascend310P3": "310P3",
+            "Ascend 910B": "910B 910B1 910B2",
+            "310 310P1": "310 310P1 310P3",
+            "310X": "310 310P1 310P3",
+            "3": "none",
+            "it's": "none",
+            "*": "none",
+            "x\\n": "none",
+            "ascend": "none",
+            "other": "none",
+            "opset": "none",
+        }.items()
+    ],
+    (
+        "CHIP",
+        "310",
+        "results/cpu/bs4/accuracy.txt",
+        "cpu: a file of another chip than CHIP=310; give CHIP=cpu, or leave CHIP out",
+    ),
+    (
+        "CHIP",
+        "310",
+        "accuracy ./models/om/310P3/x.om",
+        "310P3: a file of another chip than CHIP=310; give CHIP=310P3, or leave CHIP out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "goals", "message"), REFUSED_SETTINGS)
+def test_a_wrong_value_is_refused_and_its_origin_is_named(
+    tree: Path, name: str, value: str, goals: str, message: str
+) -> None:
+    inputs = {name: value, "goals": goals}
+    assert refusal(tree, **inputs, from_environment="V") == message + ON_THE_COMMAND_LINE
+    from_environment = f"V {name} ATC"
+    assert refusal(tree, **inputs, from_environment=from_environment) == (
+        f"{message} (in your environment: unset {name})"
+    )
+    assert not (tree / "mark").exists()
+
+
+def test_settings_that_exclude_each_other_are_named_if_they_come_from_the_environment(tree: Path) -> None:
+    message = "OM: one ready model, for one BS; give either OM or ONNX"
+    both = {"OM": "file", "ONNX": "file", "goals": "om"}
+    assert refusal(tree, **both) == message + ON_THE_COMMAND_LINE
+    assert refusal(tree, **both, from_environment="ONNX") == f"{message} (in your environment: unset ONNX)"
+    assert refusal(tree, **both, from_environment="ONNX OM") == f"{message} (in your environment: unset OM ONNX)"
+
+
+ACCEPTED_SETTINGS = [
+    *[("BS", str(size)) for size in (1, 9, 10, 59, 60, 64)],
+    *[("SOURCE", value) for value in ("", "cifar10", "sample")],
+    *[("DEVICE", value) for value in ("", "0", "7", "0,1", "999,0,12")],
+    *[("ROOT", value) for value in ("", ".", "./", "demo", "a/b+c_d-e.f/", "/tmp/x", "../x", "été", "数据")],
+    *[(name, value) for name in ("LAYERS", "WHY") for value in ("", "0", "1")],
+    *[("MIRROR", value) for value in ("http://host", "https://host:80/a/b")],
+    *[("PYTHON", value) for value in ("sh", "/bin/sh")],
+    *[(name, value) for name in ("ARCHIVE", "WEIGHTS", "ONNX", "OM") for value in ("file", "a folder", "it's $x")],
+    *[(name, "any text; not checked here") for name in ("ATC", "AIS_BENCH", "SET_ENV", "V")],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED_SETTINGS)
+def test_a_right_value_is_accepted(tree: Path, name: str, value: str) -> None:
+    (tree / "a folder").mkdir()
+    write(tree / "it's $x")
+    values = accepted(tree, CHIP="310P3", **{name: value})
+    assert values["chip"] == "310P3"
+    assert values["root"] == (value or "." if name == "ROOT" else ".")
+    assert values["source"] == (value if name == "SOURCE" else "")
+
+
+def test_a_root_in_another_encoding_is_a_path_like_any_other(tree: Path) -> None:
+    assert accepted(tree, ROOT="latin\udce9")["root"] == "latin\udce9"
+
+
+@pytest.mark.parametrize("spaces", [" ", "\t", " \n "])
+def test_spaces_around_chip_and_batch_size_are_removed(tree: Path, spaces: str) -> None:
+    assert accepted(tree, CHIP=f"{spaces}310P3{spaces}", BS=f"{spaces}4{spaces}")["chip"] == "310P3"
+    assert refusal(tree, BS=f"{spaces}65").startswith("BS=65: ")
+
+
+def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
+    for value in ("http://user:secret@host/", "https://host/?secret", "secret"):
+        for origin in ("", "MIRROR"):
+            assert "secret" not in refusal(tree, MIRROR=value, from_environment=origin)
+
+
+# Goals, variables and flags
+
+LIST = "run make help for the list"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"goals": "acuracy"}, f"acuracy: no such target; {LIST}"),
+        ({"goals": "acuracy bin omm"}, f"acuracy omm: no such target; {LIST}"),
+        ({"goals": "ok"}, f"make: ok: no such target; {LIST}"),
+        ({"goals": "ok chip=cpu"}, f"make: ok chip=cpu: no such target; {LIST}"),
+        ({"goals": "*"}, f"*: no such target; {LIST}"),
+        ({"goals": "!"}, f"!: no such target; {LIST}"),
+        ({"goals": "( = )"}, f"( = ): no such target; {LIST}"),
+        ({"goals": "-n"}, f"-n: no such target; {LIST}"),
+        ({"goals": "params.yaml"}, f"params.yaml: no such target; {LIST}"),
+        ({"goals": "database/x"}, f"database/x: no such target; {LIST}"),
+        ({"goals": "data/bin/manifest.json", "ROOT": "other"}, f"data/bin/manifest.json: no such target; {LIST}"),
+        ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: no such target; {LIST}"),
+        ({"unknown_variables": "bs"}, f"bs: no such variable; {LIST}"),
+        ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: no such variable; {LIST}"),
+        ({"unknown_variables": "ok x"}, f"make: ok x: no such variable; {LIST}"),
+        ({"goals": "clean accuracy"}, "clean accuracy: clean must run alone; run one make command after the other"),
+        ({"goals": "om setup"}, "om setup: setup must run alone; run one make command after the other"),
+        (
+            {"goals": "help distclean"},
+            "help distclean: distclean must run alone; run one make command after the other",
+        ),
+        ({"flags": "nt"}, "make -t: would mark stale files as up to date; run make without -t"),
+        (
+            {"goals": "clean", "flags": "t"},
+            "make -t: would mark stale files as up to date; run make without -t",
+        ),
+    ],
+)
+def test_wrong_goals_variables_and_flags_are_refused(tree: Path, inputs: dict[str, str], message: str) -> None:
+    assert refusal(tree, **inputs) == message
+
+
+@pytest.mark.parametrize("root", ["", ".", "./", "demo", "demo/", "./demo", "/a/b+c"])
+@pytest.mark.parametrize("folder", ["data/bin/image_0.bin", "models/x.onnx", "results/report.html", ".make/inputs.mk"])
+def test_a_goal_may_be_a_file_of_root(tree: Path, root: str, folder: str) -> None:
+    path = os.path.normpath(f"{root or '.'}/{folder}")
+    accepted(tree, ROOT=root, CHIP="cpu", goals=path)
+    if not root.startswith("/"):
+        accepted(tree, ROOT=root, CHIP="cpu", goals=f"bin ./{path}")
+
+
+@pytest.mark.parametrize("goals", ["help", "setup", "clean", "distclean", "demo", "doctor", "", "help doctor"])
+def test_targets_without_settings_run_with_any_environment(tree: Path, goals: str) -> None:
+    wrong = {
+        "BS": "0",
+        "CHIP": "x y",
+        "SOURCE": "sample own_onnx=yes",
+        "DEVICE": "cuda",
+        "MIRROR": "x",
+        "LAYERS": "yes",
+        "WHY": "x",
+        "ONNX": "/no/such",
+        "OM": "/no/such",
+    }
+    (tree / "params.yaml").unlink()
+    nothing = {"chip": "", "root": "own", "source": "", "own_onnx": "", "own_sizes": ""}
+    assert accepted(tree, goals=goals, flags="n", ROOT="own", **wrong) == nothing
+    assert accepted(tree, goals=goals, ROOT="own", SOURCE="sample") == {**nothing, "source": "sample"}
+
+
+@pytest.mark.parametrize("flag", ["n", "q", "kn", "qs"])
+def test_dry_runs_need_an_up_to_date_environment(tree: Path, flag: str) -> None:
+    message = ".venv: missing or outdated, and make -n and -q install nothing; run make setup first"
+    assert refusal(tree, flags=flag) == message
+    write(tree / ".venv/requirements.txt", "torch==1\n")
+    assert refusal(tree, flags=flag) == message
+    accepted(tree, flags="k")
+    accepted(tree, flags=flag, environment="", PYTHON="sh")
+    shutil.copyfile(tree / "requirements.txt", tree / ".venv/requirements.txt")
+    accepted(tree, flags=flag)
+
+
+# make bench
+
+
+@pytest.mark.parametrize("root", ["", ".", "./", "demo", "demo/"])
+def test_bench_without_inputs_uses_the_sample(tree: Path, root: str) -> None:
+    values = accepted(tree, goals="bench", ROOT=root)
+    assert (values["root"], values["source"], values["chip"]) == ("demo", "sample", "cpu")
+
+
+@pytest.mark.parametrize("root", [".", "own"])
+@pytest.mark.parametrize("held", ["data/archive.tar.gz", "models/checkpoint.pkl"])
+def test_bench_uses_the_inputs_that_root_holds(tree: Path, root: str, held: str) -> None:
+    write(tree / root / held)
+    values = accepted(tree, goals="bench", ROOT=root, CHIP="310")
+    assert (values["root"], values["source"], values["chip"]) == (root, "", "310")
+
+
+@pytest.mark.parametrize("given", [{"SOURCE": "cifar10"}, {"ARCHIVE": "file"}, {"WEIGHTS": "file"}])
+def test_bench_uses_the_inputs_that_are_given(tree: Path, given: dict[str, str]) -> None:
+    values = accepted(tree, goals="bench", ROOT="own", **given)
+    assert (values["root"], values["source"]) == ("own", given.get("SOURCE", ""))
+
+
+def test_other_targets_beside_bench_keep_their_root(tree: Path) -> None:
+    assert accepted(tree, goals="bench report")["root"] == "."
+
+
+# The chip
+
+
+def test_params_without_chips_are_named(tree: Path) -> None:
+    message = "params.yaml: no chips in it; see git diff params.yaml"
+    (tree / "params.yaml").write_text(PARAMS.replace("chips:", "chip:"))
+    assert refusal(tree) == message
+    (tree / "params.yaml").unlink()
+    assert refusal(tree, CHIP="cpu") == message
+
+
+@pytest.mark.parametrize("chip", CHIPS.split())
+def test_every_chip_of_params_is_accepted(tree: Path, chip: str) -> None:
+    assert accepted(tree, CHIP=chip)["chip"] == chip
+
+
+@pytest.mark.parametrize(
+    ("goals", "root", "chip"),
+    [
+        ("results/310P3/bs1/accuracy.txt", ".", "310P3"),
+        ("./results/310P3/bs1/accuracy.txt", "", "310P3"),
+        (f"own/models/om/310P1/{NETWORK}_bs1.om own/results/310P1/bs1/perf.txt", "own/", "310P1"),
+        ("accuracy /a/results/cpu-f32/bs1/perf.json", "/a", "cpu-f32"),
+        ("./own/results/910B/perf.csv", "./own", "910B"),
+        ("results/reference/outputs/manifest.json", ".", "cpu"),
+        ("results/*/x", ".", "cpu"),
+    ],
+)
+@pytest.mark.skipif(NPU_SMI_IS_INSTALLED, reason="this machine has an npu-smi")
+def test_the_chip_of_a_file_need_not_be_given(tree: Path, goals: str, root: str, chip: str) -> None:
+    assert accepted(tree, goals=goals, ROOT=root)["chip"] == chip
+
+
+def test_files_of_two_chips_need_two_calls(tree: Path) -> None:
+    assert refusal(tree, goals="results/310/bs1/perf.txt bin results/310P3/bs1/perf.txt") == (
+        "310P3: a file of another chip than CHIP=310 of the first file; run make once for each chip"
+    )
+
+
+@pytest.mark.skipif(NPU_SMI_IS_INSTALLED, reason="this machine has an npu-smi")
+def test_without_npu_smi_the_first_chip_of_params_is_used(tree: Path) -> None:
+    assert accepted(tree)["chip"] == "cpu"
+    (tree / "params.yaml").write_text(PARAMS.replace("  cpu:", "  first:"))
+    assert accepted(tree)["chip"] == "first"
+    assert not (tree / "asked.log").exists()
+
+
+@pytest.mark.parametrize("goals", ["bin", "onnx optimized", "report help", "bench", "upstream", "test", "check"])
+def test_targets_that_need_no_chip_do_not_ask_npu_smi(tree: Path, goals: str) -> None:
+    path = give_npu_smi(tree, "310P3\n")
+    assert accepted(tree, goals=goals, PATH=path)["chip"] == "cpu"
+    assert accepted(tree, goals=goals, PATH=path, CHIP="310")["chip"] == "310"
+    assert not (tree / "asked.log").exists()
+
+
+@pytest.mark.parametrize(("root", "note"), [(".", ""), ("own/", "own/"), ("./own", "own/")])
+def test_the_chip_that_npu_smi_shows_is_asked_for_and_remembered(tree: Path, root: str, note: str) -> None:
+    path = give_npu_smi(tree, "310P3\n")
+    note_path = f"{note}.make/chip-{os.uname().nodename}"
+    assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
+    assert (tree / "asked.log").read_text() == f"--chips {CHIPS} --note {note_path}\n"
+    write(tree / note_path, "910B\n")
+    assert accepted(tree, ROOT=root, PATH=path)["chip"] == "910B"
+    assert len((tree / "asked.log").read_text().splitlines()) == 1
+    for unusable in ("", "910", "310 310P1\n", "$(touch mark)\n"):
+        write(tree / note_path, unusable)
+        assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
+    assert len((tree / "asked.log").read_text().splitlines()) == 5
+    (tree / note_path).unlink()
+    (tree / note_path).mkdir()
+    assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
+
+
+def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:
+    path = give_npu_smi(tree, "cpu\n", "find_chip.py: no driver: CHIP=cpu is taken\n")
+    line, errors = run(tree, {"PATH": path})
+    assert line.startswith("ok chip=cpu ")
+    assert errors == "find_chip.py: no driver: CHIP=cpu is taken\n"
+
+
+@pytest.mark.parametrize("found", ["", "\n", "315\n", "310 * \n"])
+def test_a_chip_that_is_not_found_refers_to_the_reason(tree: Path, found: str) -> None:
+    path = give_npu_smi(tree, found, "find_chip.py: npu-smi: shows different chips; give CHIP=\n")
+    line, errors = run(tree, {"PATH": path})
+    assert line == "CHIP: not found; do as the line above says"
+    assert errors == "find_chip.py: npu-smi: shows different chips; give CHIP=\n"
+
+
+# Models of the user's own
+
+GIVEN = '{\n  "origin": "given"\n}\n'
+
+
+@pytest.mark.parametrize("root", [".", "own/"])
+def test_models_of_the_users_own_are_found_by_their_records(tree: Path, root: str) -> None:
+    models = tree / root / "models"
+    nothing = {"chip": "310P3", "root": root, "source": "", "own_onnx": "", "own_sizes": ""}
+    write(models / "onnx" / f"{NETWORK}.json", GIVEN)
+    write(models / "onnx/other.json", GIVEN)
+    for size in (1, 4, 16):
+        write(models / f"om/310P3/bs{size}.json", GIVEN)
+    write(models / f"om/310P3/{NETWORK}_bs8.om")  # without a record: compiled by make
+    write(models / "om/310P3/bs8.json", '{"origin": "made"}')
+    write(models / "om/310/bs2.json", GIVEN)  # of another chip
+    write(models / f"om/310/{NETWORK}_bs2.om")
+    assert accepted(tree, CHIP="310P3", ROOT=root) == nothing  # records without their models
+    write(models / "onnx" / f"{NETWORK}.onnx")
+    assert accepted(tree, CHIP="310P3", ROOT=root) == {**nothing, "own_onnx": "yes"}
+    for size in (4, 16):
+        write(models / f"om/310P3/{NETWORK}_bs{size}.om")
+    assert accepted(tree, CHIP="310P3", ROOT=root) == {**nothing, "own_onnx": "yes", "own_sizes": "4,16"}
+    assert accepted(tree, CHIP="310P3", ROOT=root, goals="clean")["own_sizes"] == ""
+
+
+@pytest.mark.parametrize(
+    ("origin", "suffix"), [("", ON_THE_COMMAND_LINE), ("WEIGHTS ONNX", " (in your environment: unset {name})")]
+)
+def test_inputs_that_a_model_of_the_users_own_replaces_are_refused(tree: Path, origin: str, suffix: str) -> None:
+    write(tree / "models/onnx" / f"{NETWORK}.json", GIVEN)
+    onnx = write(tree / "models/onnx" / f"{NETWORK}.onnx").relative_to(tree)
+    inputs = {"CHIP": "310P3", "from_environment": origin}
+    assert refusal(tree, WEIGHTS="file", **inputs) == (
+        f"WEIGHTS: not used while your own {onnx} exists; remove it first{suffix.format(name='WEIGHTS')}"
+    )
+    accepted(tree, WEIGHTS="file", ONNX="file", **inputs)  # a new one takes its place
+    write(tree / "models/om/310P3/bs16.json", GIVEN)
+    om = write(tree / f"models/om/310P3/{NETWORK}_bs16.om").relative_to(tree)
+    assert refusal(tree, ONNX="file", **inputs) == (
+        f"ONNX: not used while your own {om} exists; remove it first{suffix.format(name='ONNX')}"
+    )
+    accepted(tree, ONNX="file", BS="1", **inputs)
+    accepted(tree, OM="file", **inputs)
+
+
+# Values are text: nothing in them is run, expanded or printed as it is
+
+HOSTILE = [
+    "$(touch mark)",
+    "`touch mark`",
+    "'; touch mark; '",
+    '"; touch mark; "',
+    "x; touch mark",
+    "x\ntouch mark\n",
+    "x\r\x1b[31m\x7fy\tz\\n%s",
+    "x && touch mark || touch mark",
+    "*",
+    "par?ms.yaml",
+    "${BS}$((1+1))",
+    "-x",
+    "--help",
+    "!",
+    "(",
+    "ok chip=cpu root=.",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("goals", ["accuracy", "help", "results/310/bs1/accuracy.txt"])
+def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) -> None:
+    for name in [*SETTINGS.split(), "from_environment", "unknown_variables", "flags", "goals"]:
+        before = sorted(tree.rglob("*"))
+        line = answer(tree, **{"goals": goals, name: value})
+        assert sorted(tree.rglob("*")) == before, name
+        assert "params.yaml" not in line, name
+        if line.startswith("ok"):
+            assert line.split(" ")[1] in ("chip=", "chip=cpu", "chip=310"), name
+            assert line.count(" ") == 5, name
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
+def test_every_posix_shell_gives_the_same_answers(tree: Path, shell: str) -> None:
+    if not shutil.which(shell.split()[0]):
+        pytest.skip(f"{shell.split()[0]} is not installed")
+    for name, value, goals, message in REFUSED_SETTINGS:
+        assert answer(tree, shell, goals=goals, **{name: value}) == message + ON_THE_COMMAND_LINE
+    assert (
+        answer(tree, shell, CHIP="310", ROOT="été") == "ok chip=310 root=été source= fallback=cpu own_onnx= own_sizes="
+    )
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_has_no_objection() -> None:
+    done = subprocess.run(["shellcheck", "-s", "sh", str(SCRIPT)], capture_output=True, text=True)
+    assert done.stdout == ""
+    assert done.returncode == 0

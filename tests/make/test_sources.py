@@ -1,0 +1,183 @@
+"""Content decides, for sources too: a change of params.yaml, requirements.txt or a script is seen whatever its time."""
+
+from __future__ import annotations
+
+from _support.artifact import read_record
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+
+from conftest import House, copy_of, run
+from formats import python2, sample
+
+RESULT = "results/null/bs16/accuracy.txt"
+TOMORROW = time.time() + 86400
+
+
+def set_times(folder: Path, at: float) -> None:
+    """Gives every file below `folder` a time, as if the clock had been there when they were made."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (at, at))
+
+
+def put_back(path: Path, edit: str, by: str) -> Path:
+    """Keeps a copy of `path`, with its time, and edits the file; the copy."""
+    kept = path.with_name(f"{path.name}.kept")
+    shutil.copy2(path, kept)
+    text = path.read_text()
+    assert edit in text
+    path.write_text(text.replace(edit, by))
+    return kept
+
+
+@pytest.mark.parametrize("way", ["mv", "cp -p", "touch -r"])
+def test_params_put_back_with_their_old_time_are_seen(house: House, way: str) -> None:
+    params, page = house.tree / "params.yaml", house.root / RESULT
+    kept = put_back(params, "resize: nearest", "resize: exact  ")  # of the same size
+    if way == "touch -r":
+        run("touch", "-r", kept, params)
+    house.make("accuracy")
+    assert "resize exact" in page.read_text()
+    if way == "touch -r":
+        params.write_bytes(kept.read_bytes())
+        run("touch", "-r", kept, params)
+    else:
+        run(*way.split(), kept, params)
+    house.make("accuracy")
+    assert "resize nearest" in page.read_text()
+    house.make("accuracy")
+    assert house.pythons() == []
+
+
+def test_a_script_put_back_with_its_old_time_is_seen(house: House) -> None:
+    script, image = house.tree / "scripts/preprocess.py", house.root / "data/bin/image_0.bin"
+    first = image.read_bytes()
+    kept = put_back(script, "np.float32(255)", "np.float32(510)")
+    house.make("bin")
+    assert image.read_bytes() != first
+    kept.rename(script)
+    house.make("bin")
+    assert image.read_bytes() == first
+
+
+def test_pins_put_back_with_their_old_time_are_seen(house: House) -> None:
+    pins = house.tree / "requirements.txt"
+    kept = put_back(pins, "numpy==", "numpy ==")
+    house.make("bin")
+    held = house.root / ".make/requirements.txt"
+    assert "numpy ==" in held.read_text()
+    kept.rename(pins)
+    house.make("bin")
+    assert held.read_bytes() == pins.read_bytes()
+
+
+def test_the_environment_is_made_again_for_pins_put_back_with_their_old_time(fresh: House) -> None:
+    stamp = fresh.tree / ".venv/requirements.txt"
+    stamp.parent.mkdir()
+    shutil.copy2(fresh.tree / "requirements.txt", stamp)
+    assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 0
+    kept = put_back(fresh.tree / "requirements.txt", "numpy==", "numpy ==")
+    assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
+    shutil.copyfile(fresh.tree / "requirements.txt", stamp)  # as the installation ends
+    kept.rename(fresh.tree / "requirements.txt")
+    assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
+
+
+def test_an_edit_of_params_that_once_had_a_time_in_the_future_is_seen(house: House) -> None:
+    params = house.tree / "params.yaml"
+    house.set("infer.format", "npy")
+    os.utime(params, (TOMORROW, TOMORROW))
+    house.make("accuracy")
+    house.set("optimize.resize", "exact")  # the clock is right again
+    house.make("accuracy")
+    assert "resize exact" in (house.root / RESULT).read_text()
+
+
+@pytest.mark.parametrize("what", ["a setting", "a script"])
+def test_an_edit_after_a_build_while_the_clock_was_ahead_is_seen(house: House, what: str) -> None:
+    set_times(house.root, TOMORROW)
+    if what == "a setting":
+        house.set("optimize.resize", "exact")
+    else:
+        passes = house.tree / "scripts/graphs/passes.py"
+        passes.write_text(passes.read_text().replace('("sum_masks", sum_masks),', ""))
+    first = (house.root / "models/optimized/3d_attention_net.onnx").read_bytes()
+    house.make("accuracy")
+    assert (house.root / "models/optimized/3d_attention_net.onnx").read_bytes() != first
+    record = read_record(house.root / "models/om/null/bs16.json")
+    optimized = read_record(house.root / "models/optimized/3d_attention_net.json")
+    assert record["provenance"]["optimized"] == optimized["sha256"]
+    house.make("accuracy")
+    assert house.pythons() == []
+
+
+def test_a_given_archive_is_imported_after_a_build_while_the_clock_was_ahead(house: House, tmp_path: Path) -> None:
+    given = tmp_path / "given.tar.gz"
+    python2.write_tar(given, sample.archive_files(5, 10, 20))
+    set_times(house.root, TOMORROW)
+    house.make("accuracy", f"ARCHIVE={given}")
+    assert read_record(house.root / "data/bin/manifest.json")["count"] == 20
+    assert "of 20 images" in (house.root / RESULT).read_text()
+
+
+def test_a_given_graph_is_used_after_a_build_while_the_clock_was_ahead(house: House, tmp_path: Path) -> None:
+    graph = onnx.load(house.root / "models/onnx/3d_attention_net.onnx")
+    weight = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [10])
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 1, weight.name))
+    onnx.save(graph, tmp_path / "own.onnx")
+    set_times(house.root, TOMORROW)
+    house.make("accuracy", f"ONNX={tmp_path / 'own.onnx'}")
+    optimized = read_record(house.root / "models/optimized/3d_attention_net.json")
+    assert optimized["key"]["inputs"]["onnx"] == read_record(house.root / "models/onnx/3d_attention_net.json")["sha256"]
+    assert "own .onnx" in (house.root / RESULT).read_text()
+
+
+def test_another_checkout_that_works_on_the_same_root_is_seen(house: House, tmp_path: Path) -> None:
+    other = copy_of(house, tmp_path / "other")
+    other.set("optimize.resize", "exact")
+    os.utime(other.tree / "params.yaml", (1, 1))  # older than all that ROOT holds
+    page = house.root / RESULT
+    for checkout, resize in ((other, "exact"), (house, "nearest"), (other, "exact")):
+        checkout.make("accuracy", f"ROOT={house.root}")
+        assert f"resize {resize}" in page.read_text()
+    other.make("accuracy", f"ROOT={house.root}")
+    assert other.pythons() == []
+
+
+def test_a_setting_that_is_edited_and_put_back_before_the_next_make_rebuilds_nothing(house: House) -> None:
+    before = house.artifacts()
+    kept = put_back(house.tree / "params.yaml", "resize: nearest", "resize: exact")
+    kept.rename(house.tree / "params.yaml")
+    house.make("accuracy")
+    assert house.pythons() == []
+    assert house.rebuilt(before) == set()
+
+
+def test_a_file_that_an_option_names_is_seen_whatever_its_time(house: House) -> None:
+    config = house.tree / "fusion.cfg"
+    config.write_text("one")
+    house.set("atc.flags", "fusion_switch_file=fusion.cfg")
+    shown = house.make("-n", "om", "CHIP=310P3").stdout
+    assert "compile_model" in shown
+    options = house.root / ".make/params/options.310P3"
+    first = options.read_text()
+    config.write_text("two")
+    os.utime(config, (1, 1))
+    house.make("-n", "om", "CHIP=310P3")
+    assert options.read_text() != first
+
+
+def test_why_names_what_made_each_target_stale(house: House) -> None:
+    house.set("optimize.resize", "exact")
+    shown = house.make("accuracy", "WHY=1").stdout
+    assert ".make: changed: params/optimize.resize" in shown
+    assert "asked because of: params/optimize.resize\n" in shown
+    assert "built because of: setting resize nearest -> exact\n" in shown
+    assert "built because of: input onnx" in shown  # the compiled model
+    assert "because of" not in house.make("accuracy", "WHY=1").stdout

@@ -1,0 +1,104 @@
+"""params.yaml: what stands in it is checked before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import sync_inputs
+from conftest import TREE, House, refused, script
+
+PARAMS = (TREE / "params.yaml").read_text()
+
+
+def sync(tmp_path: Path, text: str) -> Any:
+    (tmp_path / "params.yaml").write_text(text)
+    return script(
+        *("sync_inputs", "--params", tmp_path / "params.yaml", "--requirements", TREE / "requirements.txt"),
+        *("--scripts", TREE / "scripts", "--root", tmp_path / "root"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  opset: 11 ", "  opzet: 11 ", ["onnx.opzet is no key", "did you mean onnx.opset"]),
+        ("  opset: 11 ", "  opset: 10 ", ["onnx.opset is '10'", "from 11 to 17"]),
+        ("  opset: 11 ", "  opset: eleven ", ["onnx.opset is 'eleven'"]),
+        ("  opset: 11 ", "  opset: 11.0 ", ["onnx.opset is '11.0'"]),
+        ("  opset: 11 ", "", ["onnx.opset is missing"]),
+        ("  opset: 11 ", "  opset: 11\n  opset: 12 ", ["opset stands there twice"]),
+        ("  opset: 11 ", "  opset: ", ["onnx.opset is ''", "from 11 to 17"]),
+        ("  opset: 11 ", "  opset:\n    a: 1 ", ["onnx.opset.a is no key"]),
+        ("      1: 672.122", "      x: 672.122", ["published.throughput.310.x is of no batch size"]),
+        ("      1: 672.122", "      1: 0", ["published.throughput.310.1 is '0'", "above 0"]),
+        ("      1: 672.122", "      1: 1e3", ["published.throughput.310.1 is '1e3'"]),
+        ("resize: nearest ", "resize: bicubic ", ["one of nearest, exact, none"]),
+        ("published=GPU", "x=$(reboot)", ["would be read differently"]),
+        ("published=GPU", "x=a'c", ["would be read differently"]),
+        ("published=GPU", "x=a#b", ["would be read differently"]),
+        ("chips:\n", "chips:\n  other: engine=ascend\n", ["chips.other: no soc_version="]),
+        ("  - 64\n", "  - 65\n", ["batch_sizes is", "from 1 to 64"]),
+        ("engine=onnxruntime ", "engine=tensorrt ", ["no engine tensorrt", "one of ascend, onnxruntime"]),
+        ("engine=onnxruntime ", "", ["engine=NAME"]),
+        ("published=GPU", "published=TPU", ["no published.accuracy.TPU"]),
+        ("chips:\n", 'chips:\n  "$(shell touch mark)": engine=onnxruntime\n', ["is no name of a key"]),
+        ("chips:\n", "chips:\n  ../../up: engine=onnxruntime\n", ["is no name of a key"]),
+        ("chips:\n", "chips:\n  ? [a, b]\n  : c\n", ["is no name of a key"]),
+        ("onnx:\n", "onnx: &me\n  x: *me\n", ["stands for itself"]),
+        ("tolerance: 1.0e-4 ", "tolerance: 1e999 ", ["from 0 to 1e6"]),
+        ("onnx:\n", "onnx:\n\tx: 1\n", ["not YAML"]),
+        ("onnx:\n", "onnx: [\n", ["not YAML"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_and_nothing_is_written(
+    tmp_path: Path, old: str, new: str, words: list[str]
+) -> None:
+    assert old in PARAMS
+    refused(sync(tmp_path, PARAMS.replace(old, new, 1)), "params.yaml", *words)
+    assert not (tmp_path / "root/.make/inputs.mk").exists()
+    assert not (tmp_path / "root/.make/params").exists()
+
+
+@pytest.mark.parametrize("text", ["", "a list\n", "- 1\n", "\xff"])
+def test_a_file_that_is_no_map_is_one_line(tmp_path: Path, text: str) -> None:
+    refused(sync(tmp_path, text), "params.yaml")
+
+
+@pytest.mark.parametrize("line", sync_inputs.SCHEMA)
+def test_every_key_that_is_missing_is_named(tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    good = yaml.load(PARAMS, yaml.BaseLoader)
+    first, *rest = line.split(".")
+    if rest and rest[0] != "*":
+        del good[first][rest[0]]
+    else:
+        del good[first]
+    (tmp_path / "params.yaml").write_text(yaml.dump(good))
+    with pytest.raises(SystemExit):
+        sync_inputs.read_params(tmp_path / "params.yaml")
+    assert f"{first}." in capsys.readouterr().err or first == line
+
+
+def test_names_are_never_read_as_numbers(tmp_path: Path) -> None:
+    text = PARAMS.replace("chips:\n", "chips:\n  910_9393: engine=onnxruntime\n")
+    assert sync(tmp_path, text).returncode == 0
+    assert (tmp_path / "root/.make/params/chips.910_9393").is_file()
+
+
+def test_files_of_unchanged_keys_keep_their_time(tmp_path: Path) -> None:
+    assert sync(tmp_path, PARAMS).returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "root/.make").rglob("*") if p.is_file()}
+    assert sync(tmp_path, PARAMS.replace("opset: 11 ", "opset: 12 ")).returncode == 0
+    changed = {p.name for p, t in before.items() if p.stat().st_mtime_ns != t and "locks" not in p.parts}
+    assert changed == {"onnx.opset", "inputs.mk"}
+
+
+def test_a_failing_sync_stops_the_build(house: House) -> None:
+    house.set("onnx.opset", "99")
+    done = house.make("accuracy", check=False)
+    assert done.returncode == 2
+    assert "params.yaml" in done.stderr
+    assert "Top-1" not in done.stdout

@@ -1,0 +1,241 @@
+"""Atomic files and folders, locks, records, and one line for what a user can cause."""
+
+from __future__ import annotations
+
+from _support import artifact, imports
+
+import ast
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import SCRIPTS, environment, refused, run
+
+# Commands, and the programs of make bench: benchmark/contender.
+PROGRAMS = sorted(
+    path.relative_to(SCRIPTS).with_suffix("").as_posix()
+    for path in SCRIPTS.rglob("*.py")
+    if "Parser(__doc__)" in path.read_text()
+)
+
+# A program counts as a command by its place in scripts/.
+BUILD_FILE = """
+import sys, time, os; sys.path.insert(0, {scripts!r}); sys.argv[0] = {scripts!r} + "/stage.py"
+from _support import artifact, cli
+from pathlib import Path
+with artifact.build_file(Path({out!r}), {key}) as job:
+    print("building", flush=True)
+    {body}
+"""
+
+
+def start(out: Path, body: str, key: object = None, **more: object) -> subprocess.Popen[str]:
+    code = BUILD_FILE.format(scripts=str(SCRIPTS), out=str(out), key=key or {"a": 1}, body=body)
+    file = out.parent / "stage.py"
+    file.write_text(code)
+    return subprocess.Popen(
+        [sys.executable, file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **more
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if ".tmp." in path.name]
+
+
+def test_a_file_is_built_once_renewed_while_its_key_stays_and_built_anew_when_it_changes(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    assert finish(start(out, "job.path.write_text('x')")).stdout == "building\n"
+    os.utime(out, (1, 1))
+    assert finish(start(out, "job.path.write_text('y')")).stdout == "  unchanged\n"
+    assert time.time() - out.stat().st_mtime < 60
+    assert out.read_text() == "x"
+    assert finish(start(out, "job.path.write_text('y')", {"a": 2})).stdout == "building\n"
+    assert out.read_text() == "y"
+    out.write_text("changed by hand")
+    assert finish(start(out, "job.path.write_text('y')", {"a": 2})).stdout == "building\n"
+    assert out.read_text() == "y"
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('ours')", "cli.die('x', 'is wrong', 'mend it')"])
+def test_a_failure_leaves_nothing(tmp_path: Path, fault: str) -> None:
+    out = tmp_path / "a.bin"
+    assert finish(start(out, f"job.path.write_text('half'); {fault}")).returncode == 1
+    assert not out.exists()
+    assert not leftovers(tmp_path)
+
+
+def test_a_kill_leaves_an_orphan_that_the_next_run_removes(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    process = start(out, "job.path.write_text('half'); print('half', flush=True); time.sleep(60)")
+    assert process.stdout is not None
+    while process.stdout.readline() != "half\n":
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    assert leftovers(tmp_path)
+    assert finish(start(out, "job.path.write_text('whole')")).returncode == 0
+    assert out.read_text() == "whole"
+    assert not leftovers(tmp_path)
+
+
+def test_killed_between_file_and_record_make_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "a.bin"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifact, "write_record", killed)
+    with pytest.raises(KeyboardInterrupt), artifact.build_file(out, {"a": 1}) as job:
+        job.path.write_text("new")
+    assert out.stat().st_mtime_ns == artifact.UNFINISHED  # older than any prerequisite
+    assert artifact.origin_of(out) == ""
+
+
+def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+    first = start(out, "time.sleep(2); job.path.write_text('x')")
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = finish(start(out, "time.sleep(2); job.path.write_text('x')"))
+    first.communicate()
+    assert second.stdout == "  unchanged\n"  # it waited, and found the artifact there
+    assert "in use by another process; waiting" in second.stderr
+
+
+def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    with artifact.build_folder(manifest, {"a": 1}) as job:
+        (job.path / "one").write_text("1")
+        job.record["count"] = 1
+        assert not manifest.parent.exists()
+    with pytest.raises(SystemExit) as stopped, artifact.build_folder(manifest, {"a": 1}):
+        pass
+    assert stopped.value.code == 0
+    with pytest.raises(ValueError), artifact.build_folder(manifest, {"a": 2}) as job:
+        (job.path / "two").write_text("2")
+        raise ValueError
+    assert sorted(p.name for p in manifest.parent.iterdir()) == ["manifest.json", "one"]
+    (manifest.parent / "one").unlink()
+    with artifact.build_folder(manifest, {"a": 1}) as job:  # a hole is noticed
+        (job.path / "one").write_text("1")
+        job.record["count"] = 1
+    assert (manifest.parent / "one").exists()
+    assert not leftovers(tmp_path)
+
+
+def test_the_time_of_an_artifact_is_never_older_than_its_prerequisites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future = tmp_path / "future"
+    future.write_text("")
+    os.utime(future, (time.time() + 86400,) * 2)
+    monkeypatch.setenv("DEPS", f"{future} {tmp_path}/absent")
+    assert artifact.begun() == future.stat().st_mtime_ns
+
+
+def test_the_time_of_an_artifact_is_the_start_of_its_stage_so_that_a_later_edit_is_newer(tmp_path: Path) -> None:
+    out, edited = tmp_path / "a.bin", tmp_path / "edited"
+    process = start(out, "time.sleep(1); job.path.write_text('x')")
+    assert process.stdout is not None
+    process.stdout.readline()
+    edited.write_text("while it ran")
+    process.communicate()
+    assert out.stat().st_mtime_ns < edited.stat().st_mtime_ns
+
+
+def test_two_builds_of_one_folder_take_turns(tmp_path: Path) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    body = "time.sleep(2); (job.path / 'one').write_text('1'); job.record['count'] = 1"
+    code = BUILD_FILE.format(scripts=str(SCRIPTS), out=str(manifest), key={"a": 1}, body=body)
+    (tmp_path / "stage.py").write_text(code.replace("build_file", "build_folder"))
+    command = [sys.executable, tmp_path / "stage.py"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate(timeout=60)[0] for process in both) == ["  unchanged\n", "building\n"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "a.bin"
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    refused(finish(start(out, "job.path.write_bytes(b'x' * 10000)", preexec_fn=limit)), "file too large", str(out))
+    assert not out.exists()
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import no_such_package", "no_such_package: not installed"),
+        ("open('/proc/no/such')", "/proc/no/such: no such file"),
+        ("raise KeyboardInterrupt", "interrupted"),
+        ("raise OSError(28, 'No space left on device', 'big.bin')", "free some space"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
+    done = finish(start(tmp_path / "a.bin", body))
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# Ascend hosts often have an older Python
+
+
+def test_every_script_is_syntax_of_python_3_7() -> None:
+    for path in SCRIPTS.rglob("*.py"):
+        ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 7))
+
+
+def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); sys.argv[0] = {str(SCRIPTS / 'stage.py')!r}\n"
+        "from _support import artifact; sys.version_info = (3, 7); sys.no_such_thing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "AttributeError" in done.stderr
+    assert "give PYTHON= 3.10 to 3.12" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_waits_for_no_heavy_import_and_torch_is_the_exports_alone(name: str) -> None:
+    program = ("-m", name.replace("/", ".")) if "/" in name else (SCRIPTS / f"{name}.py",)
+    done = run(sys.executable, "-X", "importtime", *program, "--help", PYTHONPATH=str(SCRIPTS))
+    assert done.returncode == 0
+    assert "usage:" in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "_support" in imported  # the list is one
+    heavy = {"torch", "onnxruntime", "openvino"}
+    heavy |= {"onnx"} if name not in ("optimize_onnx", "quantize_onnx") else set()
+    assert not imported & heavy
+
+
+def test_no_stage_but_the_export_comes_to_torch_and_else_only_what_runs_torch_by_itself() -> None:
+    # upstream's source, and what make bench compares with
+    others = {"check_upstream", "benchmark/contender", "benchmark/guide_baseline"}
+    network = SCRIPTS / "network/model.py"
+    to_torch = {name for name in PROGRAMS if network in imports.local_imports(SCRIPTS / f"{name}.py")}
+    assert {"export_onnx"} <= to_torch <= {"export_onnx", *others}
+    direct = {
+        path.relative_to(SCRIPTS).with_suffix("").as_posix()
+        for path in SCRIPTS.rglob("*.py")
+        if re.search(r"^ *(import|from) torch", path.read_text(), re.M)
+    }
+    assert direct == {"export_onnx", "network/model", "network/load", *others}
