@@ -16,7 +16,7 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import Iterable
+from typing import Collection, Iterable
 
 from benchmark import others, session
 from benchmark.end_to_end import Make
@@ -63,25 +63,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_names(setting: str, names: Iterable[str], known: Iterable[str]) -> None:
+def check_names(setting: str, names: Iterable[str], known: Collection[str]) -> None:
     """Exits 1 if a name in this setting of params.yaml is unknown."""
     for name in names:
         if name not in known:
             die(setting, f"{name}: unknown chip or contender", f"give some of {', '.join(sorted(known))}")
 
 
-def figures_of(pairs: Iterable[str], known: Iterable[str]) -> list[Figure]:
+def figures_of(pairs: Iterable[str], known: Collection[str]) -> list[Figure]:
     """The figures of bench.pairs; exits 1 if a pair is malformed or names what is unknown."""
     figures = []
     for pair in pairs:
         try:
             figures.append(figure_of(pair))
         except ValueError:
-            die(
-                "bench.pairs",
-                f"{pair}: not a pair",
-                "give ABOVE/BELOW, then ,wanted=NUMBER and ,ceiling=NAME if needed",
-            )
+            die("bench.pairs", f"{pair}: not a pair", "give A/B, then ,wanted=NUMBER and ,ceiling=NAME as needed")
     names = [name for figure in figures for name in (figure.above, figure.below, figure.ceiling) if name]
     check_names("bench.pairs", names, known)
     return figures

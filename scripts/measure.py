@@ -43,8 +43,8 @@ SETTINGS = {
 
 
 def must_answer_as_before(found: Measured, wanted: NDArray[Any], tolerance: float, subject: object) -> Record:
-    """How far the timed answers are from those of the accuracy run, float [images, classes]; exits 1 past the tolerance,
-    relative: max|Δ| / max|reference|."""
+    """How far the timed answers are from those of the accuracy run, float [images, classes]; exits 1 past the
+    tolerance, relative: max|Δ| / max|reference|."""
     expected = wanted[found.numbers]
     errors = np.abs(found.answers - expected).max(1) / np.abs(wanted).max()
     errors[~np.isfinite(errors)] = np.inf
@@ -85,7 +85,7 @@ def check_origin(outputs: Record, model: Record, bins: Record, manifest: Path) -
 
 def measured(engine: str, request: RunRequest, work: Work, rules: PerfRules, folder: Path) -> Measured:
     """The timed run, with this machine's CPU held: it also feeds an NPU. Outputs go to `folder`."""
-    with process.one_of([process.shared_lock("cpu")], "this machine's CPU"):
+    with process.this_cpu():
         if not engines.constants_of(engine).IN_PROCESS:
             timer: engines.Timer = engines.load(engine, "perf")
             return timer.measure(request, rules, batch_numbers(request.images, work.batch_size))

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import IO, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 
 def words(variable: str, default: str) -> List[str]:
@@ -51,34 +51,37 @@ def killed_with_us(group: int) -> Iterator[None]:
         yield
 
 
-def run(
-    command: Sequence[str],
-    log: Path,
-    limit: int,
-    cwd: Path,
-    environment: Dict[str, str],
-    held: Sequence[IO[str]] = (),
-    tick: Callable[[float], None] = lambda seconds: None,
-) -> int:
-    """Runs `command` with both its streams in `log`; returns its status, as a shell tells it (137: killed).
+class Program(NamedTuple):
+    """A program to run, with both its streams in a log."""
 
-    Its files are private to user and group. After `limit` s it is killed, and 124 returned as timeout(1) does. Whatever
+    command: Sequence[str]
+    cwd: Path
+    environment: Dict[str, str]
+    log: Path
+    limit: int  # s
+
+
+def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], None] = lambda seconds: None) -> int:
+    """Runs a program; returns its status, as a shell tells it (137: killed).
+
+    Its files are private to user and group. After its limit it is killed, and 124 returned as timeout(1) does. Whatever
     it has left running at its end is killed, and all of it if this process ends before, however that comes. It inherits
     the `held` locks. `tick` is called every second. Exits 1 if there is no such program.
     """
+    command, cwd = program.command, program.cwd
 
     def prepared() -> None:
         bound_to_us()
         os.umask(0o027)
 
-    with open(log, "wb") as stream:
+    with open(program.log, "wb") as stream:
         stream.write(f"# in {cwd}: {' '.join(map(shlex.quote, command))}\n".encode("utf-8", "surrogateescape"))
         stream.flush()
         try:
             process = subprocess.Popen(
                 list(command),
                 cwd=str(cwd),
-                env=environment,
+                env=program.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -96,7 +99,7 @@ def run(
                     status = process.wait(1)
                     return status if status >= 0 else 128 - status
                 seconds = time.monotonic() - begin
-                if seconds > limit:
+                if seconds > program.limit:
                     return 124
                 tick(seconds)
 
@@ -165,3 +168,8 @@ def one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[
             print(f"  {what} in use; waiting", file=sys.stderr)
             told = True
         time.sleep(0.2)
+
+
+def this_cpu(shared: bool = False) -> ContextManager[IO[str]]:
+    """Holds this machine's CPU: alone to measure, `shared` to work while nobody measures."""
+    return one_of([shared_lock("cpu")], "this machine's CPU", shared)

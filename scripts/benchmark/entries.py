@@ -65,10 +65,6 @@ class Worker:
         logits: NDArray[Any] = np.load(out)
         return logits
 
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 class Workers(NamedTuple):
     """Starts the processes of contenders; they end with `stack`."""

@@ -178,7 +178,7 @@ def run(plan: Plan, folder: Path) -> Record:
     """Runs the bench; the contents of bench.json. Exits 1 if the inputs cannot be made."""
     session = Session(plan, folder)
     built = session.build()
-    with process.one_of([process.shared_lock("cpu")], "this machine's CPU"):
+    with process.this_cpu():
         busy = timing.Busy()
         entries = session.measure(built)
         profiles, whole = session.profiles(entries), session.whole_processes(entries)

@@ -66,7 +66,7 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
 
 
 def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
-    """Every output in the labels' order: float64 [labels, classes]. Exits 1 unless there is exactly one for each label."""
+    """Every output in the labels' order: float64 [labels, classes]. Exits 1 unless each label has exactly one."""
     folder, form = manifest.parent, record["format"]
     wanted = [name_of(i, form) for i in range(labels)]
     have = {*os.listdir(folder)} - {manifest.name}

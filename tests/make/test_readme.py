@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-import sync_inputs
 from conftest import TREE, run
+from engines.ascend import _doctor
+from params.schema import SCHEMA
 from reporting import tables
 
 READMES = [(TREE / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md")]
@@ -19,7 +20,7 @@ PARAMS: dict[str, Any] = yaml.load((TREE / "params.yaml").read_text("utf-8"), ya
 @pytest.mark.parametrize("readme", READMES, ids=["en", "zh"])
 def test_a_readme_quotes_the_published_figures_of_params(readme: str) -> None:
     table = tables.published_table(PARAMS["published"]["throughput"], map(int, PARAMS["batch_sizes"]))
-    assert table.partition("\n")[2] in readme  # make report writes it; its head is each readme's own
+    assert table.partition("\n")[2] in readme  # its head is each readme's own
     for figure in PARAMS["published"]["accuracy"].values():
         assert figure in readme
 
@@ -32,7 +33,7 @@ def test_a_readme_names_every_target_variable_and_key_and_no_other_target(readme
     assert len(targets) > 10
     for name in targets | variables:
         assert f"`{name}`" in readme, name
-    for key in sync_inputs.SCHEMA:
+    for key in SCHEMA:
         assert f"`{key.split('.*')[0]}`" in readme, key
     for name in re.findall(r"`make ([a-z][a-z-]*)[ `]", readme):
         assert name in targets, name
@@ -40,7 +41,7 @@ def test_a_readme_names_every_target_variable_and_key_and_no_other_target(readme
 
 def test_the_readme_installs_what_the_doctor_looks_for() -> None:
     installed = set(" ".join(re.findall(r"^python3 -m pip install (.*)", READMES[0], re.MULTILINE)).split())
-    assert {*_ascend_host.MODULES.values(), *_ascend_host.ADVISED.values(), "'numpy<2'"} <= installed
+    assert {*_doctor.MODULES.values(), *_doctor.ADVISED.values(), "'numpy<2'"} <= installed
 
 
 def test_the_two_readmes_hold_the_same_commands_and_tables() -> None:

@@ -215,7 +215,7 @@ def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_help_waits_for_no_heavy_import_and_torch_is_the_exports_alone(name: str) -> None:
+def test_help_of_every_program_waits_for_no_heavy_import_and_torch_is_the_exports_alone(name: str) -> None:
     program = ("-m", name.replace("/", ".")) if "/" in name else (SCRIPTS / f"{name}.py",)
     done = run(sys.executable, "-X", "importtime", *program, "--help", PYTHONPATH=str(SCRIPTS))
     assert done.returncode == 0

@@ -33,7 +33,7 @@ CAUSES = {
     r": no such file or directory$": "give AIS_BENCH= a command that there is: make doctor",  # our own words
     r"cannot open shared object": "CANN's libraries are not found: make doctor, or give SET_ENV= its set_env.sh",
     r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH=",
-    r"not match": f"the model's batch size is another than asked, or its input is not float32 {shape_text(IMAGE_SHAPE)}",
+    r"not match": f"its batch size is another than asked, or its input is not float32 {shape_text(IMAGE_SHAPE)}",
     r"soc_version|500002|507011": "the model is for another chip or a newer CANN: npu-smi info, then make om anew",
     r"ermission|owner|writable|path_security": "see its log for the path; files and folders have to be your own",
     r"open device|507033|507899|set device": "the device cannot be opened: npu-smi info, another DEVICE=, or reset it",
@@ -265,8 +265,8 @@ class Session:
             check_batch(process.text_of(self.log), self.size, self.log, way_back)
             progress.update(min(run.images - 1, sum(1 for _ in folder.rglob("*_0.*"))))
 
-        command = self.arguments(run)
-        status = process.run(command, self.log, self.limit, self.work, self.environment, self.held, tick)
+        program = process.Program(self.arguments(run), self.work, self.environment, self.log, self.limit)
+        status = process.run(program, self.held, tick)
         text = process.text_of(self.log)
         if status:
             progress.close()

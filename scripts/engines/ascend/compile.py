@@ -112,7 +112,8 @@ def compile_model(request: CompileRequest) -> Record:
         flags = arguments(request, limits["atc.log"])
         command = [*process.words("ATC", "atc"), *flags]
         limit, begin = int(limits["atc.time_limit"]), time.monotonic()
-        status = process.run(command, log, limit, work, environment, [place], tick=Ticker(request.batch_size))
+        program = process.Program(command, work, environment, log, limit)
+        status = process.run(program, [place], Ticker(request.batch_size))
         said = process.text_of(log)
         if status or SUCCESS not in said or FAILED in said:
             what, remedy = explained(said, status)

@@ -81,6 +81,6 @@ def compile_model(request: CompileRequest) -> Record:
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if request.unquantized:
-        with process.one_of([process.shared_lock("cpu")], "this machine's CPU"):
+        with process.this_cpu():
             record.update(race(request.out, request.unquantized, request.batch_size))
     return record

@@ -1,0 +1,114 @@
+"""The engine contract, by the null engine of tests/fakes and by engines that go to its limits."""
+
+from __future__ import annotations
+
+from _support.artifact import read_record
+
+import hashlib
+import re
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import engines
+from conftest import FAKES, SCRIPTS, House
+from engines.feed import OneAtATime, Work, answer_all, run_one
+from formats.outputs import read_outputs
+from network.spec import CLASSES
+
+
+def logits_of(images: NDArray[Any]) -> NDArray[Any]:
+    return images.reshape(len(images), -1)[:, : len(CLASSES)].copy()
+
+
+class InFlight:
+    """A session that takes `ahead` more batches before it gives the logits of the first."""
+
+    def __init__(self, ahead: int) -> None:
+        self.ahead, self.most, self.taken = ahead, 0, 0
+        self.conditions: dict[str, Any] = {}
+
+    def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        waiting: deque[NDArray[Any]] = deque()
+        for batch in batches:
+            self.taken += 1
+            waiting.append(batch)
+            self.most = max(self.most, len(waiting))
+            if len(waiting) > self.ahead:
+                yield logits_of(waiting.popleft())
+        while waiting:
+            yield logits_of(waiting.popleft())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 64])
+@pytest.mark.parametrize("ahead", [0, 1, 5, 100])
+def test_an_engine_may_keep_several_batches_in_flight(bins: Path, tmp_path: Path, batch_size: int, ahead: int) -> None:
+    record = read_record(bins)
+    session, plain = InFlight(ahead), OneAtATime(logits_of, {})
+    digests = []
+    for name, each in (("flight", session), ("plain", plain)):
+        (tmp_path / name).mkdir()
+        digests.append(answer_all(each, Work(bins, record, batch_size, "bin", "model"), tmp_path / name))
+    assert digests[0] == digests[1]
+    assert session.taken == -(-record["count"] // batch_size)
+    assert session.most == min(session.taken, ahead + 1)
+    rows = read_outputs(tmp_path / "flight/manifest.json", {"format": "bin", "digest": digests[0]}, record["count"])
+    assert rows.shape == (record["count"], len(CLASSES))
+
+
+def test_one_batch_is_answered_with_nothing_else_in_flight() -> None:
+    batch = np.arange(2 * 3 * 32 * 32, dtype=np.float32).reshape(2, 3, 32, 32)
+    assert np.array_equal(run_one(InFlight(9), batch), logits_of(batch))
+
+
+@pytest.mark.parametrize("name", engines.names_of())
+def test_an_engine_has_what_its_constants_say(name: str) -> None:
+    constants = engines.constants_of(name)
+    assert constants.ENDING
+    run = (SCRIPTS / f"engines/{name}/run.py").read_text()
+    assert ("def open_session(" in run) == constants.IN_PROCESS
+    assert ("def infer(" in run) != constants.IN_PROCESS
+    assert engines.has(name, "perf") != constants.IN_PROCESS
+    assert (
+        "def compile_model(request: CompileRequest) -> Record:" in (SCRIPTS / f"engines/{name}/compile.py").read_text()
+    )
+
+
+def test_constants_are_read_and_not_run_over_several_lines(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/__init__.py").write_text(
+        '"""x"""\nimport no_such_module\nENDING = "x"\nIN_PROCESS = True\nNEEDS = (\n    "a",\n    "b",  # why\n)\n'
+    )
+    constants = engines.constants_of("x", tmp_path)
+    assert (constants.ENDING, constants.IN_PROCESS, constants.NEEDS) == ("x", True, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ENDING = 'x'\n", "ENDING = f()\nIN_PROCESS = True\n", "ENDING =\n", "ENDING = 'x'\nOTHER = 1\n"]
+)
+def test_wrong_constants_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/__init__.py").write_text(text)
+    with pytest.raises(SystemExit):
+        engines.constants_of("x", tmp_path)
+    assert re.search(r"x/__init__.py: not the constants of an engine .*; see Constants in", capsys.readouterr().err)
+
+
+def test_a_new_engine_is_one_folder_and_one_line(house: House) -> None:
+    shutil.copytree(FAKES / "null_engine", house.tree / "scripts/engines/mine")
+    house.set("chips.mychip", "engine=mine")
+    done = house.make("accuracy", "perf", "CHIP=mychip", "BS=3")
+    assert "Top-1 accuracy of inference" in done.stdout
+    assert "Throughput:" in done.stdout
+    model = house.root / "models/om/mychip/3d_attention_net_bs3.null"
+    record = read_record(house.root / "models/om/mychip/bs3.json")
+    assert {"engines/mine/__init__.py", "engines/mine/compile.py"} <= set(record["key"]["scripts"])
+    assert (
+        record["sha256"]
+        == hashlib.sha256((house.root / "models/om/mychip/3d_attention_net_bs3.null").read_bytes()).hexdigest()
+    )
