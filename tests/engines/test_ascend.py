@@ -3,6 +3,7 @@ compute real answers through ONNX Runtime."""
 
 from __future__ import annotations
 
+from _support import machine
 from _support.artifact import read_record
 
 import contextlib
@@ -21,7 +22,9 @@ from typing import Any
 import pytest
 
 from conftest import STAND_INS, House, ascend_host, copy_of, environment, run
+from engines import CompileRequest
 from engines.ascend import ais_bench
+from engines.ascend import compile as atc
 
 SIZES = ("1", "4", "8", "16", "32", "64")
 
@@ -87,7 +90,7 @@ def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(house: House)
 
 def test_every_form_of_output_gives_the_same_labels(npu: House) -> None:
     predictions = set()
-    for form, before in (("txt", "txt"), ("bin", "txt"), ("npy", "bin")):
+    for form in ("txt", "bin", "npy"):
         npu.set("infer.format", form)
         make(npu, "accuracy")
         assert (npu.root / f"results/310P3/bs8/outputs/image_39_0.{form}").is_file()
@@ -152,7 +155,8 @@ def test_one_precision_mode_at_most_is_given_since_one_excludes_the_other(
     options: dict[str, str], wanted: list[str]
 ) -> None:
     chip = {"soc_version": "Ascend310P3", **options}
-    assert compile.arguments(Path("/m.onnx"), 1, Path("model"), chip, "error")[7:] == wanted
+    request = CompileRequest(Path("/m.onnx"), None, 1, Path("/m.om"), Path("/m.log"), chip, {})
+    assert atc.arguments(request, "error")[7:] == wanted
 
 
 @pytest.mark.parametrize("flag", ["input_shape=x", "log=debug", "auto_tune_mode=RL", "soc=Ascend310", "input-shape=x"])
@@ -206,7 +210,7 @@ CODES = ["E10001", "E10016", "E10054", "E13000", "E16002", "E19010", "E19999", "
 def test_a_failure_of_atc_names_code_cause_and_log(npu: House, code: str, cann: str) -> None:
     done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, STAND_IN_CANN=cann)
     line = refused(done, "house/models/om/310P3/bs4.log", code)
-    assert any(cause in line for start, cause in compile.CAUSES.items() if code.startswith(start))
+    assert any(cause in line for start, cause in atc.CAUSES.items() if code.startswith(start))
     assert code in (npu.root / "models/om/310P3/bs4.log").read_text()
     assert not (npu.root / "models/om/310P3/3d_attention_net_bs4.om").exists()
     assert not list(npu.root.rglob("*.tmp.*"))
@@ -278,8 +282,8 @@ def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
         running += 1 if "argv" in call else -1
         most = max(most, running)
     assert most == 1
-    monkeypatch.setattr(ascend_compile, "threads", lambda: 40)
-    monkeypatch.setattr(ascend_compile, "memory", lambda: 34.0)
+    monkeypatch.setattr(machine, "threads", lambda: 40)
+    monkeypatch.setattr(machine, "memory", lambda: 34.0)
     for flags, wanted in (
         ("", (4, 32)),
         (" -j2 --jobserver-auth=3,4 -- BS=1", (4, 16)),
@@ -287,8 +291,8 @@ def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
         ("-j", (4, 8)),
     ):
         monkeypatch.setenv("MAKEFLAGS", flags)
-        assert compile.at_once(8) == wanted, flags
-    assert compile.at_once(100) == (1, 32)
+        assert atc.at_once(8) == wanted, flags
+    assert atc.at_once(100) == (1, 32)
 
 
 def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 from test_ascend import calls, make, refused
 
 from conftest import House, copy_of
-from engines.ascend import ais_bench
+from engines.ascend import ais_bench, perf
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_figures_are_ais_benchs_own_times_over_true_images(npu: House, generatio
     [
         ("cache", ["seems to answer from a cache"]),
         ("wrong", ["not those of the accuracy run"]),
-        ("wrong-count", ["perf.log", "tells of"]),
+        ("wrong-count", ["perf.log", "reports "]),
         ("nan", ["a value is not finite", "perf.log"]),
         ("crash", ["perf.log", "SIGABRT"]),
     ],
@@ -77,17 +77,18 @@ def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) ->
     summary = tmp_path / "out_summary.json"
     slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
     summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
-    assert "times that are none" in ais_bench.summarized(summary, 0, len(times), 1)
+    expected = ais_bench.Expected(begin=0, devices=1, images=len(times), batch_size=1, output_format="txt", loop=1)
+    assert "contains invalid times" in ais_bench.summarized(summary, expected, len(times))
     summary.write_text(json.dumps({"npu_compute_time_list": [1.0] * len(times), "filesinfo": slots}))
-    assert ais_bench.summarized(summary, 0, len(times), 1) == ""
+    assert ais_bench.summarized(summary, expected, len(times)) == ""
 
 
 def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
     parts = [{"H2D_latency": {"min": 1, "max": 3, "mean": 2, "count": 3}}]
     parts += [{"H2D_latency": {"min": 2, "max": 9, "mean": 6, "count": 1}}]
-    assert ascend_perf.merged(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
-    assert ascend_perf.merged([{"H2D_latency": [1]}], "H2D_latency") == {}
-    assert ascend_perf.merged([{}], "H2D_latency") == {}
+    assert perf.merged(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
+    assert perf.merged([{"H2D_latency": [1]}], "H2D_latency") == {}
+    assert perf.merged([{}], "H2D_latency") == {}
 
 
 def test_an_npu_run_lasts_the_minimum_duration(npu: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _support.artifact import read_record
 
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,14 +18,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+import quantize_onnx
 from conftest import SCRIPTS, TREE, House, Inputs, optimize, refused, run, script
+from engines import CompileRequest
+from engines.feed import OneAtATime
+from engines.openvino import compile as compiler
+from engines.openvino import cpu
+from engines.openvino import run as runner
 from engines.split import CHUNK, shares
 from formats import cifar10
+from formats.bins import some_bins
 from formats.python2 import write_tar
 from graphs import agreement
-from graphs.int8 import quantize
+from graphs import int8 as qdq
+from graphs.session import open_session
 
-HERE = {name: openvino_cpu.instructions(name) for name in openvino_cpu.INSTRUCTIONS}
+HERE = {name: cpu.instructions(name) for name in cpu.INSTRUCTIONS}
 f32 = pytest.mark.skipif(not HERE["f32"], reason="no x86-64 CPU")
 bf16 = pytest.mark.skipif(not HERE["bf16"], reason="this CPU has no bf16 instructions")
 int8 = pytest.mark.skipif(not HERE["int8"], reason="this CPU has no int8 instructions")
@@ -69,31 +78,40 @@ def compiled(graph: Path, precision: str, batch_size: int, out: Path, *more: obj
     "precision", [pytest.param("f32", marks=f32), pytest.param("bf16", marks=bf16), pytest.param("int8", marks=int8)]
 )
 def test_each_precision_answers_as_the_reference_engine_at_any_batch_size(
-    request: Any, optimized: Path, onnx_file: Path, bins: Path, tmp_path: Path, precision: str, batch_size: int
+    request: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    optimized: Path,
+    onnx_file: Path,
+    bins: Path,
+    tmp_path: Path,
+    precision: str,
+    batch_size: int,
 ) -> None:
     graph = request.getfixturevalue("quantized") if precision == "int8" else optimized
-    openvino_compile.fix_batch(graph, batch_size, tmp_path / "m.onnx")
-    run_one, conditions = openvino_run.load(tmp_path / "m.onnx", {"precision": precision})
-    images = np.resize(bins.some_bins(bins, 20), (batch_size, 3, 32, 32))
+    compiler.write_fixed(graph, batch_size, tmp_path / "m.onnx")
+    monkeypatch.setattr(runner, "threads", lambda: 2)  # a worker of the tests has one CPU
+    session = runner.open_session(tmp_path / "m.onnx", {"precision": precision})
+    assert session.conditions["streams"] == min(2, batch_size)
+    images = np.resize(some_bins(bins, 20), (batch_size, 3, 32, 32))
     wanted = agreement.logits_of(onnx_file, images)
     for turned in (False, True):  # twice, since streams answer in an order of their own
         order = slice(None, None, -1 if turned else 1)
-        found = run_one(np.ascontiguousarray(images[order]))[order]
+        found = session.run(np.ascontiguousarray(images[order]))[order]
         assert found.shape == (batch_size, 10) and found.dtype == np.float32
         assert agreement.relative_error(found, wanted) < TOLERANCE[precision]
         assert not agreement.changed_labels(found, wanted)
-    assert conditions["instructions"] == HERE[precision]
-    assert str(conditions["runtime"]).startswith("OpenVINO 20")
+    assert session.conditions["instructions"] == HERE[precision]
+    assert str(session.conditions["runtime"]).startswith("OpenVINO 20")
 
 
 @f32
 def test_an_answer_is_not_overwritten_by_the_next(optimized: Path, bins: Path, tmp_path: Path) -> None:
-    openvino_compile.fix_batch(optimized, 2, tmp_path / "m.onnx")
-    run_one, _ = openvino_run.load(tmp_path / "m.onnx", {"precision": "f32"})
-    images = bins.some_bins(bins, 4)
-    first = run_one(images[:2])
+    compiler.write_fixed(optimized, 2, tmp_path / "m.onnx")
+    session = runner.open_session(tmp_path / "m.onnx", {"precision": "f32"})
+    images = some_bins(bins, 4)
+    first = session.run(images[:2])
     kept = first.copy()
-    run_one(images[2:])
+    session.run(images[2:])
     assert np.array_equal(first, kept)
 
 
@@ -110,11 +128,11 @@ def test_a_batch_is_shared_out_in_equal_parts_that_waste_little(batch_size: int,
 def test_threads_and_streams_follow_what_the_process_may_use(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openvino_compile.fix_batch(optimized, 4, tmp_path / "m.onnx")
-    monkeypatch.setattr(openvino_run, "threads", lambda: 1)
-    _, conditions = openvino_run.load(tmp_path / "m.onnx", {"precision": "f32"})
+    compiler.write_fixed(optimized, 4, tmp_path / "m.onnx")
+    monkeypatch.setattr(runner, "threads", lambda: 1)
+    conditions = runner.open_session(tmp_path / "m.onnx", {"precision": "f32"}).conditions
     assert (conditions["threads"], conditions["streams"], conditions["images_a_request"]) == (1, 1, 4)
-    _, conditions = openvino_run.load(tmp_path / "m.onnx", {"precision": "f32", "streams": "3"})
+    conditions = runner.open_session(tmp_path / "m.onnx", {"precision": "f32", "streams": "3"}).conditions
     assert conditions["streams"] == 3
 
 
@@ -134,26 +152,32 @@ def test_threads_and_streams_follow_what_the_process_may_use(
 def test_instructions_are_those_of_cpuinfo(tmp_path: Path, flags: str, f32: str, bf16: str, int8: str) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: planted\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t: none\n")
-    found = [openvino_cpu.instructions(name, cpuinfo) for name in ("f32", "bf16", "int8")]
+    found = [cpu.instructions(name, cpuinfo) for name in ("f32", "bf16", "int8")]
     assert found == [f32, bf16, int8]
 
 
 def test_an_arm_host_and_one_without_proc_have_none(tmp_path: Path) -> None:
     (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16 i8mm\n")
     for name in ("arm", "missing"):
-        assert not openvino_cpu.instructions("f32", tmp_path / name)
+        assert not cpu.instructions("f32", tmp_path / name)
 
 
-@pytest.mark.parametrize(("precision", "take"), [("bf16", "cpu-f32"), ("int8", "cpu-f32"), ("f32", "cpu")])
+@pytest.mark.parametrize(
+    ("precision", "take"), [("bf16", "precision=f32"), ("int8", "precision=f32"), ("f32", "another engine")]
+)
 def test_a_cpu_without_the_instructions_says_so_instead_of_running_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str, take: str
 ) -> None:
     known = {"f32": "avx2" if precision != "f32" else "", "bf16": "", "int8": ""}
-    monkeypatch.setattr(openvino_cpu, "instructions", known.__getitem__)
+    monkeypatch.setattr(cpu, "instructions", known.__getitem__)
     with pytest.raises(SystemExit, match="1"):
-        openvino_run.load(tmp_path / "never read.onnx", {"precision": precision})
+        runner.open_session(tmp_path / "never read.onnx", {"precision": precision})
     line = capsys.readouterr().err
-    assert f"precision={precision}: this CPU" in line and "would be slow" in line and f"take CHIP={take}\n" in line
+    assert (
+        f"precision={precision}: this CPU" in line
+        and "would be slow" in line
+        and f"give CHIP= a chip of {take}\n" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,11 +187,11 @@ def test_another_precision_than_the_chips_is_refused(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
     """OpenVINO picks one by itself (openvino#27795): here an unquantized graph as int8, and types swapped."""
-    openvino_compile.fix_batch(optimized, 1, tmp_path / "m.onnx")
+    compiler.write_fixed(optimized, 1, tmp_path / "m.onnx")
     if precision != "int8":
-        monkeypatch.setitem(openvino_run.TYPES, precision, {"f16"})
+        monkeypatch.setitem(runner.TYPES, precision, {"f16"})
     with pytest.raises(SystemExit, match="1"):
-        openvino_run.load(tmp_path / "m.onnx", {"precision": precision})
+        runner.open_session(tmp_path / "m.onnx", {"precision": precision})
     assert f"not in {precision}" in capsys.readouterr().err
 
 
@@ -204,22 +228,27 @@ def test_a_wrong_option_of_a_chips_line_is_one_line(house: House, line: str, wor
 def test_calibration_takes_training_images_alone_spread_over_the_batches(inputs: Inputs, training: Path) -> None:
     images, labels = cifar10.read_rows(training)
     assert len(images) == len(labels) == 10  # the sample's here has two in each batch
-    wanted = [cifar10.read_batch(inputs.archive, name) for name in calibration.BATCHES]
+    wanted = [cifar10.read_batch(inputs.archive, name) for name in cifar10.BATCHES]
     for i, (image, label) in enumerate(zip(images, labels)):
         batch_images, batch_labels, _ = wanted[i % 5]
         assert np.array_equal(image, batch_images[i // 5].astype(np.float32) / np.float32(255))
         assert label == batch_labels[i // 5]
     test_images, _, _ = cifar10.read_batch(inputs.archive, "test_batch")
     assert not {x.tobytes() for x in test_images} & {np.rint(x * 255).astype(np.uint8).tobytes() for x in images}
-    assert not [line for line in (TREE / "scripts/int8.mk").read_text().splitlines() if "$(bins)" in line]
+    rules = re.findall(r"^\$\((?:calibration|int8)\):(?:.+\n)+", (TREE / "Makefile").read_text(), re.M)
+    assert len(rules) == 2 and not [rule for rule in rules if "$(bins)" in rule]
 
 
 def test_without_training_batches_one_line_says_what_is_missing(tmp_path: Path, inputs: Inputs) -> None:
-    test_batch = preprocess.read_member(inputs.archive, "test_batch")
+    test_batch = cifar10.read_member(inputs.archive, "test_batch")
     write_tar(tmp_path / "archive.tar.gz", {"test_batch": test_batch})
     out = tmp_path / "calibration.bin"
     done = script("make_calibration", "--archive", tmp_path / "archive.tar.gz", "--images", 10, "--out", out)
-    refused(done, "no cifar-10-batches-py/data_batch_1 in it", "int8 needs its training part, cpu-bf16 does not")
+    refused(
+        done,
+        "no cifar-10-batches-py/data_batch_1 in it",
+        "int8 needs its training part, chips of other precisions do not",
+    )
     assert not out.exists()
 
 
@@ -242,7 +271,7 @@ def test_scales_are_those_of_the_largest_value_by_channel_and_symmetric(relu: bo
     draw = np.random.RandomState(1)
     weight = draw.randn(10, 3, 1, 1).astype(np.float32) * np.arange(10, dtype=np.float32).reshape(-1, 1, 1, 1)
     images = draw.rand(6, 3, 32, 32).astype(np.float32)
-    model = quantize.quantize(little(weight, relu), images)
+    model = qdq.quantize(little(weight, relu), images)
     have = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     largest = np.abs(weight).reshape(10, -1).max(1)
     wanted = np.where(largest > 0, largest, 1) / 127
@@ -251,7 +280,7 @@ def test_scales_are_those_of_the_largest_value_by_channel_and_symmetric(relu: bo
     assert np.abs(have["int8_w"] * have["int8_w_scale"].reshape(-1, 1, 1, 1) - weight).max() <= wanted.max() / 2 * 1.001
     assert have["int8_x_zero"].dtype == (np.uint8 if relu else np.int8) and not have["int8_x_zero"].any()
     assert have["int8_x_scale"] == pytest.approx(images.max() / (255 if relu else 127), rel=1e-6)
-    runner = quantize.session(model, optimized=False)
+    runner = open_session(model, optimized=False)
     x = np.clip(np.rint((images if relu else -images) / have["int8_x_scale"]), -127, 255) * have["int8_x_scale"]
     truth = np.einsum("nchw,oc->no", x, have["int8_w"][:, :, 0, 0] * have["int8_w_scale"][:, None]) / 1024
     assert np.allclose(runner.run(None, {"image": images})[0], truth, atol=1e-4)
@@ -267,8 +296,8 @@ def test_new_names_are_none_that_the_graph_has() -> None:
         model.graph.node.append(helper.make_node("Mul", [source, name], [result]))
         model.graph.initializer.append(numpy_helper.from_array(np.float32(7), name))
     images = np.random.RandomState(4).rand(3, 3, 32, 32).astype(np.float32)
-    wanted = quantize.session(model).run(None, {"image": images})[0]
-    found = quantize.session(quantize.quantize(model, images)).run(None, {"image": images})[0]
+    wanted = open_session(model).run(None, {"image": images})[0]
+    found = open_session(qdq.quantize(model, images)).run(None, {"image": images})[0]
     assert agreement.relative_error(found, wanted) < 0.02
 
 
@@ -285,10 +314,10 @@ def test_a_gemm_whose_weight_has_its_channels_last_stays_as_it_is(turned: bool) 
     )
     model.graph.initializer.append(numpy_helper.from_array(weight, "g"))
     images = np.random.RandomState(3).rand(2, 3, 32, 32).astype(np.float32)
-    done = quantize.quantize(model, images)
+    done = qdq.quantize(model, images)
     have = {tensor.name for tensor in done.graph.initializer}
     assert ("int8_g" in have) == turned and ("g" in have) != turned and "int8_w" in have
-    quantize.session(done).run(None, {"image": images})
+    open_session(done).run(None, {"image": images})
 
 
 def test_every_convolution_of_the_graph_is_quantized_and_nothing_else(optimized: Path, quantized: Path) -> None:
@@ -305,13 +334,17 @@ def test_every_convolution_of_the_graph_is_quantized_and_nothing_else(optimized:
 def test_int8_past_the_allowed_loss_is_refused_and_nothing_is_written(
     optimized: Path, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(quantize, "LARGEST", {np.dtype(np.uint8): 1, np.dtype(np.int8): 1})  # two bits instead of eight
+    monkeypatch.setattr(qdq, "LARGEST", {np.dtype(np.uint8): 1, np.dtype(np.int8): 1})  # two bits instead of eight
     out, flags = tmp_path / "m.onnx", ["--onnx", optimized, "--calibration", training, "--loss", "0.5"]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize.py"), *map(str, flags), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize_onnx.py"), *map(str, flags), "--out", str(out)])
     with pytest.raises(SystemExit, match="1"):
-        quantize.main()
+        quantize_onnx.main()
     line = capsys.readouterr().err
-    assert "int8 loses too much" in line and "in float32 100.00%" in line and "CHIP=cpu-bf16" in line
+    assert (
+        "int8 loses too much" in line
+        and "in float32 100.00%" in line
+        and "give CHIP= a chip of another precision" in line
+    )
     assert not out.exists()
 
 
@@ -328,11 +361,11 @@ def test_no_image_both_calibrates_and_judges(
         seen["judges"] += [image.tobytes() for image in images]
         return 99.0
 
-    monkeypatch.setattr(quantize, "quantize", calibrate)
-    monkeypatch.setattr(quantize, "top1", judge)
+    monkeypatch.setattr(quantize_onnx, "quantize", calibrate)
+    monkeypatch.setattr(quantize_onnx, "top1", judge)
     flags = ["--onnx", optimized, "--calibration", training, "--loss", "0.5", "--out", tmp_path / "m.onnx"]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize.py"), *map(str, flags)])
-    quantize.main()
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize_onnx.py"), *map(str, flags)])
+    quantize_onnx.main()
     assert len(seen["calibrates"]) == 5 and len(seen["judges"]) == 2 * 5
     assert not {*seen["calibrates"]} & {*seen["judges"]}
 
@@ -340,29 +373,34 @@ def test_no_image_both_calibrates_and_judges(
 def planted(milliseconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets each precision take so long, in place of OpenVINO."""
 
-    def load(model: Path, options: dict[str, str]) -> tuple[Any, dict[str, object]]:
-        return lambda images: time.sleep(milliseconds[options["precision"]] / 1000), {}
+    def open_planted(model: Path, options: dict[str, str]) -> OneAtATime:
+        def run(images: Any) -> Any:
+            time.sleep(milliseconds[options["precision"]] / 1000)
 
-    monkeypatch.setattr(openvino_run, "load", load)
-    monkeypatch.setattr(openvino_compile, "needed", lambda *_: "planted")
-    monkeypatch.setattr(openvino_compile, "RACE", 0.4)
+        return OneAtATime(run, {})
+
+    monkeypatch.setattr(compiler, "open_session", open_planted)
+    monkeypatch.setattr(compiler, "needed", lambda *_: "planted")
+    monkeypatch.setattr(compiler, "RACE", 0.4)
 
 
 @pytest.mark.parametrize("other", ["bf16", "f32"])
 def test_int8_that_is_not_faster_in_the_same_run_is_not_kept(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: str
 ) -> None:
-    monkeypatch.setattr(openvino_compile, "instructions", lambda name: "planted" if other == "bf16" else "")
+    monkeypatch.setattr(compiler, "instructions", lambda name: "planted" if other == "bf16" else "")
     planted({"int8": 30, other: 10}, monkeypatch)
-    options = {"precision": "int8", "unquantized": str(optimized)}
+    options = {"precision": "int8"}
+    request = CompileRequest(optimized, optimized, 2, tmp_path / "m.onnx", tmp_path / "log", options, {})
     with pytest.raises(SystemExit, match="1"):
-        openvino_compile.compile_model(optimized, 2, tmp_path / "m.onnx", options, {}, tmp_path / "log")
-    assert f"times the speed of {other} on this machine; nothing was written; take CHIP=cpu-{other}" in (
-        capsys.readouterr().err
+        compiler.compile_model(request)
+    assert (
+        f"times the speed of {other} on this machine; nothing was written; give CHIP= a chip of precision={other}"
+        in (capsys.readouterr().err)
     )
     assert not list(tmp_path.glob("*.other"))
     planted({"int8": 10, other: 30}, monkeypatch)
-    made = openvino_compile.compile_model(optimized, 2, tmp_path / "m.onnx", options, {}, tmp_path / "log")
+    made = compiler.compile_model(request)
     assert made["precision"] == "int8" and 2 < float(str(made[f"speed_against_{other}"])) < 4
     assert "times the speed of" in capsys.readouterr().out
 
@@ -378,7 +416,7 @@ def test_a_refused_int8_leaves_neither_model_nor_record(
 
 def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(house: House) -> None:
     stages = house.make("-n", "accuracy-all", "CHIP=cpu-int8", "PYTHON=python3").stdout
-    assert stages.count("scripts/quantize.py") == stages.count("scripts/calibration.py") == 1
+    assert stages.count("scripts/quantize_onnx.py") == stages.count("scripts/make_calibration.py") == 1
     assert stages.count("--unquantized house/models/optimized/3d_attention_net.onnx") == 6
     for chip in ("cpu-bf16", "cpu", "310P3"):
         stages = house.make("-n", "accuracy", f"CHIP={chip}", "PYTHON=python3").stdout
@@ -389,7 +427,9 @@ def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(hou
 def test_make_calibrates_judges_races_and_cleans_up(house: House) -> None:
     house.set("int8.loss", "100.0")  # five images judge here
     done = house.make("accuracy", "CHIP=cpu-int8", "BS=4")
-    assert house.pythons()[1:] == ["calibration", "quantize", "compile_model", "infer", "postprocess"], done.stdout
+    assert house.pythons()[1:] == ["make_calibration", "quantize_onnx", "compile_model", "infer", "postprocess"], (
+        done.stdout
+    )
     assert "precision int8" in done.stdout and "calibrated on 5 training images" in done.stdout
     made = read_record(house.root / "results/cpu-int8/bs4/accuracy.json")["provenance"]
     assert made["calibration"] == read_record(house.root / "data/calibration.json")["sha256"]
