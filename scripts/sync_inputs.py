@@ -83,8 +83,7 @@ class State:
     def replace(self, name: str, text: str) -> None:
         """Writes a file of the folder, as newer than every artifact."""
         self.time = self.time or newest(self.root)
-        write_text(self.folder / name, text)
-        os.utime(self.folder / name, ns=(self.time, self.time))
+        write_text(self.folder / name, text, self.time)
         self.changed.append(name)
 
     def remove_others(self, *folders: str) -> None:

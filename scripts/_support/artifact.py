@@ -70,12 +70,14 @@ def needed_record(artifact: Path, path: Path | None = None) -> Record:
     return record
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole small file or none."""
+def write_text(path: Path, text: str, time_ns: int = 0) -> None:
+    """Writes a whole small file or none, with the time given, if any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         temporary.write_text(text, "utf-8")
+        if time_ns:
+            os.utime(temporary, ns=(time_ns, time_ns))
         temporary.replace(path)
     except OSError as error:
         error.filename = error.filename or path  # a full disk names no file
@@ -196,10 +198,12 @@ def differences(before: Record, key: Record) -> Iterator[str]:
     """What differs between two cache keys, in words."""
     for part, values in key.items():
         old = before.get(part)
-        for name, value in values.items():
-            known = old.get(name) if isinstance(old, dict) else None
-            if known != value:
-                shown = f" {known} -> {value}" if part in ("flags", "versions") else ""
+        if not isinstance(values, dict) or not isinstance(old, dict):
+            yield from [part] if old != values else []
+            continue
+        for name in dict.fromkeys([*values, *old]):
+            if old.get(name) != values.get(name):
+                shown = f" {old.get(name)} -> {values.get(name)}" if part in ("flags", "versions") else ""
                 yield f"{KEY_WORDS.get(part, part)} {name}{shown}"
 
 

@@ -108,7 +108,4 @@ def test_a_new_engine_is_one_folder_and_one_line(house: House) -> None:
     model = house.root / "models/om/mychip/3d_attention_net_bs3.null"
     record = read_record(house.root / "models/om/mychip/bs3.json")
     assert {"engines/mine/__init__.py", "engines/mine/compile.py"} <= set(record["key"]["scripts"])
-    assert (
-        record["sha256"]
-        == hashlib.sha256((house.root / "models/om/mychip/3d_attention_net_bs3.null").read_bytes()).hexdigest()
-    )
+    assert record["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()

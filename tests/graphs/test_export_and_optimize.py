@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from conftest import TREE, Inputs, export, optimize, refused, script
+from formats.bins import some_bins
 from graphs import agreement, passes
 
 
@@ -27,7 +28,7 @@ def dims(value: Any) -> list[Any]:
 
 
 def images(bins: Path) -> Any:
-    return bins.some_bins(bins, 20)
+    return some_bins(bins, 20)
 
 
 def adopt(path: Path, like: Path) -> None:

@@ -181,3 +181,13 @@ def test_why_names_what_made_each_target_stale(house: House) -> None:
     assert "built because of: setting resize nearest -> exact\n" in shown
     assert "built because of: input onnx" in shown  # the compiled model
     assert "because of" not in house.make("accuracy", "WHY=1").stdout
+
+
+def test_why_explains_imports_and_missing_files_too(house: House, tmp_path: Path) -> None:
+    given = tmp_path / "given.tar.gz"
+    python2.write_tar(given, sample.archive_files(5, 10, 20))
+    assert "because of: given" in house.make("bin", f"ARCHIVE={given}", "WHY=1").stdout
+    python2.write_tar(given, sample.archive_files(6, 10, 20))
+    assert "built because of: given\n" in house.make("bin", f"ARCHIVE={given}", "WHY=1").stdout
+    (house.root / "data/labels.txt").unlink()
+    assert "built because of: no such file" in house.make("bin", "WHY=1").stdout

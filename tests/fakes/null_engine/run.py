@@ -1,7 +1,7 @@
 """The null engine: its logits are an image's first values, at once or as the JSON in NULL says.
 
-NULL may have `ms` (to wait for each batch), `wrong` (to add to each logit) and `cache` (a batch that was answered before
-takes no time).
+NULL may have `ms` (to wait for each batch), `wrong` (to add to each logit) and `cache` (a batch that was answered
+before takes no time).
 """
 
 from __future__ import annotations
