@@ -59,7 +59,7 @@ def explain(kind: Type[BaseException], error: BaseException, trace: TracebackTyp
             errno.ENOENT: "check the path, or run make with the stage that makes it",
         }.get(error.errno, "check the path")
         print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
-    elif sys.version_info < (3, 10):  # noqa: UP036 - Ascend hosts
+    elif sys.version_info < (3, 10):
         remedy = "give PYTHON= 3.10 to 3.12, or leave it out; inference and what follows it run on 3.7 and newer"
         problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {plain(error)})"
         print(f"{script}: PYTHON={sys.executable}: {problem}; {remedy}", file=sys.stderr)
