@@ -5,33 +5,40 @@ from __future__ import annotations
 from _support.cli import SCRIPTS
 
 import ast
+from functools import lru_cache
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Iterator, List, Tuple
 
 
-def imports_of(node: ast.AST) -> Iterator[str]:
-    """The dotted names that a module imports, also inside functions, but not what is only for type checkers.
+def imports_of(node: Any) -> Iterator[str]:
+    """The dotted names that a module, or another statement, imports, but not what is only for type checkers.
 
     `from a import b` may name a module a.b or something in a, so it gives both.
     """
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
-            yield child.module
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield from imports_of(other)
-        else:
-            yield from imports_of(child)
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    typing_only = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    for block in ("orelse",) if typing_only else ("body", "handlers", "orelse", "finalbody"):
+        statements = getattr(node, block, ())  # expressions, whose body is no list, import nothing
+        for statement in statements if isinstance(statements, list) else ():
+            yield from imports_of(statement)
 
 
-def files_of(name: str, scripts: Path) -> List[Path]:
+@lru_cache(maxsize=None)
+def names_in(path: Path) -> Tuple[str, ...]:
+    """The dotted names that a file imports."""
+    return tuple(dict.fromkeys(imports_of(ast.parse(path.read_text("utf-8"), str(path)))))
+
+
+@lru_cache(maxsize=None)
+def files_of(name: str, scripts: Path) -> Tuple[Path, ...]:
     """The files of scripts/ that Python reads to import a dotted name: those of its packages, and its own."""
     parts = name.split(".")
     packages = [scripts.joinpath(*parts[: i + 1], "__init__.py") for i in range(len(parts))]
-    return [path for path in (*packages, scripts.joinpath(*parts).with_suffix(".py")) if path.is_file()]
+    return tuple(path for path in (*packages, scripts.joinpath(*parts).with_suffix(".py")) if path.is_file())
 
 
 def has_underscore(path: Path, scripts: Path) -> bool:
@@ -42,8 +49,11 @@ def has_underscore(path: Path, scripts: Path) -> bool:
 
 def local_imports(script: Path, scripts: Path = SCRIPTS) -> List[Path]:
     """`script` and all files of scripts/ that it imports, at any depth, but for those that begin with _."""
-    found = [script, *(path for path in files_of(".".join(script.relative_to(scripts).parts[:-1]), scripts))]
-    for path in found:
-        for name in imports_of(ast.parse(path.read_text("utf-8"), str(path))):
-            found += [file for file in files_of(name, scripts) if file not in found]
+    found = dict.fromkeys([script, *files_of(".".join(script.relative_to(scripts).parts[:-1]), scripts)])
+    waiting = list(found)
+    for path in waiting:
+        for file in (file for name in names_in(path) for file in files_of(name, scripts)):
+            if file not in found:
+                found[file] = None
+                waiting.append(file)
     return [path for path in found if not has_underscore(path, scripts)]

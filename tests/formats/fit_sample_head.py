@@ -1,23 +1,18 @@
-"""How HEAD and HEAD_BIAS of scripts/sample.py were made; test_sample.py holds that they still come out.
+"""How HEAD and HEAD_BIAS of scripts/formats/sample.py were made; test_sample.py holds that they still come out.
 
-`PYTHONPATH=scripts python tests/fit_sample_head.py` prints them.
+`PYTHONPATH=scripts python tests/formats/fit_sample_head.py` prints them.
 """
 
 from __future__ import annotations
 
 import base64
-import sys
-from pathlib import Path
 
 import numpy as np
+import torch
 
 from formats import sample
 from network.model import ResidualAttentionNetwork
 from network.shapes import shapes
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import torch
 
 SEED, TRAIN = 20260601, 1000
 
@@ -26,8 +21,8 @@ def features(images: np.ndarray) -> np.ndarray:
     """The 1024 features before the last layer, float64 [n, 1024], for uint8 images [n, 3, 32, 32]."""
     network = ResidualAttentionNetwork().eval()
     network.fc = torch.nn.Identity()
-    shapes = {name: shape for name, shape in shapes().items() if not name.startswith("fc.")}
-    network.load_state_dict({name: torch.from_numpy(sample.tensor(name, shape)) for name, shape in shapes.items()})
+    known = {name: shape for name, shape in shapes().items() if not name.startswith("fc.")}
+    network.load_state_dict({name: torch.from_numpy(sample.tensor(name, shape)) for name, shape in known.items()})
     with torch.inference_mode():
         batches = [network(torch.from_numpy(part / np.float32(255))) for part in np.split(images, len(images) // 50)]
     return torch.cat(batches).numpy().astype(np.float64)

@@ -14,7 +14,7 @@ import torch
 
 from conftest import Inputs, refused, script
 from formats import sample
-from formats.cifar10 import read_batch
+from formats.cifar10 import read_batch, read_member
 from network.load import load_checkpoint
 
 SEED = 20260601

@@ -266,7 +266,7 @@ def test_a_lean_graph_has_the_same_bytes_each_time_and_nothing_left_to_do(
         ("sum_masks", "[x, masks[mask]]", "[x, x]"),
         ("share_equal_initializers", ", numpy_helper.to_array(tensor).tobytes()", ""),
         ("fold_constants", "known[name].dtype)", "np.float64)"),  # a graph that no engine takes
-        ("drop_unused", "graph.node.extend(nodes)", "graph.node.extend(nodes[1:])"),
+        ("drop_unused", "[:]\n    graph.node.extend(nodes)", "[:]\n    graph.node.extend(nodes[1:])"),
     ],
 )
 def test_a_pass_that_changes_the_answers_is_refused_by_name_and_nothing_is_written(

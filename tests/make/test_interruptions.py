@@ -27,8 +27,8 @@ from conftest import SCRIPTS, House, environment, run
 
 STAGES = {  # target below ROOT: the script that makes it
     ".make/inputs.mk": "sync_inputs",
-    "data/archive.tar.gz": "sample",
-    "models/checkpoint.pkl": "sample",
+    "data/archive.tar.gz": "make_sample",
+    "models/checkpoint.pkl": "make_sample",
     "data/bin/manifest.json": "preprocess",
     "data/labels.txt": "preprocess",
     "models/onnx/3d_attention_net.onnx": "export_onnx",
@@ -159,7 +159,7 @@ def test_ctrl_c_amid_inference_ends_it_at_once(built: House, house: House) -> No
 
 
 def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: House, fresh: House) -> None:
-    module = fresh.tree / "scripts/artifact.py"
+    module = fresh.tree / "scripts/_support/artifact.py"
     text = module.read_text()
     slow = text.replace("            path.replace(out)\n", "            path.replace(out)\n            time.sleep(5)\n")
     assert slow != text

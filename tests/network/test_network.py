@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import SCRIPTS, run
+from conftest import SCRIPTS, TREE, run
 from formats.python2 import Call, Global, Storage, python2_pickle
 from golden import golden_weights
 from network import checkpoint
@@ -25,7 +25,7 @@ from network.load import load_checkpoint
 from network.model import ResidualAttentionNetwork
 from network.shapes import shapes
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = TREE / "tests/golden"
 
 
 def golden_state() -> dict[str, torch.Tensor]:
@@ -52,7 +52,7 @@ def test_it_gives_the_reference_logits(resize: str, monkeypatch: pytest.MonkeyPa
     expected = json.loads((GOLDEN / "expected_logits.json").read_text())
     wanted = np.array(expected["float64" if resize == "bilinear" else "float64_with_nearest_resize"])
     if resize == "nearest":
-        monkeypatch.setattr("network.double", lambda x: torch.nn.functional.interpolate(x, scale_factor=2.0))
+        monkeypatch.setattr("network.model.double", lambda x: torch.nn.functional.interpolate(x, scale_factor=2.0))
     network = ResidualAttentionNetwork().eval()
     network.load_state_dict(golden_state())
     with torch.inference_mode():
@@ -236,7 +236,9 @@ def test_a_storage_whose_name_is_a_deep_tuple_does_not_crash_the_check(
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(K\x01t(K\x01t\x89NtR"
     with zipfile.ZipFile(tmp_path / "c.pkl", "w") as container:
         container.writestr("archive/data.pkl", b"\x80\x02}" + word("fc.bias") + tensor + b"s.")
-    code = f"import checkpoint, pathlib; checkpoint.check(pathlib.Path({str(tmp_path / 'c.pkl')!r}))"
+    code = (
+        f"import pathlib; from network import checkpoint; checkpoint.check(pathlib.Path({str(tmp_path / 'c.pkl')!r}))"
+    )
     done = run(sys.executable, "-c", code, cwd=SCRIPTS)
     assert done.returncode == 1 and "a storage's name is no text" in done.stderr, done.stderr
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-import sync_inputs
 from conftest import TREE, House, refused, script
+from params.read import read_params
+from params.schema import SCHEMA
 
 PARAMS = (TREE / "params.yaml").read_text()
 
@@ -68,7 +69,7 @@ def test_a_file_that_is_no_map_is_one_line(tmp_path: Path, text: str) -> None:
     refused(sync(tmp_path, text), "params.yaml")
 
 
-@pytest.mark.parametrize("line", sync_inputs.SCHEMA)
+@pytest.mark.parametrize("line", SCHEMA)
 def test_every_key_that_is_missing_is_named(tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     good = yaml.load(PARAMS, yaml.BaseLoader)
     first, *rest = line.split(".")
@@ -78,7 +79,7 @@ def test_every_key_that_is_missing_is_named(tmp_path: Path, line: str, capsys: p
         del good[first]
     (tmp_path / "params.yaml").write_text(yaml.dump(good))
     with pytest.raises(SystemExit):
-        sync_inputs.read_params(tmp_path / "params.yaml")
+        read_params(tmp_path / "params.yaml")
     assert f"{first}." in capsys.readouterr().err or first == line
 
 
