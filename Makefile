@@ -57,10 +57,13 @@ settings := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
 unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
-facts := from_environment unknown_variables goals alone bare any_chip stages network environment
+# A single $ in a value would be expanded by make: preflight.sh gets the values as they were typed, and refuses it.
+typed = $(subst $$$$,$$,$(value $1))
+dollars := $(foreach v,$(settings),$(if $(findstring $$,$(subst $$$$,,$(value $v))),$v))
+facts := dollars from_environment unknown_variables goals alone bare any_chip stages network environment
 # Values go by the command line of the shell: before GNU Make 4.4 $(shell) does not see exported variables.
-answer := $(shell $(foreach v,$(settings) $(facts),$v=$(call quote,$($v))) flags=$(letters) \
-  sh scripts/make/preflight.sh)
+answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
+  $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) sh scripts/make/preflight.sh)
 $(if $(filter ok,$(firstword $(answer))),,$(error $(answer)))
 answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
 override BS := $(strip $(BS))
@@ -274,10 +277,13 @@ check: test ## the tests, then lint of Python, sh and make files, and types
 	$(quiet)$(python) scripts/make/lint.py Makefile scripts/make/*.mk
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
+# Locks of artifacts: without one, make has only looked at this folder (-n), and what is there is not ours.
+built = $(wildcard $(state)/locks/*)
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
-	$(if $(wildcard $(state)),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
+	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
 	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
-	  $(root)models/om $(root)results $(state))
+	  $(root)models/om $(root)results)
+	$(if $(wildcard $(state)),rm -rf $(state))
 	$(if $(root),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv
 	rm -rf $(foreach ending,tar.gz json,$(root)data/archive.$(ending)) \

@@ -53,7 +53,8 @@ def main() -> None:
     model, bins = needed_record(args.model, args.record), needed_record(args.bins, args.bins)
     made = model["provenance"]
     engine, constants = made["engine"], engines.constants_of(made["engine"])
-    inputs = {"model": model["sha256"], "bins": bins["digest"]}
+    # The options too: the same compiled model may run in another precision, or with other streams.
+    inputs = {"model": model["sha256"], "bins": bins["digest"], "engine": engine, "options": made["options"]}
     packages, part = constants.PACKAGES.get("run", ()), engines.module_of(engine, "run")
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), packages, part)
     precision = model.get("engine", {}).get("precision", "as the given model's")

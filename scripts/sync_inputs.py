@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 from formats.given import digest_of_given
-from params.chips import chips_of, derived, files_of
+from params.chips import Chip, chips_of, derived, files_of
 from params.makefile import PINS, Rules
 from params.read import read_params
 
@@ -73,6 +73,12 @@ class State:
         self.changed: List[str] = []
         self.time = 0
 
+    def make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            die(f"ROOT={self.root}", f"cannot be made or written ({error.strerror})", "give another ROOT=")
+
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the folder, if its bytes differ."""
         path = self.folder / name
@@ -92,6 +98,12 @@ class State:
             if path.relative_to(self.folder).as_posix() not in self.names:
                 path.unlink()
 
+    def explain(self) -> None:
+        """Under make WHY=1: prints which settings and scripts changed."""
+        changed = [name for name in self.changed if name != "inputs.mk"]
+        if os.environ.get("WHY") == "1" and changed:
+            print(f"  {self.folder}: changed: {' '.join(changed)}")
+
     def note_given(self, name: str, given: Given) -> None:
         """Notes which input was given, so that make imports it if ROOT holds another."""
         note = f"given/{name}"
@@ -108,11 +120,12 @@ class State:
             self.replace(note, given.digest + "\n")
 
 
-def make_variables(rules: Rules, values: Dict[str, str], chip_lines: List[str]) -> str:
+def make_variables(values: Dict[str, str], rules: Rules, chips: List[Chip]) -> str:
     """The text of inputs.mk."""
     lines = ["# Made by sync_inputs.py; see scripts/params/makefile.py."]
     lines += [f"{name} := {value}".rstrip() for name, value in values.items()]
-    return "\n".join([*lines, *rules.command_lines(), *rules.reference_lines(), *chip_lines]) + "\n"
+    lines += [*rules.command_lines(), *rules.reference_lines()]
+    return "\n".join([*lines, *(line for chip in chips for line in rules.chip_lines(chip))]) + "\n"
 
 
 def main() -> None:
@@ -136,10 +149,7 @@ def main() -> None:
     given = {name: given_of(args.root, name, getattr(args, name), getattr(args, f"{name}_stat")) for name in HELD}
     source = source_of(args.root, args.source, [one.origin for one in given.values()])
     state = State(args.root)
-    try:
-        state.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        die(f"ROOT={args.root}", f"cannot be made or written ({error.strerror})", "give another ROOT=")
+    state.make_folder()
     values = {"batch_sizes": params["batch_sizes"], "chips": " ".join(chip.name for chip in chips)}
     values.update({"input.files": " ".join(files), "input.source": source})
     with artifact.locked(state.folder / "inputs.mk"):
@@ -153,13 +163,10 @@ def main() -> None:
             state.write(f"scripts/{path.relative_to(args.scripts).as_posix()}", path.read_bytes())
         state.write(PINS, args.requirements.read_bytes())
         state.remove_others("params", "scripts")
-        rules = Rules(args.scripts, params)
-        chip_lines = [line for chip in chips for line in rules.chip_lines(chip)]
         values["input.digest"] = hashlib.sha256(sums.encode()).hexdigest()
-        state.write("inputs.mk", make_variables(rules, values, chip_lines).encode())
+        state.write("inputs.mk", make_variables(values, Rules(args.scripts, params), chips).encode())
         artifact.renew(state.folder / "inputs.mk")
-    if os.environ.get("WHY") == "1" and state.changed:
-        print(f"  {args.root}/.make: changed: {' '.join(state.changed)}")
+    state.explain()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.cli import SCRIPTS
+from _support.cli import SCRIPTS, die
 
 import ast
 from functools import lru_cache
@@ -30,7 +30,11 @@ def imports_of(node: Any) -> Iterator[str]:
 @lru_cache(maxsize=None)
 def names_in(path: Path) -> Tuple[str, ...]:
     """The dotted names that a file imports."""
-    return tuple(dict.fromkeys(imports_of(ast.parse(path.read_text("utf-8"), str(path)))))
+    try:
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+    except SyntaxError as error:
+        die(f"{path}:{error.lineno}", f"not Python: {error.msg}", "correct that line")
+    return tuple(dict.fromkeys(imports_of(tree)))
 
 
 @lru_cache(maxsize=None)

@@ -14,6 +14,8 @@ set -fu
 : "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}"
 # Settings whose value comes from the environment; variables on make's command line that are no settings.
 : "${from_environment=}" "${unknown_variables=}"
+# Settings whose value contains a single $, which make would expand.
+: "${dollars=}"
 # The goals and the one-letter flags of make.
 : "${goals=}" "${flags=}"
 # Targets that must run alone; those that need no settings; those that need no chip; all that are not in `bare`.
@@ -166,6 +168,9 @@ own_onnx=
 own_sizes=
 fallback=
 
+for name in $dollars; do
+    refuse_setting "$name" "$name: contains a \$, which make would expand; write \$\$ for one"
+done
 if ! is_plain_path "$ROOT"; then
     refuse_setting ROOT \
         "ROOT=$ROOT: not usable as a folder; use letters, digits and . _ / + -, and do not begin with -"
@@ -187,6 +192,9 @@ for goal in $goals; do
     esac
 done
 if [ "$unknown" ]; then
+    case $unknown in
+        */*) refuse "$unknown: no file that make builds below ROOT=$ROOT; give ROOT= the folder of data/ and results/" ;;
+    esac
     refuse "$unknown: no such target; run make help for the list"
 fi
 split_words "$unknown_variables"

@@ -500,3 +500,54 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: House) -> None:
 def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(house: House) -> None:
     assert "--chip null2" in house.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
     assert "--chip null2" in house.make("-n", "house/results/null2/bs4/accuracy.txt", "CHIP=").stdout
+
+
+def test_another_option_of_a_chip_reruns_inference_though_the_compiled_bytes_stay(house: House) -> None:
+    house.make("accuracy", "CHIP=null2")
+    house.set("chips.null2", "engine=null factor=2")
+    house.make("accuracy", "CHIP=null2", NULL='{"wrong": 1}')  # as an option would, this changes the answers
+    record = artifact.read_record(house.root / "results/null2/bs16/outputs/manifest.json")
+    assert record["provenance"]["options"] == record["key"]["inputs"]["options"] == "factor=2"
+    first = (house.root / "results/null/bs16/outputs/image_0_0.txt").read_bytes()
+    assert (house.root / "results/null2/bs16/outputs/image_0_0.txt").read_bytes() != first
+
+
+def test_clean_touches_no_folder_that_make_only_looked_at(fresh: House) -> None:
+    (fresh.root / "results").mkdir(parents=True)
+    (fresh.root / "results/mine.txt").write_text("mine")
+    fresh.make("-n", "accuracy", "SOURCE=sample")
+    assert (fresh.root / ".make").is_dir()
+    fresh.make("clean")
+    assert (fresh.root / "results/mine.txt").exists()
+    assert not (fresh.root / ".make").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["accuracy", "ROOT=a$b"], "ROOT: contains a $, which make would expand; write $$ for one"),
+        (["bin", "ARCHIVE=/tmp/a$b.tar.gz"], "ARCHIVE: contains a $"),
+        (["accuracy", "DEVICE=$(shell touch mark)"], "DEVICE: contains a $"),
+        (["other/results/cpu/bs4/accuracy.txt"], "no file that make builds below ROOT="),
+    ],
+)
+def test_what_make_would_expand_or_not_find_is_refused(fresh: House, words: list[str], said: str) -> None:
+    done = fresh.make(*words, check=False)
+    assert said in done.stderr
+    assert not (fresh.tree / "mark").exists()
+    assert not fresh.root.exists()
+
+
+def test_a_path_may_have_a_dollar_sign_written_as_two(house: House, tmp_path: Path) -> None:
+    given = tmp_path / "a$b.tar.gz"
+    shutil.copyfile(house.root / "data/archive.tar.gz", given)
+    house.make("bin", f"ARCHIVE={tmp_path}/a$$b.tar.gz")
+    assert (house.root / "data/archive.tar.gz").read_bytes() == given.read_bytes()
+
+
+def test_an_engine_that_is_not_python_is_one_line(house: House) -> None:
+    with open(house.tree / "scripts/engines/null/run.py", "a") as file:
+        file.write("def broken(:\n")
+    done = house.make("accuracy", check=False)
+    assert re.search(r"sync_inputs.py: scripts/engines/null/run.py:\d+: not Python: .*; correct that line", done.stderr)
+    assert "Traceback" not in done.stderr

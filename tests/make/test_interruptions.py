@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, House, environment, run
+from conftest import SCRIPTS, TREE, House, environment, run
 
 STAGES = {  # target below ROOT: the script that makes it
     ".make/inputs.mk": "sync_inputs",
@@ -40,14 +40,22 @@ STAGES = {  # target below ROOT: the script that makes it
 MADE = {target: script for target, script in STAGES.items() if script != "sync_inputs"}
 
 
+read_before: dict[tuple[object, ...], str] = {}
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, which is read once as long as nobody writes to it: that would change its ctime."""
+    seen = path.stat()
+    key = (path, seen.st_ino, seen.st_size, seen.st_ctime_ns)
+    if key not in read_before:
+        read_before[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return read_before[key]
+
+
 def digests(house: House) -> dict[str, str]:
     """{path below ROOT: sha256} of all that was made, records too, and of no orphan."""
     files = [p for name in ("data", "models", "results") for p in (house.root / name).rglob("*") if p.is_file()]
-    return {
-        p.relative_to(house.root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in files
-        if ".tmp." not in p.as_posix()
-    }
+    return {p.relative_to(house.root).as_posix(): digest_of(p) for p in files if ".tmp." not in p.as_posix()}
 
 
 def orphans(house: House) -> list[Path]:
@@ -93,14 +101,16 @@ def finish(house: House, wanted: dict[str, str]) -> None:
     assert orphans(house) == []
 
 
+def seconds_of(house: House, target: str) -> float:
+    """How long the script ran that made a target, which has the time of the script's start."""
+    seen = (house.root / target).stat()
+    return seen.st_ctime - seen.st_mtime
+
+
 def test_kill_9_at_50_moments_across_all_stages_costs_nothing(built: House, fresh: House) -> None:
     wanted, draw, moments = digests(built), random.Random(), []
     for target, script in STAGES.items():
-        took = time.monotonic()
-        fresh.make(f"house/{target}", "SOURCE=sample")
-        took = time.monotonic() - took
-        kills = 0
-        unmake(fresh, target)
+        took, kills = seconds_of(built, target), 0
         while kills < 5:
             process = begin(fresh, f"house/{target}")
             wait_for(fresh, script, process)
@@ -112,6 +122,7 @@ def test_kill_9_at_50_moments_across_all_stages_costs_nothing(built: House, fres
                 kills += 1
                 moments.append(f"{script} {moment:.3f}")
             else:  # it was faster
+                took *= 0.8
                 unmake(fresh, target)
             process.communicate()
             found = digests(fresh)
@@ -219,16 +230,13 @@ def starved(house: House, command: list[str], target: str) -> None:
 
 
 def test_a_limit_on_file_size_at_every_stage_is_one_line_and_costs_nothing(built: House, house: House) -> None:
-    wanted = digests(built)
-    for target, script in MADE.items():
+    for target, script in reversed(MADE.items()):  # so that each has its prerequisites, and none is built in between
         size = (house.root / target).stat().st_size
         unmake(house, target)
         words = ["make", f"house/{target}", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={sys.executable}"]
         limit = size // 2048 if size > 2**20 else 0  # in KiB: halfway, or nothing at all
         starved(house, ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(words)}"], script)
-        house.make(f"house/{target}", "SOURCE=sample")
-        assert digests(house) == wanted
-    finish(house, wanted)
+    finish(house, digests(built))
 
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount"]
@@ -240,7 +248,7 @@ may_mount = pytest.mark.skipif(
 @may_mount
 def test_a_full_disk_at_every_stage_is_one_line_and_costs_nothing(built: House, house: House) -> None:
     here = Path(__file__)
-    done = run(*NAMESPACE, sys.executable, here, house.tree, built.tree, PYTHONPATH=f"{SCRIPTS}:{here.parent}")
+    done = run(*NAMESPACE, sys.executable, here, house.tree, built.tree, PYTHONPATH=f"{SCRIPTS}:{TREE / 'tests'}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -250,7 +258,7 @@ def fill_the_disk(tree: Path, reference: Path) -> None:
     assert run("mount", "-t", "tmpfs", "-o", "size=400m", "none", house.root).returncode == 0
     run("cp", "-a", f"{reference}/house/.", house.root)
     filler = house.root / "filler"
-    for target, script in MADE.items():
+    for target, script in reversed(MADE.items()):
         size = (house.root / target).stat().st_size
         unmake(house, target)
         with open(filler, "wb", buffering=0) as stream, contextlib.suppress(OSError):
@@ -260,8 +268,6 @@ def fill_the_disk(tree: Path, reference: Path) -> None:
         words = ["make", f"house/{target}", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={sys.executable}"]
         starved(house, words, script)
         filler.unlink()
-        house.make(f"house/{target}", "SOURCE=sample")
-        assert digests(house) == wanted
     finish(house, wanted)
 
 

@@ -107,7 +107,7 @@ def accepted(tree: Path, **inputs: str) -> dict[str, str]:
     first, *words = answer(tree, **inputs).split(" ")
     assert first == "ok", " ".join([first, *words])
     values = dict(word.split("=", 1) for word in words)
-    assert list(values) == ["chip", "root", "source", "own_onnx", "own_sizes"]
+    assert list(values) == ["chip", "root", "source", "fallback", "own_onnx", "own_sizes"]
     return values
 
 
@@ -288,6 +288,7 @@ def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
 # Goals, variables and flags
 
 LIST = "run make help for the list"
+NO_FILE, GIVE_ROOT = "no file that make builds below ", "give ROOT= the folder of data/ and results/"
 
 
 @pytest.mark.parametrize(
@@ -302,9 +303,12 @@ LIST = "run make help for the list"
         ({"goals": "( = )"}, f"( = ): no such target; {LIST}"),
         ({"goals": "-n"}, f"-n: no such target; {LIST}"),
         ({"goals": "params.yaml"}, f"params.yaml: no such target; {LIST}"),
-        ({"goals": "database/x"}, f"database/x: no such target; {LIST}"),
-        ({"goals": "data/bin/manifest.json", "ROOT": "other"}, f"data/bin/manifest.json: no such target; {LIST}"),
-        ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: no such target; {LIST}"),
+        ({"goals": "database/x"}, f"database/x: {NO_FILE}ROOT=.; {GIVE_ROOT}"),
+        (
+            {"goals": "data/bin/manifest.json", "ROOT": "other"},
+            f"data/bin/manifest.json: {NO_FILE}ROOT=other; {GIVE_ROOT}",
+        ),
+        ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {NO_FILE}ROOT=other; {GIVE_ROOT}"),
         ({"unknown_variables": "bs"}, f"bs: no such variable; {LIST}"),
         ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: no such variable; {LIST}"),
         ({"unknown_variables": "ok x"}, f"make: ok x: no such variable; {LIST}"),
@@ -347,8 +351,11 @@ def test_targets_without_settings_run_with_any_environment(tree: Path, goals: st
         "ONNX": "/no/such",
         "OM": "/no/such",
     }
-    (tree / "params.yaml").unlink()
-    nothing = {"chip": "", "root": "own", "source": "", "own_onnx": "", "own_sizes": ""}
+    nothing = {"chip": "", "root": "own", "source": "", "fallback": "", "own_onnx": "", "own_sizes": ""}
+    if goals == "demo":
+        nothing["fallback"] = "cpu"
+    else:
+        (tree / "params.yaml").unlink()
     assert accepted(tree, goals=goals, flags="n", ROOT="own", **wrong) == nothing
     assert accepted(tree, goals=goals, ROOT="own", SOURCE="sample") == {**nothing, "source": "sample"}
 
@@ -488,7 +495,7 @@ GIVEN = '{\n  "origin": "given"\n}\n'
 @pytest.mark.parametrize("root", [".", "own/"])
 def test_models_of_the_users_own_are_found_by_their_records(tree: Path, root: str) -> None:
     models = tree / root / "models"
-    nothing = {"chip": "310P3", "root": root, "source": "", "own_onnx": "", "own_sizes": ""}
+    nothing = {"chip": "310P3", "root": root, "source": "", "fallback": "cpu", "own_onnx": "", "own_sizes": ""}
     write(models / "onnx" / f"{NETWORK}.json", GIVEN)
     write(models / "onnx/other.json", GIVEN)
     for size in (1, 4, 16):
@@ -551,14 +558,14 @@ HOSTILE = [
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("goals", ["accuracy", "help", "results/310/bs1/accuracy.txt"])
 def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) -> None:
-    for name in [*SETTINGS.split(), "from_environment", "unknown_variables", "flags", "goals"]:
+    for name in [*SETTINGS.split(), "from_environment", "unknown_variables", "dollars", "flags", "goals"]:
         before = sorted(tree.rglob("*"))
         line = answer(tree, **{"goals": goals, name: value})
         assert sorted(tree.rglob("*")) == before, name
         assert "params.yaml" not in line, name
         if line.startswith("ok"):
             assert line.split(" ")[1] in ("chip=", "chip=cpu", "chip=310"), name
-            assert line.count(" ") == 5, name
+            assert line.count(" ") == 6, name
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])

@@ -119,6 +119,13 @@ def make_files() -> str:
     return "".join(line for line in lines if not line.startswith("#"))
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_with_a_key_takes_its_settings_into_it(command: str) -> None:
+    text = (SCRIPTS / f"{command}.py").read_text()
+    if "key_of(" in text and any(settings_of(SCRIPTS / f"{command}.py").values()):
+        assert "settings_of(args, SETTINGS" in text
+
+
 def test_every_rule_depends_on_what_its_command_uses() -> None:
     text = make_files().replace("$(fetch)", "$(call run,FETCH,fetch)")
     rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n\t([^\n]*)", text, re.MULTILINE)
