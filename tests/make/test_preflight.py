@@ -288,7 +288,7 @@ def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
 # Goals, variables and flags
 
 LIST = "run make help for the list"
-NO_FILE, GIVE_ROOT = "no file that make builds below ", "give ROOT= the folder of data/ and results/"
+MISSING, GIVE = "no file that make builds below ", "give ROOT= the folder of data/ and results/"
 
 
 @pytest.mark.parametrize(
@@ -303,12 +303,12 @@ NO_FILE, GIVE_ROOT = "no file that make builds below ", "give ROOT= the folder o
         ({"goals": "( = )"}, f"( = ): no such target; {LIST}"),
         ({"goals": "-n"}, f"-n: no such target; {LIST}"),
         ({"goals": "params.yaml"}, f"params.yaml: no such target; {LIST}"),
-        ({"goals": "database/x"}, f"database/x: {NO_FILE}ROOT=.; {GIVE_ROOT}"),
+        ({"goals": "database/x"}, f"database/x: {MISSING}ROOT=.; {GIVE}"),
         (
             {"goals": "data/bin/manifest.json", "ROOT": "other"},
-            f"data/bin/manifest.json: {NO_FILE}ROOT=other; {GIVE_ROOT}",
+            f"data/bin/manifest.json: {MISSING}ROOT=other; {GIVE}",
         ),
-        ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {NO_FILE}ROOT=other; {GIVE_ROOT}"),
+        ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {MISSING}ROOT=other; {GIVE}"),
         ({"unknown_variables": "bs"}, f"bs: no such variable; {LIST}"),
         ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: no such variable; {LIST}"),
         ({"unknown_variables": "ok x"}, f"make: ok x: no such variable; {LIST}"),
