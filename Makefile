@@ -44,7 +44,7 @@ MAKEFLAGS += -rR
 goals := $(or $(MAKECMDGOALS),help)
 letters := $(patsubst -%,%,$(filter-out --%,$(firstword -$(MAKEFLAGS))))# make's own one-letter flags
 network := 3d_attention_net# the stem of file names: NAME in scripts/network/spec.py
-environment := $(if $(PYTHON),,.venv/requirements.txt)
+environment := $(if $(value PYTHON),,.venv/requirements.txt)
 
 define newline
 
@@ -64,7 +64,8 @@ facts := dollars from_environment unknown_variables goals alone bare any_chip st
 # Values go by the command line of the shell: before GNU Make 4.4 $(shell) does not see exported variables.
 answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
   $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) sh scripts/make/preflight.sh)
-$(if $(filter ok,$(firstword $(answer))),,$(error $(answer)))
+no_answer := preflight.sh: no answer; run make in the folder of the Makefile
+$(if $(filter ok,$(firstword $(answer))),,$(error $(or $(answer),$(no_answer))))
 answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
 override BS := $(strip $(BS))
 override CHIP := $(or $(call answer_of,chip),$(strip $(CHIP)))
@@ -78,6 +79,8 @@ quiet := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 make := $(MAKE)# in a recipe, the word $(MAKE) itself would run the line even under make -n
 export ATC AIS_BENCH SET_ENV WHY
+# What this make knows of settings and scripts: see renew() in scripts/_support/artifact.py.
+export INPUTS_DIGEST = $(input.digest)
 # Recursive, so that each recipe exports its own prerequisites: a command gives its artifact no older time than theirs.
 export DEPS = $^
 because = printf '            asked because of: %s\n' '$(if $(wildcard $@),$(subst $(state)/,,$?),no such file)';
@@ -110,9 +113,11 @@ ifneq ($(filter-out $(bare) test check,$(goals)),)
 # make remakes an included file by its rule and then starts again with it. Never -include: it would go on without it.
 include $(state)/inputs.mk
 watched := params.yaml requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
-digest := $(firstword $(shell sha256sum $(watched) $(filter-out $(watched),$(input.files)) 2> /dev/null | sha256sum))
+quoted = $(foreach word,$1,$(call quote,$(word)))
+digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
+  2> /dev/null | sha256sum))
 # $(call stat_of,PATH): inode, size and time of what the user gave; $(call noted,PATH,name): of what was imported last.
-stat_of = $(if $1,$(shell ls -lLdi --time-style=full-iso $(call quote,$1) $(call quote,$1)/*batch* \
+stat_of = $(if $1,$(shell ls -lLdi --time-style=full-iso -- $(call quote,$1) $(call quote,$1)/*batch* \
   $(call quote,$1)/cifar-10-batches-py/*batch* 2> /dev/null | cksum | tr ' ' -))
 noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
 archive_stat := $(call stat_of,$(ARCHIVE))
@@ -126,7 +131,7 @@ stale := $(filter-out $(input.digest),$(digest)) \
 first_start := $(filter undefined,$(origin MAKE_RESTARTS))
 $(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(environment)
 	$(quiet)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
-	  --watch $(watched) --root $(or $(root),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) \
+	  --watch $(call quoted,$(watched)) --root $(or $(root),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) \
 	  --archive-stat=$(archive_stat) --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
 endif
 
@@ -222,7 +227,7 @@ help: ## this page: targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
 demo: ## the whole chain on the built-in sample, on this machine's CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
-	  ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS=
+	  ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS= WHY=$(filter 1,$(WHY))
 doctor: ## what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
 	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _support import artifact, cli
 from _support.artifact import digest, needed_record
+from _support.cli import die
 
 from pathlib import Path
 
@@ -46,7 +47,10 @@ def main() -> None:
             options=options,
             limits=engines.options_of(args.limits),
         )
-        job.record["engine"] = compiler.compile_model(request)
+        record = compiler.compile_model(request)
+        if not isinstance(record, dict):
+            die(args.engine, f"compile_model returned {record!r}", "return what to record, a dict")
+        job.record["engine"] = record
         job.record["provenance"].update(model=digest(job.path), **flags)
 
 

@@ -10,11 +10,12 @@ the wrong type, or that make or a shell would read differently.
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, digest, newest, read_record, write_text
+from _support.artifact import Record, digest, newest, read_record, write_text, write_whole
 from _support.cli import die
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
@@ -57,6 +58,15 @@ def sums_of(files: List[str]) -> str:
     return "".join(f"{digest(Path(name))}  {name}\n" for name in files if os.path.isfile(name))
 
 
+def scripts_of(folder: Path, watched: List[str]) -> List[Path]:
+    """The scripts among the watched files; exits 1 on a name that make would read as something else."""
+    scripts = [path for path in map(Path, watched) if folder in path.parents and path.is_file()]
+    for path in scripts:
+        if not re.fullmatch(r"[\w./+-]+", path.as_posix(), re.ASCII):
+            die(path, "a file name that make cannot handle", "use letters, digits and . _ + - alone, or move it away")
+    return scripts
+
+
 def folder_digest(record: Record) -> object:
     """The digest that a given folder had when its tar was made; None if it was no given one."""
     key = record.get("key")
@@ -84,12 +94,12 @@ class State:
         path = self.folder / name
         self.names.append(name)
         if not path.is_file() or path.read_bytes() != data:
-            self.replace(name, data.decode("utf-8"))
+            self.replace(name, data)
 
-    def replace(self, name: str, text: str) -> None:
+    def replace(self, name: str, data: bytes) -> None:
         """Writes a file of the folder, as newer than every artifact."""
         self.time = self.time or newest(self.root)
-        write_text(self.folder / name, text, self.time)
+        write_whole(self.folder / name, data, self.time)
         self.changed.append(name)
 
     def remove_others(self, *folders: str) -> None:
@@ -117,7 +127,7 @@ class State:
             self.write(note, given.digest.encode() + b"\n")
             write_text(self.folder / f"{note}.stat", given.stat + "\n")
         else:
-            self.replace(note, given.digest + "\n")
+            self.replace(note, given.digest.encode() + b"\n")
 
 
 def make_variables(values: Dict[str, str], rules: Rules, chips: List[Chip]) -> str:
@@ -143,7 +153,8 @@ def main() -> None:
     sums = sums_of(args.watch)  # before they are read: what changes meanwhile is seen by the next make
     params = read_params(args.params)
     chips = chips_of(args.params, params, args.scripts / "engines")
-    files = files_of(chips)
+    files = [name for name in files_of(chips) if name not in args.watch]
+    scripts = scripts_of(args.scripts, args.watch)
     sums += sums_of(files)
     params.update(derived(chips, params))
     given = {name: given_of(args.root, name, getattr(args, name), getattr(args, f"{name}_stat")) for name in HELD}
@@ -159,7 +170,7 @@ def main() -> None:
             values[f"input.{name}"] = "sample" if sampled else ""
         for key, text in params.items():
             state.write(f"params/{key}", text.encode() + b"\n")
-        for path in sorted(args.scripts.rglob("*.py")):
+        for path in scripts:
             state.write(f"scripts/{path.relative_to(args.scripts).as_posix()}", path.read_bytes())
         state.write(PINS, args.requirements.read_bytes())
         state.remove_others("params", "scripts")

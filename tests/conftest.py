@@ -5,7 +5,10 @@ The engine `null` of tests/fakes is copied into the temporary tree, and its chip
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import importlib
+import io
 import os
 import re
 import shutil
@@ -14,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -41,7 +45,7 @@ if worker:
 def environment(**more: str) -> dict[str, str]:
     """This environment without what make and its inputs would take from it."""
     ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
-    ours |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "CI"}
+    ours |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
     clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
     return {**clean, **more}
 
@@ -55,6 +59,18 @@ def run(*command: object, cwd: Path = TREE, **more: str) -> subprocess.Completed
 def script(name: str, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs scripts/<name>.py with this interpreter."""
     return run(sys.executable, SCRIPTS / f"{name}.py", *arguments, **more)
+
+
+def script_here(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which need not import torch and onnx again."""
+    words = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            importlib.import_module(name).main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
@@ -261,9 +277,12 @@ def bins(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared_once(tmp_path_factory, "data", build) / "bin/manifest.json"
 
 
-def export(checkpoint: Path, bins: Path, out: Path, *, opset: int = 11, **more: str) -> Any:
+def export(
+    checkpoint: Path, bins: Path, out: Path, opset: int = 11, how: Callable[..., Any] = script, **more: str
+) -> Any:
+    """`how`: script, or script_here for this process."""
     flags = ("--check-images", 2, "--tolerance", "1e-4", "--official-blob", "0" * 40)
-    return script(
+    return how(
         "export_onnx", "--checkpoint", checkpoint, "--bins", bins, "--opset", opset, *flags, "--out", out, **more
     )
 
@@ -279,8 +298,19 @@ def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFacto
     return shared_once(tmp_path_factory, "onnx", build) / "3d_attention_net.onnx"
 
 
-def optimize(onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4, **more: str) -> Any:
+def optimize(
+    onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4, how: Callable[..., Any] = script, **more: str
+) -> Any:
+    """`how`: script, or script_here for this process."""
     flags = ("--check-images", images, "--tolerance", "1e-4")
-    return script(
-        "optimize_onnx", "--onnx", onnx_file, "--bins", bins, "--resize", resize, *flags, "--out", out, **more
-    )
+    return how("optimize_onnx", "--onnx", onnx_file, "--bins", bins, "--resize", resize, *flags, "--out", out, **more)
+
+
+@pytest.fixture(scope="session")
+def optimized(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain export after all passes, its resizes as they were."""
+
+    def build(folder: Path) -> None:
+        assert optimize(onnx_file, bins, folder / "3d_attention_net.onnx", "none").returncode == 0
+
+    return shared_once(tmp_path_factory, "optimized", build) / "3d_attention_net.onnx"

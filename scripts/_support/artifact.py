@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator
 
 UNFINISHED = 314159265  # ns after 1970: the time of a file whose record is not yet written, and of no other
+OUTDATED = UNFINISHED + 10**9  # ns: the time of a file that was built of settings that have changed meanwhile
 Record = Dict[str, Any]
 
 
@@ -70,12 +71,17 @@ def needed_record(artifact: Path, path: Path | None = None) -> Record:
     return record
 
 
-def write_text(path: Path, text: str, time_ns: int = 0) -> None:
-    """Writes a whole small file or none, with the time given, if any."""
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole small file or none."""
+    write_whole(path, text.encode("utf-8"))
+
+
+def write_whole(path: Path, data: bytes, time_ns: int = 0) -> None:
+    """The same of bytes, with the time given, if any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(data)
         if time_ns:
             os.utime(temporary, ns=(time_ns, time_ns))
         temporary.replace(path)
@@ -131,8 +137,17 @@ BEGUN = begun()
 
 
 def renew(path: Path, time_ns: int = 0) -> None:
-    """Gives `path` the time of this run (see begun()), or a later one."""
+    """Gives `path` the time of this run (see begun()), or a later one.
+
+    But an old one, so that the next make asks again, if settings or scripts have changed since make read them: another
+    make has put them into .make meanwhile, and this run may still have used what was there before.
+    """
     time_ns = max(BEGUN, time_ns)
+    root, known = root_of(path), os.environ.get("INPUTS_DIGEST")
+    inputs = root / ".make" / "inputs.mk" if root else None
+    if known and inputs and inputs.is_file() and inputs != path.absolute():
+        same = f"input.digest := {known}\n" in inputs.read_text("utf-8")
+        time_ns = time_ns if same else OUTDATED
     os.utime(path, ns=(time_ns, time_ns))
 
 

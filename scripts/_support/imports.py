@@ -17,9 +17,10 @@ def imports_of(node: Any) -> Iterator[str]:
     """
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = "." * node.level + (node.module or "")
+        yield module
+        yield from (f"{module}.{alias.name}" for alias in node.names)
     typing_only = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     for block in ("orelse",) if typing_only else ("body", "handlers", "orelse", "finalbody"):
         statements = getattr(node, block, ())  # expressions, whose body is no list, import nothing
@@ -28,13 +29,23 @@ def imports_of(node: Any) -> Iterator[str]:
 
 
 @lru_cache(maxsize=None)
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a file; exits 1 if it has none."""
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
+        line = getattr(error, "lineno", None) or 1
+        die(f"{path}:{line}", f"not Python: {getattr(error, 'msg', error)}", "correct that line")
+
+
+@lru_cache(maxsize=None)
 def names_in(path: Path) -> Tuple[str, ...]:
     """The dotted names that a file imports."""
-    try:
-        tree = ast.parse(path.read_text("utf-8"), str(path))
-    except SyntaxError as error:
-        die(f"{path}:{error.lineno}", f"not Python: {error.msg}", "correct that line")
-    return tuple(dict.fromkeys(imports_of(tree)))
+    names = tuple(dict.fromkeys(imports_of(tree_of(path))))
+    relative = [name for name in names if name.startswith(".")]
+    if relative:
+        die(path, f"imports {relative[0]}, a relative name", "import it by its full name, as other modules do")
+    return names
 
 
 @lru_cache(maxsize=None)

@@ -20,6 +20,7 @@ from _support.cli import die
 
 import ast
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -125,8 +126,9 @@ class Session(Protocol):
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """The logits of each batch, in order: float32 [batch, classes] for float32 [batch, *IMAGE_SHAPE].
 
-        It may take more batches before it answers the first, to keep several requests in flight, but only from within
-        a call for the next answer, and only so many that memory stays bounded. See feed.OneAtATime for the usual way.
+        Logits have to stay until the next ones are asked for. It may take more batches before it answers the first, to
+        keep several requests in flight, but only from within a call for the next answer, and only so many that memory
+        stays bounded. See feed.OneAtATime for the usual way.
         """
 
 
@@ -186,9 +188,17 @@ def constants_of(name: str, engines: Path = ENGINES) -> Constants:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 given[node.targets[0].id] = ast.literal_eval(node.value)
-        return Constants(**given)
+        constants = Constants(**given)
+        wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(constants, name), kind)]
+        if wrong or not re.fullmatch(r"\w+", constants.ENDING):
+            raise ValueError(f"{(wrong or ['ENDING'])[0]} is {getattr(constants, (wrong or ['ENDING'])[0])!r}")
+        return constants
     except (SyntaxError, ValueError, TypeError) as error:
         die(path, f"not the constants of an engine ({error})", "see Constants in scripts/engines/__init__.py")
+
+
+KINDS = {"ENDING": str, "IN_PROCESS": bool, "PACKAGES": dict, "VALUES": dict, "INT8": str}
+KINDS.update({name: tuple for name in ("NEEDS", "OPTIONS", "LIMITS")})
 
 
 def names_of(engines: Path = ENGINES) -> List[str]:

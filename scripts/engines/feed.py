@@ -23,6 +23,7 @@ from formats.outputs import encode, name_of
 from network.spec import CLASSES
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
+REPORT = "nothing was written; report it, with the engine's version"
 AHEAD = 2  # blocks that are read before they are asked for, and that may wait to be written
 
 
@@ -134,12 +135,21 @@ def answer_all(session: Session, work: Work, out: Path) -> str:
     The engine runs in this thread, on arrays that nobody changes. Exits 1 on logits of another shape or not finite,
     and if the bins are not those of their manifest: no output counts before this returns.
     """
-    size, done = work.batch_size, 0
+    size, done, taken = work.batch_size, 0, 0
+
+    def counted(batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        nonlocal taken
+        for batch in batches:
+            taken += size
+            yield batch
+
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as thread:
         writer = Writer(work, out, thread)
         parts = blocks(work.bins, work.record, size * max(1, BLOCK // size))
         with contextlib.closing(read_ahead(parts, reader)) as ready:
-            for logits in session.stream(batches_of(ready, size)):
+            for logits in session.stream(counted(batches_of(ready, size))):
+                if done >= taken:
+                    die(work.subject, f"answered more than the {taken // size} batches that it took", REPORT)
                 check_shape(logits, size, work.subject)
                 finite = np.isfinite(logits[: work.record["count"] - done]).all(1)
                 if not finite.all():
@@ -149,4 +159,6 @@ def answer_all(session: Session, work: Work, out: Path) -> str:
                     die(work.subject, problem, "try optimize.resize: none, then report it")
                 writer.add(logits)
                 done += size
+            if done != taken or done < work.record["count"]:
+                die(work.subject, f"answered {done // size} batches of {-(-work.record['count'] // size)}", REPORT)
         return writer.close()

@@ -101,11 +101,14 @@ def align_corners_matrix(size: int) -> Array:
 def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
     """Rewrites the four Resize nodes: nearest (an approximation), exact or none, as optimize_onnx.py says.
 
-    Exits 1 if there are other than four (or none, with nothing to do), or one that does not double a map.
+    Exits 1 if there are other than four (but for none, which leaves such a graph as it is), or one that does not double
+    a map.
     """
     graph, shapes = model.graph, shapes_at(model, PROBE)
     found = sum(is_bilinear(node) for node in graph.node)
-    if found != RESIZES and not (how == "none" and not found):  # an own graph may have been optimized before
+    if how == "none" and found != RESIZES:  # a graph of another network, or one that was optimized before
+        return
+    if found != RESIZES:
         problem = f"{found} bilinear align_corners Resize nodes, not {RESIZES}"
         remedy = "give the plain export of this network, or set optimize.resize: none; rm the file for our own export"
         die(subject, problem, remedy)

@@ -67,7 +67,7 @@ split_words() {
 # True if make can use the path $1 in its rules, where a space, a colon or a quote has a meaning of its own.
 is_plain_path() {
     case $1 in
-        -*) return 1 ;;
+        -* | *//*) return 1 ;;
         # Bytes above 127 are letters of other alphabets. The x protects a line break at the end of $1.
         *[!A-Za-z0-9._/+-]*) [ "$(printf %s "$1" | LC_ALL=C tr -d 'A-Za-z0-9._/+\200-\377-' && echo x)" = x ] ;;
     esac
@@ -213,6 +213,7 @@ if [ "$PYTHON" ] && ! is_program "$PYTHON"; then
     refuse_setting PYTHON "PYTHON=$PYTHON: no such program; leave it out to use .venv"
 fi
 case $flags in
+    *i*) refuse "make -i: would go on after a failure; run make without -i" ;;
     *t*) refuse "make -t: would mark stale files as up to date; run make without -t" ;;
 esac
 

@@ -52,6 +52,11 @@ def chip_of(path: Path, params: Dict[str, str], key: str, folder: Path) -> Chip:
     for option, values in constants.VALUES.items():
         if options[option] not in values:
             die(path, f"{key}: {option}={options[option]}", f"give one of {', '.join(values)}")
+    for shared in (*constants.OPTIONS, *constants.LIMITS):
+        if shared not in params:
+            die(folder / engine / "__init__.py", f"{shared} is not a setting", "name a key of params/schema.py")
+    for option in constants.VALUES.keys() - constants.NEEDS:
+        die(folder / engine / "__init__.py", f"VALUES has {option}, NEEDS has not", "add it to NEEDS")
     for shared in reversed(constants.OPTIONS):
         options = {**shared_options(params, shared), **options}
     int8 = bool(constants.INT8) and constants.INT8 in text.split()
@@ -65,8 +70,8 @@ def chips_of(path: Path, params: Dict[str, str], folder: Path) -> List[Chip]:
 
 
 def files_of(chips: List[Chip]) -> List[str]:
-    """The files that options name: what is in them decides a compiled model's bytes."""
-    return sorted({value for chip in chips for value in chip.options.values() if Path(value).is_file()})
+    """What may be files that options name, also files that do not exist yet: their bytes decide a compiled model's."""
+    return sorted({value for chip in chips for value in chip.options.values() if "." in value or "/" in value})
 
 
 def derived(chips: List[Chip], params: Dict[str, str]) -> Dict[str, str]:

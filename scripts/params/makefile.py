@@ -9,7 +9,7 @@ in several ways has a dict of each way: {"archive": {…}, "checkpoint": {…}} 
 from __future__ import annotations
 
 from _support.cli import die
-from _support.imports import local_imports
+from _support.imports import local_imports, tree_of
 
 import ast
 import re
@@ -21,12 +21,13 @@ from params.chips import Chip, words_of
 
 Settings = Dict[str, str]
 PINS = "requirements.txt"
+DEPTH = 3  # of scripts/engines/<engine>/<part>.py
 
 
 def settings_of(command: Path) -> Dict[str, Settings]:
     """{way of calling: SETTINGS} of a command's file, which is read and not run; the usual way is ""."""
     found: Any = {}
-    for node in ast.parse(command.read_text("utf-8"), str(command)).body:
+    for node in tree_of(command).body:
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and target.id == "SETTINGS":
@@ -66,11 +67,15 @@ class Rules:
 
     def copies(self, script: Path) -> List[str]:
         """Make's names of the copies of a script and of all that it imports."""
-        names = (path.relative_to(self.scripts).as_posix() for path in local_imports(script, self.scripts))
-        return [f"$(state)/scripts/{name}" for name in names]
+        paths = [path.relative_to(self.scripts) for path in local_imports(script, self.scripts)]
+        for path in paths:
+            if len(path.parts) > DEPTH:  # the Makefile does not look deeper
+                die(self.scripts / path, "in a folder too deep to be seen by make", "move it up, as in other engines")
+        return [f"$(state)/scripts/{path.as_posix()}" for path in paths]
 
     def command_lines(self) -> Iterator[str]:
-        for command in sorted(self.scripts.glob("*.py")):
+        commands = [path for path in self.scripts.glob("*.py") if re.fullmatch(r"\w+", path.stem)]
+        for command in sorted(commands):
             for way, settings in settings_of(command).items():
                 name = ".".join(filter(None, (command.stem, way)))
                 keys = [own for key in settings.values() for own in matches(key, self.params).values()]

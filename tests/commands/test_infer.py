@@ -27,7 +27,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import SCRIPTS, House, Inputs, environment, optimize, refused, script
+from conftest import SCRIPTS, House, Inputs, environment, refused, script
 from engines.feed import AHEAD, OneAtATime, Work, answer_all
 from formats.bins import BLOCK, read_bin, some_bins
 from formats.outputs import decode, encode, read_outputs
@@ -37,12 +37,11 @@ from reporting import accuracy
 
 
 @pytest.fixture(scope="module")
-def model(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(optimized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample compiled for cpu at batch size 8 (20 images: two batches and a half)."""
     folder = tmp_path_factory.mktemp("om")
-    assert optimize(onnx_file, bins, folder / "optimized.onnx", "none").returncode == 0
     done = script(
-        *("compile_model", "--onnx", folder / "optimized.onnx", "--chip", "cpu", "--engine", "onnxruntime"),
+        *("compile_model", "--onnx", optimized, "--chip", "cpu", "--engine", "onnxruntime"),
         *("--batch-size", 8, "--out", folder / "3d_attention_net_bs8.onnx"),
     )
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterable, Iterator
 
 import numpy as np
@@ -61,6 +62,47 @@ def test_an_engine_may_keep_several_batches_in_flight(bins: Path, tmp_path: Path
     assert rows.shape == (record["count"], len(CLASSES))
 
 
+def none(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    yield from ()
+
+
+def drops_the_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    waiting = [logits_of(batch) for batch in batches]
+    yield from waiting[:-1]
+
+
+def one_before(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    yield np.zeros((8, len(CLASSES)), np.float32)
+    yield from map(logits_of, batches)
+
+
+def twice(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    for batch in batches:
+        yield logits_of(batch)
+        yield logits_of(batch)
+
+
+def one_more(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    yield from map(logits_of, batches)
+    yield np.zeros((8, len(CLASSES)), np.float32)
+
+
+def endless(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    logits = logits_of(next(batches))
+    while True:
+        yield logits
+
+
+@pytest.mark.parametrize("stream", [none, drops_the_last, one_before, twice, one_more, endless])
+def test_too_few_or_too_many_answers_are_refused(
+    bins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stream: Any
+) -> None:
+    session = SimpleNamespace(conditions={}, stream=lambda batches: stream(iter(batches)))
+    with pytest.raises(SystemExit):
+        answer_all(session, Work(bins, read_record(bins), 8, "bin", "model"), tmp_path)
+    assert re.search(r"model: answered (more than the )?\d+ batches .*; nothing was written", capsys.readouterr().err)
+
+
 def test_one_batch_is_answered_with_nothing_else_in_flight() -> None:
     batch = np.arange(2 * 3 * 32 * 32, dtype=np.float32).reshape(2, 3, 32, 32)
     assert np.array_equal(run_one(InFlight(9), batch), logits_of(batch))
@@ -89,7 +131,12 @@ def test_constants_are_read_and_not_run_over_several_lines(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ENDING = 'x'\n", "ENDING = f()\nIN_PROCESS = True\n", "ENDING =\n", "ENDING = 'x'\nOTHER = 1\n"]
+    "text",
+    [
+        *("", "ENDING = 'x'\n", "ENDING = f()\nIN_PROCESS = True\n", "ENDING =\n", "ENDING = 'x'\nOTHER = 1\n"),
+        *("ENDING = 'a b'\nIN_PROCESS = True\n", "ENDING = 'x'\nIN_PROCESS = 'False'\n"),
+        "ENDING = 'x'\nIN_PROCESS = True\nNEEDS = ('one')\n",
+    ],
 )
 def test_wrong_constants_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     (tmp_path / "x").mkdir()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import quantize_onnx
-from conftest import SCRIPTS, TREE, House, Inputs, optimize, refused, run, script
+from conftest import SCRIPTS, TREE, House, Inputs, refused, run, script
 from engines import CompileRequest
 from engines.feed import OneAtATime
 from engines.openvino import compile as compiler
@@ -38,13 +38,6 @@ f32 = pytest.mark.skipif(not HERE["f32"], reason="no x86-64 CPU")
 bf16 = pytest.mark.skipif(not HERE["bf16"], reason="this CPU has no bf16 instructions")
 int8 = pytest.mark.skipif(not HERE["int8"], reason="this CPU has no int8 instructions")
 TOLERANCE = {"f32": 1e-4, "bf16": 5e-2, "int8": 2e-1}  # of the largest logit; labels have to be equal in each
-
-
-@pytest.fixture(scope="module")
-def optimized(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("optimized") / "3d_attention_net.onnx"
-    assert optimize(onnx_file, bins, out, "none").returncode == 0
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from conftest import TREE, Inputs, export, optimize, refused, script
+from conftest import TREE, Inputs, export, optimize, refused, script_here
 from formats.bins import some_bins
 from graphs import agreement, passes
 
@@ -40,10 +40,13 @@ def adopt(path: Path, like: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", range(11, 18))
-def test_every_opset_from_11_to_17_is_exported_as_asked(inputs: Inputs, bins: Path, tmp_path: Path, opset: int) -> None:
-    out = tmp_path / "m.onnx"
-    done = export(inputs.checkpoint, bins, out, opset=opset)
-    assert done.returncode == 0, done.stderr
+def test_every_opset_from_11_to_17_is_exported_as_asked(
+    inputs: Inputs, bins: Path, onnx_file: Path, tmp_path: Path, opset: int
+) -> None:
+    out = onnx_file if opset == 11 else tmp_path / "m.onnx"
+    if opset > 11:
+        done = export(inputs.checkpoint, bins, out, opset, how=script_here)
+        assert done.returncode == 0, done.stderr
     model = onnx.load(out)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
     assert model.ir_version <= 8
@@ -52,7 +55,7 @@ def test_every_opset_from_11_to_17_is_exported_as_asked(inputs: Inputs, bins: Pa
     assert (image.name, dims(image)) == ("image", ["N", 3, 32, 32])
     assert (classes.name, dims(classes)) == ("class", ["N", 10])
     for resize in ("nearest", "exact") if opset in (13, 17) else ():
-        assert optimize(out, bins, tmp_path / f"{resize}.onnx", resize).returncode == 0
+        assert optimize(out, bins, tmp_path / f"{resize}.onnx", resize, how=script_here).returncode == 0
 
 
 def test_the_export_has_the_same_bytes_each_time_and_no_paths_in_it(
@@ -72,7 +75,7 @@ def test_the_export_has_the_same_bytes_each_time_and_no_paths_in_it(
 def test_logits_past_the_tolerance_leave_no_artifact(inputs: Inputs, bins: Path, tmp_path: Path) -> None:
     flags = ("--opset", 11, "--check-images", 2, "--official-blob", "0" * 40)
     out = tmp_path / "m.onnx"
-    done = script(
+    done = script_here(
         "export_onnx", "--checkpoint", inputs.checkpoint, "--bins", bins, *flags, "--tolerance", "1e-12", "--out", out
     )
     refused(done, "off by", "tolerance 1e-12")
@@ -94,7 +97,7 @@ def test_one_changed_label_is_past_every_tolerance(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("resize", ["exact", "none", "nearest"])
 def test_what_each_resize_does(onnx_file: Path, bins: Path, tmp_path: Path, resize: str) -> None:
     out = tmp_path / "m.onnx"
-    done = optimize(onnx_file, bins, out, resize, 20)
+    done = optimize(onnx_file, bins, out, resize, 20, how=script_here)
     assert done.returncode == 0, done.stderr
     assert f"resize {resize}: " in done.stdout
     assert "changed their label, largest logit change" in done.stdout
@@ -167,7 +170,7 @@ def test_another_exporters_graph_with_computed_sizes_and_other_names_is_understo
     adopt(other, onnx_file)
     assert {"Shape", "Gather", "Slice", "Concat", "Identity"} <= set(operators(other))
     for resize in ("none", "exact", "nearest"):
-        done = optimize(other, bins, tmp_path / "m.onnx", resize)
+        done = optimize(other, bins, tmp_path / "m.onnx", resize, how=script_here)
         assert done.returncode == 0, done.stderr
         assert not {"Shape", "Gather", "Slice", "Concat", "Identity", "Reshape"} & set(operators(tmp_path / "m.onnx"))
 
@@ -188,8 +191,8 @@ def test_other_than_four_resizes_are_refused(onnx_file: Path, bins: Path, tmp_pa
     onnx.save(model, given)
     adopt(given, onnx_file)
     if fault == "optimized":
-        assert optimize(onnx_file, bins, given, "nearest").returncode == 0
-    done = optimize(given, bins, tmp_path / "m.onnx", "exact")
+        assert optimize(onnx_file, bins, given, "nearest", how=script_here).returncode == 0
+    done = optimize(given, bins, tmp_path / "m.onnx", "exact", how=script_here)
     refused(done, "Resize nodes, not 4", {"three": "3 ", "five": "5 ", "optimized": "0 "}[fault])
     assert not (tmp_path / "m.onnx").exists()
 
@@ -206,11 +209,10 @@ def test_a_graph_that_is_not_the_one_of_its_record_is_refused(onnx_file: Path, b
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_compiled_model_has_its_batch_fixed_and_nothing_that_computes_shapes(
-    onnx_file: Path, bins: Path, tmp_path: Path, batch_size: int
+    onnx_file: Path, optimized: Path, bins: Path, tmp_path: Path, batch_size: int
 ) -> None:
-    optimized, out = tmp_path / "o.onnx", tmp_path / "cpu" / f"3d_attention_net_bs{batch_size}.onnx"
-    assert optimize(onnx_file, bins, optimized, "none").returncode == 0
-    done = script(
+    out = tmp_path / "cpu" / f"3d_attention_net_bs{batch_size}.onnx"
+    done = script_here(
         *("compile_model", "--onnx", optimized, "--chip", "cpu", "--engine", "onnxruntime"),
         *("--batch-size", batch_size, "--out", out),
     )
@@ -221,7 +223,7 @@ def test_the_compiled_model_has_its_batch_fixed_and_nothing_that_computes_shapes
     assert not {"Shape", "Gather", "Slice", "Concat", "Identity", "Constant"} & set(operators(out))
     flags = ("--onnx", optimized, "--chip", "cpu", "--engine", "onnxruntime", "--out", tmp_path / "x.onnx")
     for wrong in (0, 65):
-        refused(script("compile_model", *flags, "--batch-size", wrong), "--batch-size", status=2)
+        refused(script_here("compile_model", *flags, "--batch-size", wrong), "--batch-size", status=2)
     record = read_record(tmp_path / f"cpu/bs{batch_size}.json")
     assert (record["provenance"]["chip"], record["provenance"]["batch_size"]) == ("cpu", batch_size)
     batch = np.resize(images(bins), (batch_size, 3, 32, 32))

@@ -6,13 +6,14 @@ from _support.artifact import read_record
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import onnx
 import pytest
 
-from conftest import House, copy_of, run
+from conftest import House, copy_of, environment, run
 from formats import python2, sample
 
 RESULT = "results/null/bs16/accuracy.txt"
@@ -191,3 +192,84 @@ def test_why_explains_imports_and_missing_files_too(house: House, tmp_path: Path
     assert "built because of: given\n" in house.make("bin", f"ARCHIVE={given}", "WHY=1").stdout
     (house.root / "data/labels.txt").unlink()
     assert "built because of: no such file" in house.make("bin", "WHY=1").stdout
+
+
+def test_an_edit_while_another_make_builds_is_not_lost(house: House) -> None:
+    """A make that has read the old settings starts a stage after another has put the new ones into .make."""
+    run_module = house.tree / "scripts/engines/null/compile.py"
+    with open(run_module, "a") as file:
+        file.write("import time\n\ntime.sleep(4)\n")
+    house.make("-n", "accuracy")
+    words = ["make", "accuracy", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    slow = subprocess.Popen(words, cwd=house.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert slow.stdout is not None
+    while b"COMPILE" not in slow.stdout.readline():
+        pass
+    house.set("infer.format", "npy")
+    house.make("-n", "bin")  # which only brings .make up to date
+    slow.communicate()  # its inference, which follows, still writes txt
+    house.make("accuracy")
+    assert (house.root / "results/null/bs16/outputs/image_0_0.npy").exists()
+    house.make("accuracy")
+    assert house.pythons() == []
+
+
+@pytest.mark.parametrize("name", ["my#x.py", "my;x.py", "it's.py", "my(1).py"])
+def test_a_stray_name_is_refused_in_one_line_and_its_removal_mends_all(house: House, name: str) -> None:
+    stray = house.tree / "scripts" / name
+    stray.write_text("raise SystemExit('run')\n")
+    done = house.make("accuracy", check=False)
+    assert f"scripts/{name}: a file name that make cannot handle" in done.stderr
+    assert "Traceback" not in done.stderr
+    stray.unlink()
+    house.make("accuracy")
+    house.make("accuracy")
+    assert house.pythons() == []
+
+
+def test_litter_of_editors_does_not_stop_make(house: House) -> None:
+    (house.tree / "scripts/infer copy.py").write_text("raise SystemExit('run')\n")
+    (house.tree / "scripts/.#infer.py").symlink_to("somebody@somewhere")
+    (house.tree / "scripts/._infer.py").write_bytes(b"\x00\x05\x16\x07\xff")
+    house.make("accuracy")
+    house.make("accuracy")
+    assert house.pythons() == []
+    (house.tree / "scripts/scratch.py").write_bytes("# gr\xfc\xdfe\n".encode("latin-1"))
+    assert "scripts/scratch.py:1: not Python: " in house.make("accuracy", check=False).stderr
+
+
+def test_what_make_cannot_follow_is_refused(house: House) -> None:
+    engine = house.tree / "scripts/engines/null"
+    with open(engine / "run.py", "a") as file:
+        file.write("from .extra import thing\n")
+    assert "imports .extra, a relative name" in house.make("accuracy", check=False).stderr
+    (engine / "sub").mkdir()
+    (engine / "sub/deep.py").write_text("")
+    text = (engine / "run.py").read_text()
+    (engine / "run.py").write_text(text.replace("from .extra import thing", "import engines.null.sub.deep"))
+    assert "in a folder too deep to be seen by make" in house.make("accuracy", check=False).stderr
+
+
+def test_a_file_that_an_option_names_is_seen_when_it_appears(house: House) -> None:
+    house.set("chips.null2", "engine=null conf=my.conf")
+    house.make("om", "CHIP=null2")
+    options = house.root / ".make/params/options.null2"
+    first = options.read_text()
+    (house.tree / "my.conf").write_text("one")
+    house.make("om", "CHIP=null2")
+    assert house.pythons() == ["sync_inputs", "compile_model"]
+    assert options.read_text() != first
+    house.set("chips.null2", "engine=null conf=params.yaml")  # a file that is watched anyway
+    house.make("om", "CHIP=null2")
+    house.make("om", "CHIP=null2")
+    assert house.pythons() == []
+
+
+@pytest.mark.parametrize("line", ["PYTHON=$(shell touch mark)", "ATC=$(shell touch mark)", "V=$(shell touch mark)"])
+def test_no_value_is_run_by_make(fresh: House, line: str) -> None:
+    name, value = line.split("=", 1)
+    for words, more in (([line], {}), ([], {name: value})):
+        for goal in ("help", "bin"):
+            done = run("make", goal, *words, cwd=fresh.tree, **more)
+            assert f"{name}: contains a $" in done.stderr
+            assert not (fresh.tree / "mark").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import io
 import json
 import os
@@ -28,8 +29,11 @@ from network.shapes import shapes
 GOLDEN = TREE / "tests/golden"
 
 
+golden_arrays = functools.cache(golden_weights.state_dict)
+
+
 def golden_state() -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.array(value)) for name, value in golden_weights.state_dict().items()}
+    return {name: torch.from_numpy(np.array(value)) for name, value in golden_arrays().items()}
 
 
 def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -90,7 +94,7 @@ def legacy(path: Path, state: dict[str, np.ndarray[Any, Any]], rebuild: str) -> 
 
 @pytest.mark.parametrize("rebuild", ["_rebuild_tensor", "_rebuild_tensor_v2"])
 def test_the_container_of_2018_loads_without_counters_from_cuda_storages(tmp_path: Path, rebuild: str) -> None:
-    state = {k: v for k, v in golden_weights.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: v for k, v in golden_arrays().items() if not k.endswith("num_batches_tracked")}
     legacy(tmp_path / "old.pkl", state, rebuild)
     raw = (tmp_path / "old.pkl").read_bytes()
     (tmp_path / "old.pkl").write_bytes(raw.replace(b"ctorch\nFloatStorage\n", b"ctorch.cuda\nFloatStorage\n"))
@@ -174,7 +178,7 @@ def test_the_check_at_import_takes_every_container_that_torch_loads(
         torch.save(saved, path, _use_new_zipfile_serialization=zipped)
         assert imported(path, capsys) == ""
     for rebuild in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-        legacy(path, {k: v for k, v in golden_weights.state_dict().items() if "tracked" not in k}, rebuild)
+        legacy(path, {k: v for k, v in golden_arrays().items() if "tracked" not in k}, rebuild)
         assert imported(path, capsys) == ""
     pairs = Call(Global("collections", "OrderedDict"), ([],))  # as Python 2 pickles an OrderedDict: of pairs
     assert python2_pickle(pairs) == b"\x80\x02ccollections\nOrderedDict\n(](etR."
