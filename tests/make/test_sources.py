@@ -234,7 +234,7 @@ def test_litter_of_editors_does_not_stop_make(house: House) -> None:
     house.make("accuracy")
     house.make("accuracy")
     assert house.pythons() == []
-    (house.tree / "scripts/scratch.py").write_bytes("# gr\xfc\xdfe\n".encode("latin-1"))
+    (house.tree / "scripts/scratch.py").write_bytes(b"x = '\xfc\x00'\n")
     assert "scripts/scratch.py:1: not Python: " in house.make("accuracy", check=False).stderr
 
 
