@@ -1,4 +1,4 @@
-"""ONNX -> optimized ONNX: the passes of passes.py, one after the other, each one checked.
+"""ONNX -> optimized ONNX: the passes of graphs/passes.py, one after the other, each one checked.
 
 --resize nearest: the guide's rewrite, nearest + asymmetric + floor: an approximation, reported with what it changes.
          exact:   bilinear align_corners as two constant matrix products, Y = A·X·Aᵀ.
