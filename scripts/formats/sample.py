@@ -3,8 +3,8 @@
 It shows that the chain works where nothing can be downloaded; its figures say nothing about CIFAR-10.
 The archive: ten classes, each a whole-image hue with a gradient, a disc and noise, drawn with integers from a seed.
 The checkpoint: the 940 tensors in the container of torch 0.4, drawn with integers by name; only the last layer was
-fitted (ridge regression on the training part, tests/formats/test_sample.py), to the first 64 features, and is kept in HEAD.
-Neither needs torch.
+fitted (ridge regression on the training part, tests/formats/test_sample.py), to the first 64 features, and is kept in
+HEAD. Neither needs torch.
 """
 
 from __future__ import annotations
