@@ -20,8 +20,14 @@ from typing import Any, Callable, NamedTuple
 from unittest import mock
 
 import hypothesis
+import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from formats.bins import some_bins
+from graphs import agreement
 
 # A shell has a job in its background ignore Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -296,6 +302,32 @@ def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFacto
         assert done.returncode == 0, done.stderr
 
     return shared_once(tmp_path_factory, "onnx", build) / "3d_attention_net.onnx"
+
+
+def small_graph(path: Path) -> Path:
+    """Writes a graph of one convolution that can take the export's place, for tests that do not depend on the
+    network; optimize.resize has to be none."""
+    weight = np.random.default_rng(7).normal(size=(10, 3, 5, 5)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["maps"]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["class"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 32, 32])
+    logits = helper.make_tensor_value_info("class", TensorProto.FLOAT, ["N", 10])
+    graph = helper.make_graph(nodes, "small", [image], [logits], [numpy_helper.from_array(weight, "weight")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def plain_logits(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The reference engine's answers to the 20 images of `bins`: float32 [20, 10]."""
+
+    def build(folder: Path) -> None:
+        np.save(folder / "logits.npy", agreement.logits_of(onnx_file, some_bins(bins, 20)))
+
+    return np.load(shared_once(tmp_path_factory, "logits", build) / "logits.npy")
 
 
 def optimize(

@@ -19,32 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
 
-from conftest import STAND_INS, House, ascend_host, copy_of, environment, run, shared_once
+from conftest import STAND_INS, House, ascend_host, copy_of, environment, run, shared_once, small_graph
 from engines import CompileRequest
 from engines.ascend import ais_bench
 from engines.ascend import compile as atc
 
 SIZES = ("1", "4", "8", "16", "32", "64")
-
-
-def small_graph(path: Path) -> Path:
-    """A graph of one convolution in place of the network: what these tests are about does not depend on it."""
-    weight = np.random.default_rng(7).normal(size=(10, 3, 5, 5)).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "weight"], ["maps"]),
-        helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
-        helper.make_node("Flatten", ["means"], ["class"]),
-    ]
-    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 3, 32, 32])
-    logits = helper.make_tensor_value_info("class", onnx.TensorProto.FLOAT, ["N", 10])
-    graph = helper.make_graph(nodes, "small", [image], [logits], [numpy_helper.from_array(weight, "weight")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -96,17 +78,13 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
 # The whole graph
 
 
-@pytest.mark.parametrize("graph", ["small", "network"])
-def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(request: pytest.FixtureRequest, graph: str) -> None:
-    house: House = request.getfixturevalue("npu" if graph == "small" else "house")
-    sizes = SIZES if graph == "small" else ("4", "16")
-    house.set("batch_sizes", f"[{', '.join(sizes)}]")
+def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(house: House) -> None:
     house.make("accuracy-all", "CHIP=cpu")
     for chip, generation, layout in (("310P3", "new", "310P3"), ("910_9392", "old", "910_9392")):
         host = ascend_host(house.tree, generation, STAND_IN_NPU_SMI=layout)
         done = house.make("-j2", "accuracy-all", f"CHIP={chip}", **host)
-        assert done.stdout.count("Top-1") == len(sizes)
-        for size in sizes:
+        assert done.stdout.count("Top-1") == len(SIZES)
+        for size in SIZES:
             cpu, npu = (read_record(house.root / f"results/{c}/bs{size}/accuracy.json") for c in ("cpu", chip))
             assert npu["digests"]["predictions"] == cpu["digests"]["predictions"]
             assert npu["top1"] == cpu["top1"]

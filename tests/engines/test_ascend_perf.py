@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 from test_ascend import calls, make, refused
 
-from conftest import House, copy_of
+from conftest import House, copy_of, shared_once
 from engines.ascend import ais_bench, perf
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def answered(built: House, tmp_path_factory: pytest.TempPathFactory) -> House:
     """The built house with the outputs of bs2 on 310P3. Not to be changed."""
-    house = copy_of(built, tmp_path_factory.mktemp("answered"))
-    house.set("perf.min_queries", "7")
-    make(house, "infer", "BS=2")
-    (house.tree / "stand-ins.log").write_text("")
-    return house
+
+    def build(tree: Path) -> None:
+        house = copy_of(built, tree)
+        house.set("perf.min_queries", "7")
+        make(house, "infer", "BS=2")
+        (house.tree / "stand-ins.log").write_text("")
+
+    return House(shared_once(tmp_path_factory, "answered", build))
 
 
 @pytest.fixture

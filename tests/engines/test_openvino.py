@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import quantize_onnx
-from conftest import SCRIPTS, TREE, House, Inputs, refused, run, script
+from conftest import SCRIPTS, TREE, House, Inputs, refused, run, script, script_here, shared_once
 from engines import CompileRequest
 from engines.feed import OneAtATime
 from engines.openvino import compile as compiler
@@ -40,20 +40,22 @@ int8 = pytest.mark.skipif(not HERE["int8"], reason="this CPU has no int8 instruc
 TOLERANCE = {"f32": 1e-4, "bf16": 5e-2, "int8": 2e-1}  # of the largest logit; labels have to be equal in each
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def training(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("training") / "calibration.bin"
-    done = script("make_calibration", "--archive", inputs.archive, "--images", 10, "--out", out)
+    done = script_here("make_calibration", "--archive", inputs.archive, "--images", 10, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quantized(optimized: Path, training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("int8") / "3d_attention_net.onnx"
-    done = script("quantize_onnx", "--onnx", optimized, "--calibration", training, "--loss", 20, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out
+    def build(folder: Path) -> None:
+        out = folder / "3d_attention_net.onnx"
+        done = script_here("quantize_onnx", "--onnx", optimized, "--calibration", training, "--loss", 20, "--out", out)
+        assert done.returncode == 0, done.stderr
+
+    return shared_once(tmp_path_factory, "int8", build) / "3d_attention_net.onnx"
 
 
 def compiled(graph: Path, precision: str, batch_size: int, out: Path, *more: object) -> Any:
@@ -74,7 +76,7 @@ def test_each_precision_answers_as_the_reference_engine_at_any_batch_size(
     request: Any,
     monkeypatch: pytest.MonkeyPatch,
     optimized: Path,
-    onnx_file: Path,
+    plain_logits: Any,
     bins: Path,
     tmp_path: Path,
     precision: str,
@@ -86,7 +88,7 @@ def test_each_precision_answers_as_the_reference_engine_at_any_batch_size(
     session = runner.open_session(tmp_path / "m.onnx", {"precision": precision})
     assert session.conditions["streams"] == min(2, batch_size)
     images = np.resize(some_bins(bins, 20), (batch_size, 3, 32, 32))
-    wanted = agreement.logits_of(onnx_file, images)
+    wanted = np.resize(plain_logits, (batch_size, 10))
     for turned in (False, True):  # twice, since streams answer in an order of their own
         order = slice(None, None, -1 if turned else 1)
         found = session.run(np.ascontiguousarray(images[order]))[order]

@@ -169,21 +169,22 @@ def test_ctrl_c_amid_inference_ends_it_at_once(built: House, house: House) -> No
     finish(house, digests(built))
 
 
-def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: House, fresh: House) -> None:
-    module = fresh.tree / "scripts/_support/artifact.py"
+def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: House, house: House) -> None:
+    module = house.tree / "scripts/_support/artifact.py"
     text = module.read_text()
     slow = text.replace("            path.replace(out)\n", "            path.replace(out)\n            time.sleep(5)\n")
     assert slow != text
     module.write_text(slow)
-    process = begin(fresh, "house/data/archive.tar.gz")
-    held = fresh.root / "data/archive.tar.gz"
+    unmake(house, "data/archive.tar.gz")
+    process = begin(house, "house/data/archive.tar.gz")
+    held = house.root / "data/archive.tar.gz"
     while not held.exists() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     stopped(process)
     assert held.exists()  # make deletes the target of an interrupted recipe, but for a precious one
     module.write_text(text)
-    finish(fresh, digests(built))
+    finish(house, digests(built))
 
 
 def test_a_closed_terminal_costs_nothing(built: House, house: House) -> None:
