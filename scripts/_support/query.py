@@ -66,7 +66,7 @@ class Asker:
         return wait
 
     def answer(self, question: Callable[[], Answer], until: float) -> Union[Answer, Fault]:
-        """In the child: the answer, or why there is none."""
+        """In the child: the answer, or the reason that it is missing."""
         stderr = io.StringIO()
         try:
             process.bound_to_us()

@@ -46,7 +46,7 @@ class Chain:
 
     def __init__(self, make: Make, root: Root, log: Path, inputs: Mapping[str, str], locks: Path | None = None) -> None:
         """`inputs` are variables of make, empty ones left out. `locks` is a folder for the locks of this host, needed
-        while this process holds them, since make would wait for it for ever."""
+        while this process holds them, since make would wait for it without end."""
         self.root, self.log = root, log
         outer = re.compile(r"MAKE|MFLAGS|GNUMAKE")
         environment = {k: v for k, v in os.environ.items() if k not in OUTER and not outer.match(k)}

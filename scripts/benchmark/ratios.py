@@ -1,6 +1,6 @@
 """The figures of a bench: ratios of two series round by round, what is wanted of them, and what bounds them.
 
-A series is a list with a figure for each round, None where there is none: images/s of a contender, seconds of a whole
+A series is a list with a figure for each round, None where it is missing: images/s of a contender, seconds of a whole
 process. Which contenders are compared stands in params.yaml, bench.pairs.
 """
 

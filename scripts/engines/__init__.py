@@ -90,7 +90,7 @@ class PerfRules(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The chip of this host, or why there is none."""
+    """The chip of this host, or the reason that none was found."""
 
     chip: str
     problem: str = ""  # what is wrong: the chip is empty then
