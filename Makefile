@@ -33,7 +33,7 @@ V ?=## 1: show the commands
 # Targets, by what they need: alone run by themselves, bare need no settings, any_chip need no chip.
 alone := setup clean distclean
 bare := help demo doctor $(alone)
-any_chip := bin onnx optimized report bench upstream test check
+any_chip := bin onnx optimized report bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify
 
 # --------------------------------------------------------------------------------- checks of arguments
@@ -274,20 +274,28 @@ upstream: $(call each,$(upstream),$(upstream_sources)) $(if $(WEIGHTS),$(weights
 upstream: ## check that scripts/network gives the same logits as the patched upstream source
 	$(quiet)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) $(flags.check_upstream) \
 	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)
+docs: ## write docs/reference.md and the published table of the readmes, from this file and params.yaml
+	$(quiet)$(python) scripts/write_docs.py --makefile Makefile --params params.yaml $(flags.write_docs) \
+	  --readmes README.md README.zh-CN.md --out docs/reference.md
 endif
+documents := README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs data/README.md models/README.md results/README.md
 test: $(environment:.txt=-dev.txt) ## the tests
 	$(quiet)$(python) -m pytest tests
-check: test ## the tests, then lint of Python, sh and make files, and types
+check: test ## the tests, then lint of Python, sh and make files and of the documentation, and types
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 	$(quiet)$(python) scripts/make/lint.py Makefile scripts/make/*.mk
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
+	$(quiet)$(python) scripts/make/lint_docs.py
+	$(quiet)$(python) -m codespell_lib $(documents)
 # Locks of artifacts: without one, make has only looked at this folder (-n), and what is there is not ours.
 built = $(wildcard $(state)/locks/*)
+# A folder that has a README.md of this project keeps it.
+results = $(if $(wildcard $(root)results/README.md),$(filter-out %/README.md,$(wildcard $(root)results/*)),$(root)results)
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
 	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
 	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
-	  $(root)models/om $(root)results)
+	  $(root)models/om $(results))
 	$(if $(wildcard $(state)),rm -rf $(state))
 	$(if $(root),,rm -rf demo)
 distclean: clean ## clean, and remove given inputs and .venv

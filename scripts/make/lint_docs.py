@@ -1,0 +1,152 @@
+"""Lint of the documentation: `make check` runs it on the whole tree.
+
+1. A link to a file or heading of the tree leads to one, also where code cites `docs/page.md#anchor`.
+2. The text of pages, make files, params.yaml and scripts uses none of the phrases in UNCLEAR.
+3. A Chinese page has the headings and the code blocks of its English page; comments in code may be translated.
+
+It prints the mean length of the sentences of each English page, which is information and not checked.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Iterator
+
+TEXTS = ("*.md", "docs/**/*.md", "data/README.md", "models/README.md", "results/README.md", "Makefile", "params.yaml")
+CODE = (
+    "scripts/**/*.py",
+    "scripts/**/*.sh",
+    "scripts/**/*.mk",
+    "scripts/**/*.awk",
+    "scripts/**/*.j2",
+    "pyproject.toml",
+)
+CHINESE = {"README.zh-CN.md": "README.md"}  # and each page of docs/zh/, which has the name of its English page
+
+# {a phrase as a regular expression: what to write}. They make a reader stop and translate.
+UNCLEAR = {
+    r"(is|are|was|were) had\b": "is available, is downloaded",
+    r"\banew\b": "again",
+    r"\bfor ever\b": "forever, without a limit",
+    r"\btells? of\b": "contains, reports, describes",
+    r"\b(lies|lie|stands|stand) (beside|besides|behind|there|in|on|under|above|below|right above|for itself)\b": "is",
+    r"\bof its own\b": "its own, separate",
+    r"\b(is|are) none\b": "does not exist, are missing",
+    r"\b(is|are) no (such )?[a-z]": "unknown, missing, not a",
+    r"\b(is|are) said\b|\bsaid (is|are)\b": "is printed",
+    r"\bso many\b": "that many, the given number",
+    r"\bin turns\b": "interleaved",
+    r"\bfor want of\b": "because … is missing",
+    r"\ba moment ago\b": "just now, the previous",
+    r"\bheld against\b": "compared with",
+    r"\bat hand\b": "available",
+    r"\bgets? on\b": "makes progress",
+    r"\bothers' load\b": "load from other processes",
+    r"\bnot one of ours\b|\bof ours\b": "not made by this project",
+    r"\b(the|a) house\b": "the tree, the project",
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"\bcontract [0-9]|\bcontract, section": "a page of docs/ with its anchor",
+    r"\b(newcomer|attacker|tired person)\b": "a reader, a user",
+}
+
+
+def headings(text: str) -> list[tuple[int, str]]:
+    """(level, title) of each heading of a page, in order."""
+    prose = re.sub(r"^```.*?^```\n?", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [(len(marks), title.strip()) for marks, title in re.findall(r"^(#{1,6}) (.*)$", prose, re.MULTILINE)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page, by GitHub's rule for headings, and those of <a id="…">."""
+    names = set(re.findall(r'<a id="([^"]+)">', text))
+    for _, title in headings(text):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
+        base = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        name, count = base, 0
+        while name in names:
+            count += 1
+            name = f"{base}-{count}"
+        names.add(name)
+    return names
+
+
+def code_blocks(text: str) -> list[str]:
+    """The fenced blocks of a page, without comments and without what stands in <angle brackets>."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"[ \t]+#.*|^#.*|<[^>\n]*>|[ \t]+$", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def broken_links(tree: Path, page: Path) -> Iterator[str]:
+    """Links of a page, and citations docs/page.md#anchor in any file, that lead nowhere in the tree."""
+    text = page.read_text("utf-8")
+    name = page.relative_to(tree).as_posix()
+    links = [(page.parent, link) for link in re.findall(r"\]\(([^)\s]+)\)", text)] if page.suffix == ".md" else []
+    if page.suffix != ".md":
+        links = [(tree, link) for link in re.findall(r"\bdocs/[\w./-]+\.md(?:#[\w-]+)?", text)]
+    for folder, link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (folder / path).resolve() if path else page
+        if not target.exists():
+            yield f"{name}: link to {link}, which does not exist"
+        elif anchor and anchor not in anchors(target.read_text("utf-8")):
+            yield f"{name}: link to {link}, and that page has no such heading"
+
+
+def unclear(name: str, text: str) -> Iterator[str]:
+    """Phrases of UNCLEAR in a text, with what to write."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for phrase, better in UNCLEAR.items():
+            match = re.search(phrase, line)
+            if match:
+                yield f"{name}:{number}: {match[0]!r}: write {better}"
+
+
+def differences(chinese: Path, english: Path) -> Iterator[str]:
+    """Where a Chinese page has other headings or code blocks than its English page."""
+    ours, theirs = chinese.read_text("utf-8"), english.read_text("utf-8")
+    levels = [[level for level, _ in headings(text)] for text in (ours, theirs)]
+    if levels[0] != levels[1]:
+        yield f"{chinese}: {len(levels[0])} headings, {english} has {len(levels[1])}, or other levels"
+    blocks = [code_blocks(text) for text in (ours, theirs)]
+    if len(blocks[0]) != len(blocks[1]):
+        yield f"{chinese}: {len(blocks[0])} code blocks, {english} has {len(blocks[1])}"
+    for number, (one, other) in enumerate(zip(*blocks), 1):
+        if one != other:
+            yield f"{chinese}: code block {number} is not that of {english}"
+
+
+def sentence_length(text: str) -> float:
+    """The mean number of words in the sentences of a page's prose; tables, headings and code do not count."""
+    prose = re.sub(r"^```.*?^```\n?", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^(\||#| {4}|<).*$", "", prose, flags=re.MULTILINE)
+    sentences = [part.split() for part in re.split(r"[.!?:](?:\s+|$)|\n\s*\n|\n- ", prose)]
+    counts = [len(words) for words in sentences if len(words) > 1]
+    return sum(counts) / max(len(counts), 1)
+
+
+def main() -> None:
+    tree = Path.cwd()
+    pages = sorted({path for pattern in TEXTS for path in tree.glob(pattern)})
+    code = sorted({path for pattern in CODE for path in tree.glob(pattern)} - {Path(__file__).resolve()})
+    faults = []
+    for path in [*pages, *code, *sorted(tree.glob("tests/**/*.py"))]:
+        faults += broken_links(tree, path)
+    for path in [*pages, *code]:
+        faults += unclear(path.relative_to(tree).as_posix(), path.read_text("utf-8"))
+    pairs = {Path(name): Path(other) for name, other in CHINESE.items()}
+    pairs.update({path.relative_to(tree): Path("docs", path.name) for path in tree.glob("docs/zh/*.md")})
+    for chinese, english in pairs.items():
+        faults += differences(chinese, english)
+    for path in pages:
+        if "zh" not in path.relative_to(tree).as_posix() and path.suffix == ".md":
+            print(f"  {path.relative_to(tree)}: {sentence_length(path.read_text('utf-8')):.0f} words a sentence")
+    print("".join(f"{fault}\n" for fault in faults), end="", file=sys.stderr)
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

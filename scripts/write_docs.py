@@ -1,0 +1,126 @@
+"""Writes what the pages of docs/ and the readmes repeat from the Makefile and params.yaml.
+
+docs/reference.md is written whole: targets and variables from the Makefile's ## texts, settings from the comments of
+params.yaml and the schema. In each readme the table of published throughput is replaced.
+"""
+
+from __future__ import annotations
+
+from _support import artifact, cli
+from _support.cli import die
+
+import re
+from pathlib import Path
+from typing import Iterator
+
+from params.comments import Block, Setting, blocks_of
+from params.schema import SCHEMA
+from reporting import tables, words
+
+SETTINGS = {"published": "published.throughput.*.*", "batch_sizes": "batch_sizes"}
+LONG = 40  # characters of a value that still fit into a column
+HEAD = """\
+# Reference
+
+Every target, variable and setting. `make docs` writes this page from the `##` texts of the [Makefile](../Makefile), from
+the comments of [params.yaml](../params.yaml) and from the values that `scripts/params/schema.py` allows.
+"""
+FILES = """\
+A file is a target too: `make results/cpu/bs4/accuracy.txt`. `-j` is safe, and so are several makes at once in one ROOT.
+"""
+VARIABLES = "Variables are set on the command line or in the environment; the command line wins.\n"
+PARAMS = """\
+An edit of one setting rebuilds only what uses it. Unknown, missing and mistyped keys are refused with their line.
+"""
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def grouped(makefile: str, pattern: str) -> dict[str, list[tuple[str, ...]]]:
+    """{heading: matches of `pattern` on its lines} of the Makefile's ##@ headings that have any, in order."""
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for part in re.split(r"^##@ ", makefile, flags=re.MULTILINE)[1:]:
+        matches = re.findall(pattern, part, re.MULTILINE)
+        if matches:
+            groups[part.partition("\n")[0]] = matches
+    return groups
+
+
+def target_lines(makefile: str) -> Iterator[str]:
+    yield f"\n## Targets\n\n{FILES}"
+    for heading, targets in grouped(makefile, r"^([a-z][a-z0-9-]*):.*## (.*)$").items():
+        rows = [[f"`{name}`", cell(text)] for name, text in targets]
+        yield f"\n### {heading}\n\n{table(['target', 'what it does'], rows)}"
+
+
+def variable_lines(makefile: str) -> Iterator[str]:
+    yield f"\n## Variables\n\n{VARIABLES}"
+    for heading, variables in grouped(makefile, r"^([A-Z_]+) \?= *(.*?)## (.*)$").items():
+        rows = [[f"`{name}`", value or "(empty)", cell(text)] for name, value, text in variables]
+        yield f"\n### {heading}\n\n{table(['variable', 'default', 'meaning'], rows)}"
+
+
+def allowed(key: str) -> str:
+    """What the schema says of the values of a key, or of the keys below it."""
+    for pattern, check in SCHEMA.items():
+        if (
+            pattern == key
+            or pattern.startswith(f"{key}.")
+            or ("*" in pattern and re.fullmatch(re.escape(pattern).replace(r"\*", "[^.]+"), key))
+        ):
+            try:
+                check("\0")
+            except ValueError as values:
+                return str(values)
+    return ""
+
+
+def setting_row(setting: Setting) -> list[str]:
+    value = setting.value if len(setting.value) <= LONG else "see params.yaml"
+    return [f"`{setting.key}`", cell(value), cell(allowed(setting.key)), cell(setting.comment)]
+
+
+def setting_lines(blocks: dict[str, Block]) -> Iterator[str]:
+    yield f"\n## Settings of params.yaml\n\n{PARAMS}"
+    for block in blocks.values():
+        yield f"\n### {block.name}\n\n"
+        if block.comment:
+            yield f"{cell(block.comment)}\n\n"
+        yield table(["setting", "default", "allowed", "meaning"], [setting_row(setting) for setting in block.settings])
+
+
+def with_published(page: Path, figures: str) -> str:
+    """The text of a readme with today's table between its two marks; exits 1 if a mark is missing."""
+    text = page.read_text("utf-8")
+    parts = re.fullmatch(r"(.*<!-- published figures[^\n]*-->\n[^\n]*\n)(.*?)(<!-- end -->.*)", text, re.DOTALL)
+    if parts is None:
+        die(page, "has no marks <!-- published figures … --> and <!-- end -->", f"git checkout {page}")
+    return parts[1] + figures + parts[3]
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--makefile", type=Path, required=True)
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--readmes", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="docs/reference.md")
+    parser.add_argument("--published", nargs="*", default=[], type=words.published_throughput)
+    parser.add_argument("--batch-sizes", nargs="*", type=int, default=[])
+    args = parser.parse_args()
+    makefile = args.makefile.read_text("utf-8")
+    lines = [HEAD, *target_lines(makefile), *variable_lines(makefile)]
+    artifact.write_text(args.out, "".join([*lines, *setting_lines(blocks_of(args.params.read_text("utf-8")))]))
+    figures = tables.published_table(words.by_names(args.published), args.batch_sizes).partition("\n")[2]
+    for page in args.readmes:
+        artifact.write_text(page, with_published(page, figures + "\n"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""README.md, docs/ and their Chinese pages are true: commands, transcripts, messages and generated parts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import documents
+from conftest import SCRIPTS, TREE, House, new_house, refused, run, script_here, shared_once
+from engines.ascend import _doctor
+from params.makefile import flags_of, settings_of
+from params.read import read_params
+from params.schema import SCHEMA
+
+READMES = ("README.md", "README.zh-CN.md")
+PARAMS: dict[str, Any] = yaml.load((TREE / "params.yaml").read_text("utf-8"), yaml.BaseLoader)
+PATHS = ("ARCHIVE", "WEIGHTS", "ONNX", "OM", "PYTHON")
+
+
+def write_docs(folder: Path) -> Any:
+    """Runs write_docs.py on copies of the readmes in `folder`; reference.md is written there too."""
+    for name in READMES:
+        shutil.copy(TREE / name, folder)
+    command = SCRIPTS / "write_docs.py"
+    flags = flags_of(settings_of(command)[""], read_params(TREE / "params.yaml"), command)
+    files = ("--makefile", TREE / "Makefile", "--params", TREE / "params.yaml", "--out", folder / "reference.md")
+    return script_here("write_docs", *files, *flags.split(), "--readmes", *(folder / name for name in READMES))
+
+
+def test_generated_pages_are_what_make_docs_writes(tmp_path: Path) -> None:
+    done = write_docs(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reference.md").read_text() == (TREE / "docs/reference.md").read_text()
+    for name in READMES:
+        assert (tmp_path / name).read_text() == (TREE / name).read_text(), name
+
+
+def test_the_reference_describes_every_target_variable_and_setting() -> None:
+    page = (TREE / "docs/reference.md").read_text("utf-8")
+    help_page = run("make", "help").stdout
+    names = re.findall(r"^  ([a-z][a-z-]*|[A-Z_]+) ", help_page, re.MULTILINE)
+    assert len(names) > 30
+    for name in names:
+        assert re.search(rf"^\| `{name}` \| .*[a-z]{{3}}", page, re.MULTILINE), name
+    for key in SCHEMA:
+        row = re.search(rf"^\| `{re.escape(key.split('.*')[0])}[`.].*\| (.*) \|$", page, re.MULTILINE)
+        assert row, key
+    for row in re.findall(
+        r"^\| `(?:onnx|optimize|int8|atc|ais_bench|perf|bench|infer|compare)\..*", page, re.MULTILINE
+    ):
+        assert re.search(r"[a-z]{3}[^|]* \|$", row), f"no comment in params.yaml: {row}"
+
+
+def test_make_docs_refuses_a_readme_without_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("no marks\n")
+    files = ("--makefile", TREE / "Makefile", "--params", TREE / "params.yaml", "--out", tmp_path / "reference.md")
+    refused(script_here("write_docs", *files, "--readmes", page), "README.md", "marks")
+    assert page.read_text() == "no marks\n"
+
+
+@pytest.mark.parametrize("page", documents.PAGES, ids=documents.name_of)
+def test_make_accepts_every_command_of_a_page(page: Path, fresh: House) -> None:
+    (fresh.tree / "file").touch()
+    for command in documents.make_commands(page):
+        words = shlex.split(command)
+        settings = [word for word in words[: words.index("make")] if "=" in word]
+        words = [re.sub(rf"^({'|'.join(PATHS)})=.*", r"\1=file", word) for word in words[words.index("make") + 1 :]]
+        words = [word for word in words if word not in ("…", "TARGET") and not word.startswith("PYTHON=")]
+        assert not any("<" in word for word in words), f"{command}: not a command that can be typed"
+        done = fresh.make(
+            "-n", *words, "ROOT=." if not any(w.startswith("ROOT=") for w in words) else "-n", check=False
+        )
+        assert done.returncode == 0, (command, settings, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A tree in which `make demo` has run on a smaller sample, with what it printed in demo.log."""
+
+    def build(tree: Path) -> None:
+        project = new_house(tree)
+        done = project.make("demo")
+        (tree / "demo.log").write_text(done.stdout)
+
+    return House(shared_once(tmp_path_factory, "demo", build))
+
+
+SAMPLE = [t for page in documents.ENGLISH if page.name != "ascend.md" for t in documents.transcripts(page)]
+
+
+@pytest.mark.parametrize("shown", SAMPLE, ids=lambda shown: f"{shown.page}: {shown.command}")
+def test_a_transcript_shows_what_a_run_prints(shown: documents.Transcript, demo: House) -> None:
+    words = shlex.split(shown.command)
+    if words[1] == "demo":
+        output = (demo.tree / "demo.log").read_text()
+    else:
+        done = demo.make(*words[1:], check=False)
+        output = done.stdout + done.stderr
+    missing = documents.missing_line(shown, output)
+    assert not missing, f"not printed: {missing}\n{output}"
+
+
+def test_every_message_of_troubleshooting_is_in_the_code() -> None:
+    sources = [*SCRIPTS.rglob("*.py"), *SCRIPTS.rglob("*.sh"), TREE / "Makefile"]
+    code = re.sub(r'"\s+f?"|\s+', " ", " ".join(path.read_text("utf-8") for path in sources))
+    literals = re.sub(r"\{[^{}]*\}", "\0", code)
+    rows = re.findall(r"^\| (`.*?) \|", (TREE / "docs/troubleshooting.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        for message in re.findall(r"`([^`]+)`", row):
+            parts = [part.strip() for part in re.split(r"…|<[^>]*>|\b[0-9.]+\b", message)]
+            for part in filter(None, parts):
+                assert part in literals, f"{message}: {part!r} is in no message"
+
+
+def test_readme_quotes_the_published_accuracy_of_params() -> None:
+    for name in READMES:
+        for figure in PARAMS["published"]["accuracy"].values():
+            assert figure in (TREE / name).read_text("utf-8"), name
+
+
+def test_the_ascend_page_installs_what_the_doctor_looks_for() -> None:
+    page = (TREE / "docs/ascend.md").read_text("utf-8")
+    installed = set(" ".join(re.findall(r"^python3 -m pip install (.*)", page, re.MULTILINE)).split())
+    assert {*_doctor.MODULES.values(), *_doctor.ADVISED.values(), "'numpy<2'"} <= installed
