@@ -116,11 +116,12 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, or nothing."""
+    """Removes a file, a link or a folder if it exists; another process may remove the file at the same time."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
 
 
 def begun() -> int:

@@ -239,3 +239,18 @@ def test_no_stage_but_the_export_comes_to_torch_and_else_only_what_runs_torch_by
         if re.search(r"^ *(import|from) torch", path.read_text(), re.M)
     }
     assert direct == {"export_onnx", "network/model", "network/load", *others}
+
+
+def test_two_processes_may_remove_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "part"
+    path.touch()
+
+    def removed_by_another(self: Path, **_: object) -> bool:
+        os.remove(path)
+        return True
+
+    monkeypatch.setattr(Path, "exists", removed_by_another)
+    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    artifact.remove(path)
+    artifact.remove(path)
+    assert not os.path.exists(path)
