@@ -22,8 +22,8 @@ LONG = 40  # characters of a value that still fit into a column
 HEAD = """\
 # Reference
 
-Every target, variable and setting. `make docs` writes this page from the `##` texts of the [Makefile](../Makefile), from
-the comments of [params.yaml](../params.yaml) and from the values that `scripts/params/schema.py` allows.
+Every target, variable and setting. `make docs` writes this page from the `##` texts of the [Makefile](../Makefile), the
+comments of [params.yaml](../params.yaml) and the values that `scripts/params/schema.py` allows.
 """
 FILES = """\
 A file is a target too: `make results/cpu/bs4/accuracy.txt`. `-j` is safe, and so are several makes at once in one ROOT.

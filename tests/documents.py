@@ -1,4 +1,4 @@
-"""What the pages of the documentation show: fenced blocks, commands, and transcripts that tests compare with real runs."""
+"""What the pages of the documentation show: commands, and transcripts that tests compare with real runs."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def main() -> None:
     tree = Path.cwd()
     pages = sorted({path for pattern in TEXTS for path in tree.glob(pattern)})
     code = sorted({path for pattern in CODE for path in tree.glob(pattern)} - {Path(__file__).resolve()})
-    faults = []
+    faults: list[str] = []
     for path in [*pages, *code, *sorted(tree.glob("tests/**/*.py"))]:
         faults += broken_links(tree, path)
     for path in [*pages, *code]:
