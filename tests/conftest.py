@@ -89,18 +89,18 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1
         assert word in lines[0], lines[0]
 
 
-class House:
+class Project:
     """A copy of the tree, with the stand-in engine, and a ROOT in it; counts the Pythons that make starts."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self.root = tree / "house"
+        self.root = tree / "root"
         self.log = tree / "pythons.log"
         self.python = tree / "python"
 
     def make(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
-        chosen = {"ROOT": "house", "CHIP": "null", "PYTHON": str(self.python)}
+        chosen = {"ROOT": "root", "CHIP": "null", "PYTHON": str(self.python)}
         given = {word.split("=", 1)[0] for word in arguments if "=" in word}
         (self.tree / "tmp").mkdir(exist_ok=True)
         more.setdefault("TMPDIR", str(self.tree / "tmp"))  # where the locks of devices lie: not to wait for other tests
@@ -185,25 +185,25 @@ SMALL = {
 }
 
 
-def new_house(tree: Path) -> House:
+def new_project(tree: Path) -> Project:
     for name in ("Makefile", "params.yaml", "requirements.txt", "requirements-dev.txt"):
         shutil.copy2(TREE / name, tree / name)
     shutil.copytree(SCRIPTS, tree / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(TREE / "patches", tree / "patches")
     shutil.copytree(FAKES / "null_engine", tree / "scripts/engines/null", ignore=shutil.ignore_patterns("__pycache__"))
-    house = House(tree)
+    project = Project(tree)
     for key, value in SMALL.items():
-        house.set(key, value)
-    house.python.write_text(f'#!/bin/sh\necho "$@" >> "{house.log}"\nexec "{sys.executable}" "$@"\n')
-    house.python.chmod(0o755)
-    return house
+        project.set(key, value)
+    project.python.write_text(f'#!/bin/sh\necho "$@" >> "{project.log}"\nexec "{sys.executable}" "$@"\n')
+    project.python.chmod(0o755)
+    return project
 
 
-def copy_of(house: House, tree: Path) -> House:
-    """The same house in another tree, with all its times."""
-    run("cp", "-a", f"{house.tree}/.", tree)
-    copy = House(tree)
-    copy.python.write_text(copy.python.read_text().replace(str(house.tree), str(tree)))
+def copy_of(project: Project, tree: Path) -> Project:
+    """The same project in another tree, with all its times."""
+    run("cp", "-a", f"{project.tree}/.", tree)
+    copy = Project(tree)
+    copy.python.write_text(copy.python.read_text().replace(str(project.tree), str(tree)))
     return copy
 
 
@@ -224,25 +224,25 @@ def shared_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Pat
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> House:
-    """A house whose sample has gone through the whole graph once, at batch size 16. Not to be changed: see `house`."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose sample ran through the whole pipeline at batch size 16. Read-only: tests that write use `project`."""
 
     def build(tree: Path) -> None:
-        new_house(tree).make("accuracy", "SOURCE=sample")
+        new_project(tree).make("accuracy", "SOURCE=sample")
 
-    return House(shared_once(tmp_path_factory, "built", build))
+    return Project(shared_once(tmp_path_factory, "built", build))
 
 
 @pytest.fixture
-def house(built: House, tmp_path: Path) -> House:
-    """A copy of the built house, with all its times, for one test."""
+def project(built: Project, tmp_path: Path) -> Project:
+    """A copy of the built project, with all its times, for one test."""
     return copy_of(built, tmp_path)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> House:
-    """A house where nothing was built yet."""
-    return new_house(tmp_path)
+def fresh(tmp_path: Path) -> Project:
+    """A project where nothing was built yet."""
+    return new_project(tmp_path)
 
 
 @pytest.fixture(autouse=True)

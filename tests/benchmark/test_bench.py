@@ -27,7 +27,7 @@ from benchmark import contender, entries, others, ratios, roofline, rounds, summ
 from benchmark.preparation import Reference, Rules, check_accuracy
 from benchmark.processes import Absent, Program, module, run_timed, started
 from benchmark.ratios import TIME_AT_CEILING, Figure
-from conftest import SCRIPTS, TREE, House, Inputs, environment, refused, run, script
+from conftest import SCRIPTS, TREE, Inputs, Project, environment, refused, run, script
 from engines.feed import OneAtATime
 from formats.bins import read_bin, some_bins
 from formats.cifar10 import read_batch
@@ -282,17 +282,17 @@ def words_of(text: str) -> str:
     return json.dumps(text.split())
 
 
-def small(house: House, contenders: str) -> House:
-    """A house whose bench takes seconds."""
+def small(project: Project, contenders: str) -> Project:
+    """A project whose bench takes seconds."""
     for key, value in {"rounds": "3", "seconds": "0.05", "images": "40", "contenders": words_of(contenders)}.items():
-        house.set(f"bench.{key}", value)
-    house.set("batch_sizes", "[16]")
-    return house
+        project.set(f"bench.{key}", value)
+    project.set("batch_sizes", "[16]")
+    return project
 
 
-def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(house: House) -> None:
-    done = small(house, "cpu null onnxruntime product-f32 copy whole").make("bench", TMPDIR=str(house.tree / "tmp"))
-    found = json.loads((house.root / "results/bench.json").read_text())
+def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(project: Project) -> None:
+    done = small(project, "cpu null onnxruntime product-f32 copy whole").make("bench", TMPDIR=str(project.tree / "tmp"))
+    found = json.loads((project.root / "results/bench.json").read_text())
     assert set(found["left_out"]) == {"null"}, found["left_out"]
     named = {figure["name"]: figure for figure in found["figures"]}
     for name, entry in found["contenders"].items():
@@ -325,14 +325,14 @@ def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(house: House
     assert "null: best at 16" in done.stdout
     assert "does not count: it loses" in done.stdout
     assert found["contenders"]["cpu"]["gate"]["passed"]
-    svg = (house.root / "results/bench.svg").read_text()
+    svg = (project.root / "results/bench.svg").read_text()
     assert "null, batch 16" in svg
     assert re.search(r'class="bad"', svg)
     assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert not list((house.root / ".make").glob("bench.tmp.*"))
+    assert not list((project.root / ".make").glob("bench.tmp.*"))
 
 
-def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fresh: House) -> None:
+def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fresh: Project) -> None:
     done = run("make", "-n", "bench", f"PYTHON={sys.executable}", cwd=fresh.tree)
     assert done.returncode == 0, done.stderr
     assert "--root demo/" in done.stdout
@@ -342,19 +342,19 @@ def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fr
     assert "leave ONNX and OM out" in refused.stderr
 
 
-def test_a_contender_of_another_name_is_refused(house: House) -> None:
-    done = small(house, "cpu-bf61").make("bench", check=False)
+def test_a_contender_of_another_name_is_refused(project: Project) -> None:
+    done = small(project, "cpu-bf61").make("bench", check=False)
     assert done.returncode == 2
     assert "bench.py: bench.contenders: cpu-bf61: unknown chip or contender; give some of " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_chip_and_a_pair_of_params_take_part_without_a_change_of_code(house: House) -> None:
-    house.set("chips.mine", "engine=onnxruntime")
-    house.set("bench.pairs", words_of("mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
-    house.set("bench.chip", "mine")
-    small(house, "mine null onnxruntime whole").make("bench")
-    result = json.loads((house.root / "results/bench.json").read_text())
+def test_a_chip_and_a_pair_of_params_take_part_without_a_change_of_code(project: Project) -> None:
+    project.set("chips.mine", "engine=onnxruntime")
+    project.set("bench.pairs", words_of("mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
+    project.set("bench.chip", "mine")
+    small(project, "mine null onnxruntime whole").make("bench")
+    result = json.loads((project.root / "results/bench.json").read_text())
     named = {figure["name"]: figure for figure in result["figures"]}
     assert named["mine / onnxruntime (plain export)"]["verdict"] == "reached"
     assert "does not count" in named["null / mine"]["verdict"]
@@ -363,9 +363,9 @@ def test_a_chip_and_a_pair_of_params_take_part_without_a_change_of_code(house: H
     assert result["contenders"]["mine"]["gate"]["passed"]
 
 
-def test_an_unknown_name_in_a_pair_stops_make_in_one_line(house: House) -> None:
-    house.set("bench.pairs", words_of("null/onnxruntime null/cpu-bf61"))
-    done = house.make("bench", check=False)
+def test_an_unknown_name_in_a_pair_stops_make_in_one_line(project: Project) -> None:
+    project.set("bench.pairs", words_of("null/onnxruntime null/cpu-bf61"))
+    done = project.make("bench", check=False)
     assert done.returncode == 2
     assert "bench.py: bench.pairs: cpu-bf61: unknown chip or contender; give some of " in done.stderr
     assert "Traceback" not in done.stderr
@@ -458,14 +458,14 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_bench_that_is_interrupted_leaves_nothing_running(house: House) -> None:
-    small(house, "onnxruntime").set("bench.rounds", "1000")
-    words = ["make", "bench", "ROOT=house", f"PYTHON={house.python}"]
-    more = environment(TMPDIR=str(house.tree / "tmp"))
-    (house.tree / "tmp").mkdir(exist_ok=True)
+def test_a_bench_that_is_interrupted_leaves_nothing_running(project: Project) -> None:
+    small(project, "onnxruntime").set("bench.rounds", "1000")
+    words = ["make", "bench", "ROOT=root", f"PYTHON={project.python}"]
+    more = environment(TMPDIR=str(project.tree / "tmp"))
+    (project.tree / "tmp").mkdir(exist_ok=True)
     with subprocess.Popen(
         words,
-        cwd=house.tree,
+        cwd=project.tree,
         env=more,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -476,13 +476,13 @@ def test_a_bench_that_is_interrupted_leaves_nothing_running(house: House) -> Non
         assert process.stderr is not None
         while "round 1 of" not in (line := process.stdout.readline()):
             assert line, process.stderr.read()
-        assert any("benchmark.contender" in line for line in processes_in(house.tree))
+        assert any("benchmark.contender" in line for line in processes_in(project.tree))
         os.killpg(process.pid, signal.SIGINT)
         said = process.stderr.read()
         process.wait()
     time.sleep(0.5)
     assert process.returncode
     assert "Traceback" not in said
-    assert processes_in(house.tree) == []
-    assert not list((house.root / ".make").glob("bench.tmp.*"))
-    assert not list(house.root.glob("results/bench.*"))
+    assert processes_in(project.tree) == []
+    assert not list((project.root / ".make").glob("bench.tmp.*"))
+    assert not list(project.root.glob("results/bench.*"))

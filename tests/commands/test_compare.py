@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from conftest import House, ascend_host
+from conftest import Project, ascend_host
 from reporting import agreement
 
 
@@ -75,77 +75,77 @@ def test_logit_errors_are_those_of_scipy_and_numpy() -> None:
 # By make
 
 
-def test_make_compare_shows_what_nearest_costs_and_names_the_resize(house: House) -> None:
-    done = house.make("compare", "CHIP=cpu", "BS=5", "LAYERS=1")
-    record = json.loads((house.root / "results/cpu/bs5/compare.json").read_text())
+def test_make_compare_shows_what_nearest_costs_and_names_the_resize(project: Project) -> None:
+    done = project.make("compare", "CHIP=cpu", "BS=5", "LAYERS=1")
+    record = json.loads((project.root / "results/cpu/bs5/compare.json").read_text())
     assert record["images"] == 40
     assert record["logits"]["largest_error"] > 0.01  # nearest is no bilinear
-    assert (house.root / "results/reference/outputs/manifest.json").is_file()
+    assert (project.root / "results/reference/outputs/manifest.json").is_file()
     assert "Agreement with the reference engine: " in done.stdout
-    layers = json.loads((house.root / "results/cpu/bs5/layers.json").read_text())
+    layers = json.loads((project.root / "results/cpu/bs5/layers.json").read_text())
     assert "Resize" in layers["first"]
     assert f"First tensor past 0.001: {layers['first']}" in done.stdout
     before = [error for name, error in layers["errors"].items() if name != layers["first"]]
     assert max(before[: list(layers["errors"]).index(layers["first"])]) < 1e-5
 
 
-def test_an_exact_graph_agrees_in_every_tensor(house: House) -> None:
-    house.set("optimize.resize", "exact")
-    done = house.make("compare", "CHIP=cpu", "BS=5", "LAYERS=1")
+def test_an_exact_graph_agrees_in_every_tensor(project: Project) -> None:
+    project.set("optimize.resize", "exact")
+    done = project.make("compare", "CHIP=cpu", "BS=5", "LAYERS=1")
     assert "tensors are within 0.001" in done.stdout
-    record = json.loads((house.root / "results/cpu/bs5/compare.json").read_text())
+    record = json.loads((project.root / "results/cpu/bs5/compare.json").read_text())
     assert record["flips"] == []
     assert record["mcnemar_p"] == 1
     assert record["logits"]["relative_error"] < 1e-5
 
 
-def test_the_reference_runs_once_for_all_chips_and_sizes_and_a_noop_starts_no_python(house: House) -> None:
-    house.make("compare", "BS=4")
-    before = house.artifacts()
-    house.make("compare", "BS=8", "CHIP=null2")
-    assert not any("reference" in path for path in house.rebuilt(before))
-    house.make("compare", "BS=4")
-    assert house.pythons() == []
+def test_the_reference_runs_once_for_all_chips_and_sizes_and_a_noop_starts_no_python(project: Project) -> None:
+    project.make("compare", "BS=4")
+    before = project.artifacts()
+    project.make("compare", "BS=8", "CHIP=null2")
+    assert not any("reference" in path for path in project.rebuilt(before))
+    project.make("compare", "BS=4")
+    assert project.pythons() == []
 
 
-def test_an_edit_of_the_reference_engine_runs_it_anew(house: House) -> None:
-    house.make("compare")
-    module = house.tree / "scripts/engines/onnxruntime/run.py"
+def test_an_edit_of_the_reference_engine_runs_it_anew(project: Project) -> None:
+    project.make("compare")
+    module = project.tree / "scripts/engines/onnxruntime/run.py"
     source = module.read_text()
     assert source.count("{INPUT: part})[0]") == 1
     module.write_text(source.replace("{INPUT: part})[0]", "{INPUT: part})[0] * 2"))
-    before = house.artifacts()
-    house.make("compare")
-    assert {"results/reference/outputs/manifest.json", "results/null/bs16/compare.txt"} <= house.rebuilt(before)
+    before = project.artifacts()
+    project.make("compare")
+    assert {"results/reference/outputs/manifest.json", "results/null/bs16/compare.txt"} <= project.rebuilt(before)
 
 
-def test_the_same_images_of_another_origin_are_told_on_every_page(house: House, tmp_path: Path) -> None:
-    house.make("compare", "perf")
-    with gzip.open(house.root / "data/archive.tar.gz") as packed, gzip.open(tmp_path / "own.tar.gz", "wb", 1) as own:
+def test_the_same_images_of_another_origin_are_told_on_every_page(project: Project, tmp_path: Path) -> None:
+    project.make("compare", "perf")
+    with gzip.open(project.root / "data/archive.tar.gz") as packed, gzip.open(tmp_path / "own.tar.gz", "wb", 1) as own:
         own.write(packed.read())
-    house.make("compare", "perf", f"ARCHIVE={tmp_path / 'own.tar.gz'}")
+    project.make("compare", "perf", f"ARCHIVE={tmp_path / 'own.tar.gz'}")
     for name in ("compare.txt", "perf.txt"):
-        assert "Made from: own data" in (house.root / "results/null/bs16" / name).read_text(), name
+        assert "Made from: own data" in (project.root / "results/null/bs16" / name).read_text(), name
 
 
-def test_wrong_answers_are_told_image_by_image(house: House) -> None:
-    done = house.make("compare")  # the stand-in engine answers nonsense
-    record = json.loads((house.root / "results/null/bs16/compare.json").read_text())
+def test_wrong_answers_are_told_image_by_image(project: Project) -> None:
+    done = project.make("compare")  # the stand-in engine answers nonsense
+    record = json.loads((project.root / "results/null/bs16/compare.json").read_text())
     assert record["agreement"] < 0.5
     assert record["broken"] > 10
-    text = (house.root / "results/null/bs16/compare.txt").read_text()
+    text = (project.root / "results/null/bs16/compare.txt").read_text()
     assert text.count(" broken\n") == record["broken"]
     assert f"{record['broken']} broken" in done.stdout
 
 
-def test_an_engine_that_shows_no_tensors_says_so(house: House) -> None:
-    done = house.make("compare", "LAYERS=1", "BS=2", "CHIP=310P3", check=False, **ascend_host(house.tree))
+def test_an_engine_that_shows_no_tensors_says_so(project: Project) -> None:
+    done = project.make("compare", "LAYERS=1", "BS=2", "CHIP=310P3", check=False, **ascend_host(project.tree))
     assert done.returncode == 2
     assert "Agreement with the reference engine: 100.00%" in done.stdout  # all the same
     assert "engine ascend shows nothing between input and output; leave LAYERS out" in done.stderr
 
 
-def test_no_chip_may_be_called_reference(house: House) -> None:
-    house.set("chips.reference", "engine=null")
-    done = house.make("bin", check=False)
+def test_no_chip_may_be_called_reference(project: Project) -> None:
+    project.set("chips.reference", "engine=null")
+    done = project.make("bin", check=False)
     assert "results/reference is the reference engine's folder" in done.stderr

@@ -14,43 +14,43 @@ from typing import Any
 import pytest
 
 import engines
-from conftest import FAKES, SCRIPTS, STAND_INS, TREE, House, Inputs, ascend_host, run
+from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ascend_host, run
 
 
-def doctor(house: House, **more: str) -> dict[str, str]:
+def doctor(project: Project, **more: str) -> dict[str, str]:
     """{what: the rest of its line}; a line to act upon begins with an exclamation mark."""
-    done = run("make", "doctor", "ROOT=house", cwd=house.tree, **more)
+    done = run("make", "doctor", "ROOT=root", cwd=project.tree, **more)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [re.match(r"  ([! ]) (\S+(?: \S+){0,2}) +(.*)", line) for line in done.stdout.splitlines()]
     assert all(rows), done.stdout
     return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
 
 
-def test_it_names_what_is_missing_and_changes_nothing(fresh: House) -> None:
+def test_it_names_what_is_missing_and_changes_nothing(fresh: Project) -> None:
     before = sorted(fresh.tree.rglob("*"))
     rows = doctor(fresh)
     assert rows[".venv"].startswith("! missing")
     assert "make setup" in rows[".venv"]
-    assert re.match(r"! house/data/archive.tar.gz missing  ->  .*ARCHIVE=", rows["archive"])
-    assert re.match(r"! house/models/checkpoint.pkl missing  ->  .*WEIGHTS=", rows["checkpoint"])
+    assert re.match(r"! root/data/archive.tar.gz missing  ->  .*ARCHIVE=", rows["archive"])
+    assert re.match(r"! root/models/checkpoint.pkl missing  ->  .*WEIGHTS=", rows["checkpoint"])
     assert "basic_layers.py attention_module.py residual_attention_network.py" in rows["upstream"]
     assert [path for path in sorted(fresh.tree.rglob("*")) if "__pycache__" not in path.parts] == before
 
 
-def test_it_says_what_the_inputs_are(house: House, inputs: Inputs) -> None:
-    assert doctor(house)["archive"].endswith("the built-in sample's")
-    shutil.copy(inputs.archive, house.root / "own.tar.gz")
-    house.make("bin", "ARCHIVE=house/own.tar.gz")
-    assert doctor(house)["archive"].endswith("your own file")
-    (house.root / "data/archive.json").unlink()
-    assert doctor(house)["archive"].endswith("put there by hand")
-    (house.root / "data/download.tmp.6d958be074577803").write_bytes(bytes(7))
-    assert "download" not in doctor(house)
-    (house.root / "data/archive.tar.gz").unlink()
-    assert "7 bytes so far  ->  the next make goes on with it" in doctor(house)["download"]
+def test_it_says_what_the_inputs_are(project: Project, inputs: Inputs) -> None:
+    assert doctor(project)["archive"].endswith("the built-in sample's")
+    shutil.copy(inputs.archive, project.root / "own.tar.gz")
+    project.make("bin", "ARCHIVE=root/own.tar.gz")
+    assert doctor(project)["archive"].endswith("your own file")
+    (project.root / "data/archive.json").unlink()
+    assert doctor(project)["archive"].endswith("put there by hand")
+    (project.root / "data/download.tmp.6d958be074577803").write_bytes(bytes(7))
+    assert "download" not in doctor(project)
+    (project.root / "data/archive.tar.gz").unlink()
+    assert "7 bytes so far  ->  the next make goes on with it" in doctor(project)["download"]
 
 
-def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fresh: House) -> None:
+def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fresh: Project) -> None:
     proxies = {"https_proxy": "http://user:secret@proxy:3128", "no_proxy": "10.0.0.0/8,here"}
     rows = doctor(fresh, **proxies, CURL_CA_BUNDLE="/no/such.pem")
     assert rows["no proxy"] == "10.0.0.0/8,here"
@@ -58,26 +58,26 @@ def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fr
     assert rows["CURL_CA_BUNDLE"] == "! /no/such.pem, missing  ->  mend or unset CURL_CA_BUNDLE"
 
 
-def test_it_needs_no_params_no_environment_and_a_place_that_can_be_written(fresh: House) -> None:
+def test_it_needs_no_params_no_environment_and_a_place_that_can_be_written(fresh: Project) -> None:
     (fresh.tree / "params.yaml").write_text("][")
     doctor(fresh, PATH="/usr/bin:/bin")
     done = run("make", "doctor", "ROOT=/proc/nowhere", cwd=fresh.tree)
     assert re.search(r"! ROOT +/proc/nowhere, cannot be written  ->  give another ROOT=", done.stdout)
 
 
-def test_it_is_not_stopped_by_what_lies_in_root(house: House) -> None:
-    (house.root / "data/archive.json").unlink()
-    os.mkfifo(house.root / "data/archive.json")
-    (house.root / "models/checkpoint.json").write_text("[" * 100000)
-    (house.root / "models/download.tmp.x").symlink_to("/nowhere")
-    rows = doctor(house)
+def test_it_is_not_stopped_by_what_lies_in_root(project: Project) -> None:
+    (project.root / "data/archive.json").unlink()
+    os.mkfifo(project.root / "data/archive.json")
+    (project.root / "models/checkpoint.json").write_text("[" * 100000)
+    (project.root / "models/download.tmp.x").symlink_to("/nowhere")
+    rows = doctor(project)
     assert "put there by hand" in rows["archive"]
     assert "put there by hand" in rows["checkpoint"]
-    done = run("make", "doctor", "ROOT=params.yaml", cwd=house.tree)
+    done = run("make", "doctor", "ROOT=params.yaml", cwd=project.tree)
     assert re.search(r"! ROOT +\S+params.yaml, a file  ->  give another ROOT=", done.stdout)
 
 
-def test_a_python_that_does_not_run_is_no_traceback(fresh: House, tmp_path: Path) -> None:
+def test_a_python_that_does_not_run_is_no_traceback(fresh: Project, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
@@ -92,21 +92,21 @@ MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sy
 MODULES += ("tornado", "requests", "jinja2", "ml_dtypes")
 
 
-def healthy(house: House, generation: str = "new", **more: str) -> dict[str, str]:
+def healthy(project: Project, generation: str = "new", **more: str) -> dict[str, str]:
     """A host with all that is needed."""
-    packages = house.tree / "packages"
+    packages = project.tree / "packages"
     for name in (*MODULES, "numpy"):
         (packages / name).mkdir(parents=True, exist_ok=True)
         (packages / name / "__init__.py").write_text("__version__ = '1.23.5'")
     shutil.copytree(STAND_INS / "aclruntime", packages, dirs_exist_ok=True)
     (packages / "aclruntime.py").write_text("")
-    host = ascend_host(house.tree, generation, **more)
+    host = ascend_host(project.tree, generation, **more)
     return {**host, "PYTHONPATH": f"{packages}:{host['PYTHONPATH']}"}
 
 
-def asked(house: House, chip: str, host: dict[str, str], *words: str, status: int = 2) -> dict[str, str]:
+def asked(project: Project, chip: str, host: dict[str, str], *words: str, status: int = 2) -> dict[str, str]:
     """The rows of make doctor CHIP=chip, which has to end with `status`."""
-    done = run("make", "doctor", "ROOT=house", f"CHIP={chip}", *words, cwd=house.tree, **host)
+    done = run("make", "doctor", "ROOT=root", f"CHIP={chip}", *words, cwd=project.tree, **host)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == (1 if status else 0)  # make's own
@@ -116,7 +116,7 @@ def asked(house: House, chip: str, host: dict[str, str], *words: str, status: in
     return {row[2]: f"{row[1]} {row[3]}".strip() for row in rows if row}
 
 
-def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: House) -> None:
+def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: Project) -> None:
     rows = asked(fresh, "310P3", healthy(fresh), status=0)
     assert rows["CHIP"] == "310P3 can run here"
     assert rows["CANN"].startswith("7.0.0-stand-in; ")
@@ -142,7 +142,7 @@ def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: 
     ],
 )
 def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
-    fresh: House, fault: str, row: str, words: str, lack: str
+    fresh: Project, fault: str, row: str, words: str, lack: str
 ) -> None:
     host = healthy(fresh, fault if fault in ("llm", "ais_bench") else "new", STAND_IN_NPU_SMI="310P3")
     if fault == "numpy":
@@ -168,12 +168,12 @@ def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
     assert lack in rows["CHIP"]
 
 
-def test_a_build_host_is_told_that_make_om_works(fresh: House) -> None:
+def test_a_build_host_is_told_that_make_om_works(fresh: Project) -> None:
     rows = asked(fresh, "910B3", healthy(fresh, STAND_IN_NPU_SMI="no-driver"))
     assert "make om works here, but running needs an NPU" in rows["CHIP"]
 
 
-def test_modules_that_atc_wants_are_named_with_one_command(fresh: House) -> None:
+def test_modules_that_atc_wants_are_named_with_one_command(fresh: Project) -> None:
     host = healthy(fresh)
     shutil.rmtree(fresh.tree / "packages/decorator")
     shutil.rmtree(fresh.tree / "packages/tornado")
@@ -183,7 +183,7 @@ def test_modules_that_atc_wants_are_named_with_one_command(fresh: House) -> None
     assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc's modules")
 
 
-def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: House) -> None:
+def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: Project) -> None:
     (fresh.tree / "set_env.sh").write_text("export ASCEND_TOOLKIT_HOME=$PWD\n[ -f /no/such ] && true\n")
     host = healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
     rows = asked(fresh, "310P3", host)
@@ -196,7 +196,7 @@ def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: House) -> None
     assert "make om needs atc" in asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)["CHIP"]
 
 
-def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: House) -> None:
+def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: Project) -> None:
     host = healthy(fresh, AIS_BENCH="OPTION=1 ./own")
     (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
     rows = asked(fresh, "310P3", host, "OM=ready.om", status=0)
@@ -204,7 +204,7 @@ def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: House) -> 
     assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs numpy < 2")
 
 
-def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: House) -> None:
+def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: Project) -> None:
     for text, words in {
         "echo the licence has expired >&2; return 3": "sets up no CANN (status 3): the licence has expired",
         "if": "syntax error",
@@ -218,7 +218,7 @@ def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: House)
         assert "CANN" not in rows
 
 
-def test_an_answer_that_comes_late_is_no_no(fresh: House) -> None:
+def test_an_answer_that_comes_late_is_no_no(fresh: Project) -> None:
     (fresh.tree / "slow.sh").write_text(f"sleep 3\nsource {STAND_INS}/toolkit/set_env.sh\n")
     rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="hang"), status=0)
     assert "no answer within 1.5 s" in rows["driver"]
@@ -227,7 +227,7 @@ def test_an_answer_that_comes_late_is_no_no(fresh: House) -> None:
     assert rows["CHIP"] == "310P3 may run here; not certain: what set_env.sh sets up"
 
 
-def test_without_a_chip_it_says_which_one_make_takes(fresh: House) -> None:
+def test_without_a_chip_it_says_which_one_make_takes(fresh: Project) -> None:
     def row(layout: str) -> str:
         return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
 
@@ -241,7 +241,7 @@ def test_without_a_chip_it_says_which_one_make_takes(fresh: House) -> None:
     assert row("310P3") == wanted
 
 
-def test_inputs_that_are_given_are_not_called_missing(fresh: House) -> None:
+def test_inputs_that_are_given_are_not_called_missing(fresh: Project) -> None:
     rows = doctor(fresh, ARCHIVE="params.yaml", WEIGHTS="/no/such")
     assert rows["archive"] == "params.yaml"
     assert rows["checkpoint"] == "! /no/such, missing  ->  check the path"
@@ -250,7 +250,7 @@ def test_inputs_that_are_given_are_not_called_missing(fresh: House) -> None:
 @pytest.mark.parametrize(
     ("body", "status"), [("import os; os.kill(os.getpid(), 11)", 2), ("import time; time.sleep(600)", 0)]
 )
-def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: House, body: str, status: int) -> None:
+def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: Project, body: str, status: int) -> None:
     host = healthy(fresh)
     (fresh.tree / "packages/aclruntime.py").write_text(body)
     rows = asked(fresh, "310P3", host, status=status)
@@ -259,7 +259,7 @@ def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: House, bo
     assert ("no answer within" in rows["aclruntime"]) == (not status)
 
 
-def test_whatever_hangs_it_answers_in_time(fresh: House) -> None:
+def test_whatever_hangs_it_answers_in_time(fresh: Project) -> None:
     slow = fresh.tree / "slow"
     slow.write_text("#!/bin/sh\nsleep 600\n")
     slow.chmod(0o755)
@@ -272,7 +272,7 @@ def test_whatever_hangs_it_answers_in_time(fresh: House) -> None:
     assert "no answer within 1.5 s" in rows["PYTHON"]
 
 
-def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: House) -> None:
+def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: Project) -> None:
     two = healthy(fresh, STAND_IN_NPU_SMI="310P3-two")
     assert "a device 7" in asked(fresh, "310P3", two, "DEVICE=7")["CHIP"]
     assert asked(fresh, "310P3", two, "DEVICE=x")["DEVICE"].startswith("! x: no device number")
@@ -290,14 +290,14 @@ def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: House) -> None
     assert rows["driver"].startswith("! ASCEND_RT_VISIBLE_DEVICES=5 hides all")
 
 
-def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: House) -> None:
+def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: Project) -> None:
     done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
     assert done.returncode == 2
     assert "310P3 cannot run here: it needs a plain path" in done.stdout
 
 
-def test_no_environment_however_odd_gives_a_traceback(fresh: House, tmp_path: Path) -> None:
-    words = ("python3", "scripts/doctor.py", "--root", "house", "--make", "4.3")
+def test_no_environment_however_odd_gives_a_traceback(fresh: Project, tmp_path: Path) -> None:
+    words = ("python3", "scripts/doctor.py", "--root", "root", "--make", "4.3")
     for more in ({"ATC": "'"}, {"AIS_BENCH": "'"}, {"ATC": "/"}, {"SET_ENV": "/dev/null"}, {"HOME": ""}):
         done = run(*words, cwd=fresh.tree, **healthy(fresh, **more))
         assert (done.returncode, done.stderr) == (0, ""), more
@@ -308,7 +308,7 @@ def test_no_environment_however_odd_gives_a_traceback(fresh: House, tmp_path: Pa
     assert "params.yaml" in asked(fresh, "310P3", {})["CHIP"]
 
 
-def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: House) -> None:
+def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: Project) -> None:
     rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
     assert rows["device 0"].startswith("! 310P3, health Alarm")
     assert rows["CHIP"].endswith("not certain: the health of device 0")
@@ -317,7 +317,7 @@ def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: House) -> None:
 
 
 @pytest.mark.parametrize("chip", ["310P", "Ascend310P3", "310p3", "it's; touch mark", "x"])
-def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: House, chip: str) -> None:
+def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: Project, chip: str) -> None:
     rows = asked(fresh, chip, {})
     assert "no such chip  ->  give one of" in rows["CHIP"]
     if chip == "310P":
@@ -327,14 +327,14 @@ def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: House, chip
     assert not (fresh.tree / "mark").exists()
 
 
-def test_a_laptop_has_one_calm_line_and_cpu_can_run_there(house: House) -> None:
-    rows = doctor(house, PATH="/usr/bin:/bin")
+def test_a_laptop_has_one_calm_line_and_cpu_can_run_there(project: Project) -> None:
+    rows = doctor(project, PATH="/usr/bin:/bin")
     assert rows["Ascend"] == "no CANN, npu-smi is not on PATH: CHIP=cpu is what runs here"
     assert not any(name in rows for name in ("CANN", "atc", "numpy", "driver"))
-    assert asked(house, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
+    assert asked(project, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
 
 
-def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: House) -> None:
+def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: Project) -> None:
     module = fresh.tree / "scripts/engines/openvino/cpu.py"
     text = module.read_text()
     assert '"amx_bf16", "avx512_bf16"' in text
@@ -345,8 +345,8 @@ def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: House) ->
     assert asked(fresh, "cpu", {}, status=0)["CHIP"] == "cpu can run here"
 
 
-def test_json_holds_the_same_rows_and_needs_no_make(fresh: House) -> None:
-    words = ("scripts/doctor.py", "--json", "--root", "house", "--chip", "310P3")
+def test_json_holds_the_same_rows_and_needs_no_make(fresh: Project) -> None:
+    words = ("scripts/doctor.py", "--json", "--root", "root", "--chip", "310P3")
     done = run("python3", *words, cwd=fresh.tree, **healthy(fresh))
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr, found["chip"], found["can_run"]) == (0, "", "310P3", True)
@@ -365,24 +365,24 @@ def test_json_holds_the_same_rows_and_needs_no_make(fresh: House) -> None:
 
 
 @pytest.fixture
-def faked(fresh: House) -> House:
+def faked(fresh: Project) -> Project:
     """A tree with one more engine, which is only a folder, and one more chip, which is only a line of params.yaml."""
     shutil.copytree(FAKES / "device_engine", fresh.tree / "scripts/engines/device_engine")
     fresh.set("chips.fake", "engine=device_engine speed=fast")
     return fresh
 
 
-def answer(house: House, *words: str, status: int = 0, **more: str) -> tuple[Any, dict[str, dict[str, str]]]:
+def answer(project: Project, *words: str, status: int = 0, **more: str) -> tuple[Any, dict[str, dict[str, str]]]:
     """(can_run, {what: row}) of scripts/doctor.py --json."""
-    command = (sys.executable, "scripts/doctor.py", "--json", "--root", "house", "--make", "4.3")
-    done = run(*command, *words, cwd=house.tree, **{"PATH": "/usr/bin:/bin", **more})
+    command = (sys.executable, "scripts/doctor.py", "--json", "--root", "root", "--make", "4.3")
+    done = run(*command, *words, cwd=project.tree, **{"PATH": "/usr/bin:/bin", **more})
     assert (done.returncode, done.stderr) == (status, ""), done.stdout
     page = json.loads(done.stdout)
     assert all(list(row) == ["part", "what", "found", "fix"] for row in page["rows"])
     return page["can_run"], {row["what"]: row for row in page["rows"]}
 
 
-def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(faked: House) -> None:
+def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(faked: Project) -> None:
     can_run, rows = answer(faked, "--chip", "fake", "--devices", "0,1", FAKE_CHIP="x")
     chips = len(re.findall("engine=", (faked.tree / "params.yaml").read_text()))
     found = f"x; devices 0,1; atc.memory=8 speed=fast; {chips} chips"
@@ -403,7 +403,7 @@ def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(fake
     ],
 )
 def test_what_a_row_blocks_decides_for_chips_of_its_engine_alone(
-    faked: House, kinds: str, can_run: bool | None, text: str
+    faked: Project, kinds: str, can_run: bool | None, text: str
 ) -> None:
     found, rows = answer(faked, "--chip", "fake", status=1 if can_run is False else 0, FAKE_LACKS=kinds)
     assert (found, rows["CHIP"]["found"]) == (can_run, text)
@@ -415,7 +415,7 @@ def test_what_a_row_blocks_decides_for_chips_of_its_engine_alone(
         assert answer(faked, "--chip", "fake", FAKE_LACKS=kinds)[0] is True
 
 
-def test_without_a_chip_any_engine_may_find_one(faked: House) -> None:
+def test_without_a_chip_any_engine_may_find_one(faked: Project) -> None:
     assert "CHIP" not in answer(faked)[1]
     row = answer(faked, FAKE_CHIP="fake")[1]["CHIP"]
     assert row["found"] == "none is given: fake is taken; make doctor CHIP=fake tells whether it can run"
@@ -423,13 +423,13 @@ def test_without_a_chip_any_engine_may_find_one(faked: House) -> None:
     assert (row["found"], row["fix"]) == ("none is given, and fake-smi shows two", "mend the fake")
 
 
-def test_hints_name_the_first_chip_of_params(faked: House) -> None:
+def test_hints_name_the_first_chip_of_params(faked: Project) -> None:
     params = faked.tree / "params.yaml"
     params.write_text(params.read_text().replace("chips:\n", "chips:\n  laptop: engine=onnxruntime\n"))
     assert answer(faked)[1]["Ascend"]["found"].endswith("not on PATH: CHIP=laptop is what runs here")
 
 
-def test_a_chip_of_an_unknown_engine_cannot_run(faked: House) -> None:
+def test_a_chip_of_an_unknown_engine_cannot_run(faked: Project) -> None:
     faked.set("chips.fake", "engine=nowhere")
     can_run, rows = answer(faked, "--chip", "fake", status=1)
     assert can_run is False
@@ -445,7 +445,7 @@ def test_no_engine_no_chip_and_no_vendor_tool_is_named_outside_of_engines(name: 
         assert not re.search(rf"\b{re.escape(word)}\b", text), word
 
 
-def test_what_this_cpu_lacks_is_only_a_matter_of_its_own_engines_chips(fresh: House) -> None:
+def test_what_this_cpu_lacks_is_only_a_matter_of_its_own_engines_chips(fresh: Project) -> None:
     module = fresh.tree / "scripts/engines/openvino/cpu.py"
     module.write_text(re.sub(r'"(avx|amx|sse)\w+"', '"no_such"', module.read_text()))
     can_run, rows = answer(fresh, "--chip", "cpu-f32", status=1)

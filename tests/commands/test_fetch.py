@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SCRIPTS, House, environment, refused, run, script
+from conftest import SCRIPTS, Project, environment, refused, run, script
 
 DATA = random.Random(1).randbytes(3 << 20)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -551,41 +551,41 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(server: Server, out: Pat
     assert b"[########################] 3.1/3.1 MB" in shown
 
 
-def pin(house: House, old: str, new: object) -> None:
-    params = house.tree / "params.yaml"
+def pin(project: Project, old: str, new: object) -> None:
+    params = project.tree / "params.yaml"
     text, count = re.subn(rf"  {old}: \S+", f"  {old}: {new}", params.read_text())
     assert count == 1, old
     params.write_text(text)
 
 
-def test_make_gets_both_official_inputs_by_itself_and_they_count_as_official(house: House, server: Server) -> None:
-    archive, weights = house.root / "data/archive.tar.gz", house.root / "models/checkpoint.pkl"
+def test_make_gets_both_official_inputs_by_itself_and_they_count_as_official(project: Project, server: Server) -> None:
+    archive, weights = project.root / "data/archive.tar.gz", project.root / "models/checkpoint.pkl"
     files = {"cifar-10-python.tar.gz": archive.read_bytes(), "model_92_sgd.pkl": weights.read_bytes()}
     with tarfile.open(archive) as tar:
         batch = tar.extractfile("cifar-10-batches-py/test_batch")
         assert batch
-        pin(house, "test_batch_md5", hashlib.md5(batch.read()).hexdigest())
-    pin(house, "sha256", hashlib.sha256(files["cifar-10-python.tar.gz"]).hexdigest())
-    pin(house, "bytes", len(files["cifar-10-python.tar.gz"]))
-    pin(house, "model_92_sgd", run("git", "hash-object", weights).stdout.strip())
+        pin(project, "test_batch_md5", hashlib.md5(batch.read()).hexdigest())
+    pin(project, "sha256", hashlib.sha256(files["cifar-10-python.tar.gz"]).hexdigest())
+    pin(project, "bytes", len(files["cifar-10-python.tar.gz"]))
+    pin(project, "model_92_sgd", run("git", "hash-object", weights).stdout.strip())
     for name, data in files.items():
         server.behaviours[name] = partial(whole, data=data)
-    house.make("distclean", "PYTHON=")  # given inputs too; there is no .venv here
+    project.make("distclean", "PYTHON=")  # given inputs too; there is no .venv here
     assert not archive.exists()
-    done = house.make("accuracy", f"MIRROR={server.url}")
+    done = project.make("accuracy", f"MIRROR={server.url}")
     assert sorted(asked[0] for asked in server.asked) == ["/cifar-10-python.tar.gz", "/model_92_sgd.pkl"]
-    text = (house.root / "results/null/bs16/accuracy.txt").read_text()
+    text = (project.root / "results/null/bs16/accuracy.txt").read_text()
     for origin in ("data_origin", "checkpoint_origin"):
         assert re.search(rf"{origin} +official", text)
     assert "official" in done.stdout
-    house.make("accuracy")
-    assert house.pythons() == []
-    before = house.artifacts()
-    copy = house.tree / "copy.pkl"
+    project.make("accuracy")
+    assert project.pythons() == []
+    before = project.artifacts()
+    copy = project.tree / "copy.pkl"
     copy.write_bytes(files["model_92_sgd.pkl"])
-    house.make("accuracy", f"WEIGHTS={copy}")  # the same bytes from another path
-    assert house.rebuilt(before) == set()
+    project.make("accuracy", f"WEIGHTS={copy}")  # the same bytes from another path
+    assert project.rebuilt(before) == set()
     weights.unlink()
-    house.make("accuracy", f"WEIGHTS={copy}")  # given as WEIGHTS it counts as the official one too
-    assert re.search(r"checkpoint_origin +official", (house.root / "results/null/bs16/accuracy.txt").read_text())
+    project.make("accuracy", f"WEIGHTS={copy}")  # given as WEIGHTS it counts as the official one too
+    assert re.search(r"checkpoint_origin +official", (project.root / "results/null/bs16/accuracy.txt").read_text())
     assert len(server.asked) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FAKES, SCRIPTS, STAND_INS, House, refused, run, script
+from conftest import FAKES, SCRIPTS, STAND_INS, Project, refused, run, script
 
 CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B3", "910_9392"]
 
@@ -57,33 +57,35 @@ def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path
     assert not (tmp_path / "chip").exists()
 
 
-def test_make_asks_once_and_a_noop_starts_no_python(house: House) -> None:
-    log = house.tree / "asked.log"
-    folder = house.tree / "path"
+def test_make_asks_once_and_a_noop_starts_no_python(project: Project) -> None:
+    log = project.tree / "asked.log"
+    folder = project.tree / "path"
     folder.mkdir()
     for name, program in (("npu-smi", STAND_INS / "bin/npu-smi"), ("python3", sys.executable)):
         (folder / name).write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {program} "$@"\n')
         (folder / name).chmod(0o755)
-    words = ("make", "-n", "om", "CHIP=", "ROOT=house", f"PYTHON={house.python}")
+    words = ("make", "-n", "om", "CHIP=", "ROOT=root", f"PYTHON={project.python}")
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": "310P3"}
-    first = run(*words, cwd=house.tree, **environment)
+    first = run(*words, cwd=project.tree, **environment)
     assert (first.returncode, first.stderr) == (0, "")
     assert "--chip 310P3" in first.stdout
     assert "npu-smi" in log.read_text()
     log.unlink()
-    assert "--chip 310P3" in run(*words, cwd=house.tree, **environment).stdout
+    assert "--chip 310P3" in run(*words, cwd=project.tree, **environment).stdout
     assert not log.exists()
-    other = run(*words, "SOURCE=sample", cwd=house.tree, PATH=environment["PATH"], STAND_IN_NPU_SMI="mixed")
+    other = run(*words, "SOURCE=sample", cwd=project.tree, PATH=environment["PATH"], STAND_IN_NPU_SMI="mixed")
     assert "--chip 310P3" in other.stdout  # remembered; inference looks at the device itself
 
 
-def test_make_without_an_npu_takes_cpu_and_with_several_chips_stops_in_one_line(house: House) -> None:
-    words = ("make", "-n", "om", "ROOT=house", f"PYTHON={house.python}")
-    assert "--chip cpu" in run(*words, cwd=house.tree, PATH="/usr/bin:/bin").stdout
-    done = run(*words, cwd=house.tree, **stand_in("mixed"))
+def test_make_without_an_npu_takes_cpu_and_with_several_chips_stops_in_one_line(project: Project) -> None:
+    words = ("make", "-n", "om", "ROOT=root", f"PYTHON={project.python}")
+    assert "--chip cpu" in run(*words, cwd=project.tree, PATH="/usr/bin:/bin").stdout
+    done = run(*words, cwd=project.tree, **stand_in("mixed"))
     assert done.returncode == 2
     assert "find_chip.py: npu-smi: shows different chips" in done.stderr
-    assert run("make", "-n", "bin", *words[3:], cwd=house.tree, **stand_in("mixed")).returncode == 0  # no matter there
+    assert (
+        run("make", "-n", "bin", *words[3:], cwd=project.tree, **stand_in("mixed")).returncode == 0
+    )  # no matter there
     assert "Traceback" not in done.stderr
 
 

@@ -27,7 +27,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import SCRIPTS, House, Inputs, environment, refused, script, script_here
+from conftest import SCRIPTS, Inputs, Project, environment, refused, script, script_here
 from engines.feed import AHEAD, OneAtATime, Work, answer_all
 from formats.bins import BLOCK, read_bin
 from formats.outputs import decode, encode, read_outputs
@@ -518,12 +518,12 @@ def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(t
     refused(verify(tmp_path, 0.98, "sample", "sample:cpu=99,0"), "below 99.00%")
 
 
-def test_make_verify_judges_this_chips_result(house: House) -> None:
-    done = house.make("verify", check=False)
+def test_make_verify_judges_this_chips_result(project: Project) -> None:
+    done = project.make("verify", check=False)
     assert done.returncode == 2
     assert "no reference for sample data with sample checkpoint on null" in done.stderr
-    house.set("verify.sample.null", "0.01 0.01")
-    assert "verified: Top-1" in house.make("verify").stdout
+    project.set("verify.sample.null", "0.01 0.01")
+    assert "verified: Top-1" in project.make("verify").stdout
 
 
 @pytest.mark.parametrize("origins", [("sample", "own"), ("own", "sample")])

@@ -21,7 +21,7 @@ import pytest
 from scipy import stats
 
 import measure
-from conftest import House, environment
+from conftest import Project, environment
 from engines import PerfRules, timed
 from engines.feed import OneAtATime, Work
 from engines.timed import batch_numbers
@@ -316,15 +316,15 @@ def test_a_fast_wrong_engine_fails(
 # By make
 
 
-def perf_of(house: House, size: int = 16) -> Any:
-    return json.loads((house.root / f"results/null/bs{size}/perf.json").read_text())
+def perf_of(project: Project, size: int = 16) -> Any:
+    return json.loads((project.root / f"results/null/bs{size}/perf.json").read_text())
 
 
-def test_make_perf_writes_what_is_pinned_and_what_ran_it(house: House) -> None:
-    done = house.make("perf", NULL='{"ms": 5}')
+def test_make_perf_writes_what_is_pinned_and_what_ran_it(project: Project) -> None:
+    done = project.make("perf", NULL='{"ms": 5}')
     begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Made from: THE BUILT-IN SAMPLE"]
     assert all(f"\n{begin}" in done.stdout for begin in begins)
-    perf = perf_of(house)
+    perf = perf_of(project)
     assert {"batch_size", "throughput_images_per_s", "latency_ms", "queries", "device", "end_to_end", "stable"} <= {
         *perf
     }
@@ -335,70 +335,70 @@ def test_make_perf_writes_what_is_pinned_and_what_ran_it(house: House) -> None:
     assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
     assert {"chip", "engine", "runtime", "host", "python", "model", "bins", "outputs"} <= {*perf["provenance"]}
     assert isinstance(perf["stable"], bool)
-    before = house.artifacts()
-    house.make("perf")
-    assert house.pythons() == []
-    assert house.rebuilt(before) == set()
+    before = project.artifacts()
+    project.make("perf")
+    assert project.pythons() == []
+    assert project.rebuilt(before) == set()
 
 
 @pytest.mark.parametrize(
     ("plan", "words"),
     [({"wrong": 1}, "not those of the accuracy run"), ({"ms": 20, "cache": True}, "seems to answer from a cache")],
 )
-def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(house: House, plan: dict[str, Any], words: str) -> None:
-    done = house.make("perf", check=False, NULL=json.dumps(plan))
+def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(project: Project, plan: dict[str, Any], words: str) -> None:
+    done = project.make("perf", check=False, NULL=json.dumps(plan))
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list((house.root / "results").rglob("perf*"))
-    assert not list((house.root / "results").rglob("timed*"))
+    assert not list((project.root / "results").rglob("perf*"))
+    assert not list((project.root / "results").rglob("timed*"))
 
 
-def test_other_rules_measure_anew_and_reports_of_them_do_not(house: House) -> None:
-    house.make("perf")
-    before = house.artifacts()
-    house.set("perf.search", "1801")
-    house.make("perf")
-    assert house.rebuilt(before) == set()
-    house.set("perf.min_queries", "13")
-    house.make("perf")
-    assert house.rebuilt(before) == {"results/null/bs16/perf.txt"}
-    assert perf_of(house)["queries"] >= 13
+def test_other_rules_measure_anew_and_reports_of_them_do_not(project: Project) -> None:
+    project.make("perf")
+    before = project.artifacts()
+    project.set("perf.search", "1801")
+    project.make("perf")
+    assert project.rebuilt(before) == set()
+    project.set("perf.min_queries", "13")
+    project.make("perf")
+    assert project.rebuilt(before) == {"results/null/bs16/perf.txt"}
+    assert perf_of(project)["queries"] >= 13
 
 
-def test_a_bin_that_was_changed_is_not_laid_to_the_engine(house: House) -> None:
-    house.make("infer")
-    (house.root / "data/bin/image_3.bin").write_bytes(bytes(12288))
-    done = house.make("perf", check=False)
+def test_a_bin_that_was_changed_is_not_laid_to_the_engine(project: Project) -> None:
+    project.make("infer")
+    (project.root / "data/bin/image_3.bin").write_bytes(bytes(12288))
+    done = project.make("perf", check=False)
     assert "the bins are not those that were made" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.2, 1.6, 2.4])
-def test_kill_9_at_any_moment_costs_nothing(house: House, seconds: float) -> None:
-    house.make("infer")
-    words = ["make", "perf-all", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-    more = environment(TMPDIR=str(house.tree / "tmp"), NULL='{"ms": 20}')
+def test_kill_9_at_any_moment_costs_nothing(project: Project, seconds: float) -> None:
+    project.make("infer")
+    words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
+    more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 20}')
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(words, cwd=house.tree, env=more, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(words, cwd=project.tree, env=more, start_new_session=True, **pipes) as process:
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
-    house.make("perf-all", NULL='{"ms": 1}')
-    assert all(perf_of(house, size)["queries"] >= 12 for size in (1, 4, 8, 16, 32, 64))
-    assert not list(house.root.rglob("*.tmp.*"))
+    project.make("perf-all", NULL='{"ms": 1}')
+    assert all(perf_of(project, size)["queries"] >= 12 for size in (1, 4, 8, 16, 32, 64))
+    assert not list(project.root.rglob("*.tmp.*"))
 
 
 @pytest.mark.parametrize(("goal", "held"), [("accuracy", fcntl.LOCK_EX), ("perf", fcntl.LOCK_SH)])
-def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(house: House, goal: str, held: int) -> None:
-    house.make("infer", "BS=4")
+def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(project: Project, goal: str, held: int) -> None:
+    project.make("infer", "BS=4")
     if goal == "accuracy":
-        (house.root / "results/null/bs4/outputs/manifest.json").unlink()
-    lock = next((house.tree / "tmp").rglob("cpu"))
-    lock.unlink()  # another inode than any that came along with the copied house
+        (project.root / "results/null/bs4/outputs/manifest.json").unlink()
+    lock = next((project.tree / "tmp").rglob("cpu"))
+    lock.unlink()  # another inode than any that came along with the copied project
     with open(lock, "w") as stream:
         fcntl.flock(stream, held)
-        command = ["make", "-j2", goal, "BS=4", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-        more = environment(TMPDIR=str(house.tree / "tmp"))
-        with subprocess.Popen(command, cwd=house.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:
+        command = ["make", "-j2", goal, "BS=4", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
+        more = environment(TMPDIR=str(project.tree / "tmp"))
+        with subprocess.Popen(command, cwd=project.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:
             assert waiting.stderr is not None
             line = waiting.stderr.readline()
             assert "this machine's CPU in use; waiting" in line

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TREE, House, run, set_setting, shared_once
+from conftest import TREE, Project, run, set_setting, shared_once
 
 REAL = os.environ.get("REAL_CIFAR", "")
 UPSTREAM = os.environ.get("REAL_UPSTREAM", "")
@@ -62,7 +62,7 @@ def test_the_chain_gives_the_reference_counts_for_each_resize(exported: Path, tm
 
 
 @pytest.mark.skipif(not UPSTREAM, reason="REAL_UPSTREAM names no folder of upstream's source")
-def test_upstreams_own_source_gives_our_logits(fresh: House) -> None:
+def test_upstreams_own_source_gives_our_logits(fresh: Project) -> None:
     shutil.copytree(UPSTREAM, fresh.root / "models/upstream")
     if REAL:
         shutil.copy(f"{REAL}/checkpoint.pkl", fresh.root / "models/checkpoint.pkl")

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, House, environment, run
+from conftest import SCRIPTS, Project, environment, run
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
 
 
 @pytest.fixture
-def pins(fresh: House) -> House:
-    """A fresh house whose requirements are empty, so that pip installs nothing, without a network."""
+def pins(fresh: Project) -> Project:
+    """A fresh project whose requirements are empty, so that pip installs nothing, without a network."""
     (fresh.tree / "requirements.txt").write_text("# nothing\n")
     return fresh
 
 
-def setup(house: House) -> subprocess.CompletedProcess[str]:
-    return run("make", "setup", cwd=house.tree, **OFFLINE)
+def setup(project: Project) -> subprocess.CompletedProcess[str]:
+    return run("make", "setup", cwd=project.tree, **OFFLINE)
 
 
-def test_it_is_made_once_and_anew_when_pins_change(pins: House) -> None:
+def test_it_is_made_once_and_anew_when_pins_change(pins: Project) -> None:
     done = setup(pins)
     assert done.returncode == 0, done.stderr
     mark = pins.tree / ".venv/mark"
@@ -44,7 +44,7 @@ def test_it_is_made_once_and_anew_when_pins_change(pins: House) -> None:
     assert not mark.exists()
 
 
-def test_a_broken_installation_is_said_and_begun_anew(pins: House) -> None:
+def test_a_broken_installation_is_said_and_begun_anew(pins: Project) -> None:
     (pins.tree / "requirements.txt").write_text("no-such-package-here==1\n")
     done = setup(pins)
     assert done.returncode == 2
@@ -56,7 +56,7 @@ def test_a_broken_installation_is_said_and_begun_anew(pins: House) -> None:
     assert setup(pins).returncode == 0
 
 
-def test_two_at_once_make_it_once(pins: House) -> None:
+def test_two_at_once_make_it_once(pins: Project) -> None:
     both = [
         subprocess.Popen(
             ["make", "setup"],
@@ -73,7 +73,7 @@ def test_two_at_once_make_it_once(pins: House) -> None:
     assert "".join(out for out, _ in texts).count("venv --clear") == 1
 
 
-def test_an_interrupt_is_one_line(pins: House) -> None:
+def test_an_interrupt_is_one_line(pins: Project) -> None:
     command = [sys.executable, SCRIPTS / "setup_env.py", "--out", ".venv", "--requirements", "requirements.txt"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), text=True, **pipes)
@@ -84,7 +84,7 @@ def test_an_interrupt_is_one_line(pins: House) -> None:
     assert error == "setup_env.py: interrupted; run the same command again to go on\n"
 
 
-def test_what_a_killed_installation_left_running_is_waited_for(pins: House) -> None:
+def test_what_a_killed_installation_left_running_is_waited_for(pins: Project) -> None:
     command = [sys.executable, SCRIPTS / "setup_env.py", "--out", ".venv", "--requirements", "requirements.txt"]
     process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), stdout=subprocess.DEVNULL)
     left: list[str] = []
@@ -102,9 +102,9 @@ def test_what_a_killed_installation_left_running_is_waited_for(pins: House) -> N
     assert following.returncode == 0
 
 
-def test_an_interpreter_without_the_packages_is_one_line(pins: House, tmp_path: Path) -> None:
+def test_an_interpreter_without_the_packages_is_one_line(pins: Project, tmp_path: Path) -> None:
     setup(pins)
-    done = run("make", "accuracy", "SOURCE=sample", "ROOT=house", "PYTHON=.venv/bin/python", cwd=pins.tree)
+    done = run("make", "accuracy", "SOURCE=sample", "ROOT=root", "PYTHON=.venv/bin/python", cwd=pins.tree)
     assert done.returncode == 2
     assert "sync_inputs.py: " in done.stderr
     assert "not installed for" in done.stderr

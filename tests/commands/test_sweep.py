@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 import sweep
-from conftest import House, environment
+from conftest import Project, environment
 from reporting import words
 
 SIZES = [1, 4, 8, 16, 32, 64]
 PUBLISHED = words.by_names(map(words.published_throughput, ["310P:16=7806.96", "T4:1=713.4245"]))
 
 
-def rows_of(house: House) -> list[dict[str, str]]:
-    with open(house.root / "results/null/perf.csv", newline="") as stream:
+def rows_of(project: Project) -> list[dict[str, str]]:
+    with open(project.root / "results/null/perf.csv", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -29,9 +29,9 @@ def table_of(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if re.match(r" +(batch|\d+) +[\di]", line)]
 
 
-def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(house: House) -> None:
-    done = house.make("-j8", "perf-all", NULL='{"ms": 2}')
-    log = house.log.read_text()
+def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(project: Project) -> None:
+    done = project.make("-j8", "perf-all", NULL='{"ms": 2}')
+    log = project.log.read_text()
     begun = [int(n) for n in re.findall(r"measure\.py .*/bs(\d+)/perf\.txt", log)]
     assert begun == SIZES
     grown, _, whole = done.stdout.partition("\n\n")
@@ -45,9 +45,9 @@ def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(house: 
     assert ["MEASURE" in text for text in order] == [True, False] * 6  # each row as soon as it is known
 
 
-def test_perf_csv_holds_every_row_its_conditions_and_one_best(house: House) -> None:
-    done = house.make("perf-all", NULL='{"ms": 2}')
-    rows = rows_of(house)
+def test_perf_csv_holds_every_row_its_conditions_and_one_best(project: Project) -> None:
+    done = project.make("perf-all", NULL='{"ms": 2}')
+    rows = rows_of(project)
     assert [int(row["batch_size"]) for row in rows] == SIZES
     assert {(row["source"], row["chip"], row["runtime"]) for row in rows} == {("sample", "null", "stand-in")}
     best = [row for row in rows if row["best"] == "true"]
@@ -59,47 +59,47 @@ def test_perf_csv_holds_every_row_its_conditions_and_one_best(house: House) -> N
     assert float(by_size["16"]["ratio_to_published_310P"]) == pytest.approx(ratio)
 
 
-def test_perf_all_goes_on_where_it_stopped(house: House) -> None:
-    house.make("perf-all", NULL='{"ms": 2}')
+def test_perf_all_goes_on_where_it_stopped(project: Project) -> None:
+    project.make("perf-all", NULL='{"ms": 2}')
     for name in ("bs8/perf.txt", "perf.csv"):
-        (house.root / "results/null" / name).unlink()
-    done = house.make("perf-all", check=False, NULL='{"ms": 2, "wrong": 1}')
+        (project.root / "results/null" / name).unlink()
+    done = project.make("perf-all", check=False, NULL='{"ms": 2, "wrong": 1}')
     assert done.returncode == 2
     assert "not those of the accuracy run" in done.stderr
-    assert not list(house.root.rglob("perf.csv"))
-    before = house.artifacts()
-    done = house.make("perf-all", NULL='{"ms": 2}')
-    assert house.rebuilt(before) == {"results/null/bs8/perf.txt", "results/null/perf.csv"}
+    assert not list(project.root.rglob("perf.csv"))
+    before = project.artifacts()
+    done = project.make("perf-all", NULL='{"ms": 2}')
+    assert project.rebuilt(before) == {"results/null/bs8/perf.txt", "results/null/perf.csv"}
     assert len(table_of(done.stdout)) == 14  # as it grows, and whole
-    house.make("perf-all")
-    assert house.pythons() == ["sweep"]
+    project.make("perf-all")
+    assert project.pythons() == ["sweep"]
 
 
-def test_a_result_under_other_conditions_stands_in_no_table(house: House) -> None:
-    house.make("perf", "BS=5")
-    house.make("perf", "BS=6")
-    house.set("optimize.resize", "exact")
-    house.make("perf", "BS=6")
-    done = house.make("perf-all")
+def test_a_result_under_other_conditions_stands_in_no_table(project: Project) -> None:
+    project.make("perf", "BS=5")
+    project.make("perf", "BS=6")
+    project.set("optimize.resize", "exact")
+    project.make("perf", "BS=6")
+    done = project.make("perf-all")
     assert "bs5/perf.txt: left out, measured with another optimized" in done.stdout
-    house.set("perf.min_queries", "13")
-    (house.root / "results/null/bs5/perf.json").unlink()  # as a kill leaves it
-    done = house.make("perf-all")
+    project.set("perf.min_queries", "13")
+    (project.root / "results/null/bs5/perf.json").unlink()  # as a kill leaves it
+    done = project.make("perf-all")
     assert "bs6/perf.txt: left out, measured with another flags" in done.stdout
-    assert [int(row["batch_size"]) for row in rows_of(house)] == SIZES
-    house.set("perf.min_queries", "12")
-    done = house.make("perf-all")
-    assert [int(row["batch_size"]) for row in rows_of(house)] == sorted([*SIZES, 6])
+    assert [int(row["batch_size"]) for row in rows_of(project)] == SIZES
+    project.set("perf.min_queries", "12")
+    done = project.make("perf-all")
+    assert [int(row["batch_size"]) for row in rows_of(project)] == sorted([*SIZES, 6])
 
 
-def test_best_searches_within_its_budget_and_goes_on_later(house: House) -> None:
-    house.set("perf.search", "1")
-    done = house.make("best", NULL='{"ms": 2}')
+def test_best_searches_within_its_budget_and_goes_on_later(project: Project) -> None:
+    project.set("perf.search", "1")
+    done = project.make("best", NULL='{"ms": 2}')
     assert "the 1 s of perf.search are over" in done.stdout
-    some = len(rows_of(house))
-    house.set("perf.search", "6")
-    house.make("best", NULL='{"ms": 2}')
-    sizes = [int(row["batch_size"]) for row in rows_of(house)]
+    some = len(rows_of(project))
+    project.set("perf.search", "6")
+    project.make("best", NULL='{"ms": 2}')
+    sizes = [int(row["batch_size"]) for row in rows_of(project)]
     assert len(sizes) > some
     assert sizes == sorted(set(sizes))
 
@@ -120,17 +120,17 @@ def test_the_search_finds_a_peak_anywhere_and_tries_no_size_twice(peak: int) -> 
     assert tried.index(peak) < 24 if peak not in SIZES else True
 
 
-def test_a_listed_size_measured_elsewhere_is_not_called_best(house: House) -> None:
-    house.make("perf-all")
-    path = house.root / "results/null/bs4/perf.json"
+def test_a_listed_size_measured_elsewhere_is_not_called_best(project: Project) -> None:
+    project.make("perf-all")
+    path = project.root / "results/null/bs4/perf.json"
     record = json.loads(path.read_text())
     record["provenance"]["host"] = "another machine"
     record["throughput_images_per_s"] = record["device"]["throughput_images_per_s"] = 1e9
     path.write_text(json.dumps(record))
-    done = house.make("perf-all")
+    done = project.make("perf-all")
     assert "bs4/perf.txt: left out, measured with another host" in done.stdout
     assert "Best: batch size 4," not in done.stdout
-    assert "4" not in [row["batch_size"] for row in rows_of(house)]
+    assert "4" not in [row["batch_size"] for row in rows_of(project)]
 
 
 def test_the_inner_make_gets_flags_and_variables_but_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +142,11 @@ def test_the_inner_make_gets_flags_and_variables_but_no_jobs(tmp_path: Path, mon
     assert (tmp_path / "said").read_text() == "rRs -- V=1 ROOT=a\\ b|--no-print-directory x/perf.txt BS=5\n"
 
 
-def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(house: House) -> None:
-    house.make("accuracy-all")  # so that the slow engine below only measures
-    words = ["make", "perf-all", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-    more = environment(TMPDIR=str(house.tree / "tmp"), NULL='{"ms": 3000}')
-    with subprocess.Popen(words, cwd=house.tree, env=more, stdout=subprocess.PIPE, text=True) as process:
+def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(project: Project) -> None:
+    project.make("accuracy-all")  # so that the slow engine below only measures
+    words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
+    more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 3000}')
+    with subprocess.Popen(words, cwd=project.tree, env=more, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while "MEASURE" not in process.stdout.readline():
             pass
@@ -154,7 +154,7 @@ def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(house: House) -> N
         process.terminate()
         process.wait()
     time.sleep(1)
-    left = subprocess.run(["pgrep", "-f", f"measure.py.*{house.tree}"], capture_output=True, text=True).stdout
+    left = subprocess.run(["pgrep", "-f", f"measure.py.*{project.tree}"], capture_output=True, text=True).stdout
     assert left == ""
 
 
@@ -185,14 +185,14 @@ def test_perf_csv_names_its_columns_rightly() -> None:
     assert (row["ratio_to_published_T4"], row["best"], row["stable"]) == ("", "true", "true")
 
 
-def test_make_n_perf_all_measures_nothing(house: House) -> None:
-    before = house.artifacts()
-    done = house.make("-n", "perf-all")
+def test_make_n_perf_all_measures_nothing(project: Project) -> None:
+    before = project.artifacts()
+    done = project.make("-n", "perf-all")
     assert "sweep.py" in done.stdout
-    assert house.rebuilt(before) == set()
-    assert house.pythons() == []
+    assert project.rebuilt(before) == set()
+    assert project.pythons() == []
 
 
-def test_paths_of_roots_reach_the_inner_make(house: House, tmp_path: Path) -> None:
-    house.make("perf-all", "SOURCE=sample", f"ROOT={tmp_path}/elsewhere", NULL='{"ms": 1}')
+def test_paths_of_roots_reach_the_inner_make(project: Project, tmp_path: Path) -> None:
+    project.make("perf-all", "SOURCE=sample", f"ROOT={tmp_path}/elsewhere", NULL='{"ms": 1}')
     assert (tmp_path / "elsewhere/results/null/perf.csv").is_file()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_fetch import Server, server, whole  # noqa: F401  the fixture `server`
 
-from conftest import TREE, House, Inputs, refused, run, script
+from conftest import TREE, Inputs, Project, refused, run, script
 
 PATCH = TREE / "patches/integer-channels.patch"
 
@@ -52,11 +52,11 @@ class ResidualAttentionModel_92_32input_update(model.ResidualAttentionNetwork):
 }
 
 
-def pin(house: House, sources: dict[str, str]) -> Path:
+def pin(project: Project, sources: dict[str, str]) -> Path:
     """Names the blob ids of `sources` in params.yaml, and puts the files by hand where they belong: that folder."""
-    folder = house.root / "models/upstream"
+    folder = project.root / "models/upstream"
     folder.mkdir(parents=True)
-    params = house.tree / "params.yaml"
+    params = project.tree / "params.yaml"
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(text)
         blob = run("git", "hash-object", folder / f"{name}.py").stdout.strip()
@@ -64,7 +64,7 @@ def pin(house: House, sources: dict[str, str]) -> Path:
     return folder
 
 
-def test_the_same_function_is_proved_and_then_without_a_network(fresh: House, server: Server) -> None:  # noqa: F811
+def test_the_same_function_is_proved_and_then_without_a_network(fresh: Project, server: Server) -> None:  # noqa: F811
     held = pin(fresh, STAND_IN)
     shutil.rmtree(held)
     for name, text in STAND_IN.items():
@@ -77,14 +77,14 @@ def test_the_same_function_is_proved_and_then_without_a_network(fresh: House, se
     assert len(server.asked) == 3
 
 
-def test_a_given_checkpoint_is_imported_and_compared_too(fresh: House, inputs: Inputs) -> None:
+def test_a_given_checkpoint_is_imported_and_compared_too(fresh: Project, inputs: Inputs) -> None:
     pin(fresh, STAND_IN)
     done = fresh.make("upstream", f"WEIGHTS={inputs.checkpoint}")
-    assert "940 tensors, house/models/checkpoint.pkl: logits within" in done.stdout
+    assert "940 tensors, root/models/checkpoint.pkl: logits within" in done.stdout
 
 
-def one_line(house: House, *words: str) -> None:
-    done = house.make("upstream", check=False)
+def one_line(project: Project, *words: str) -> None:
+    done = project.make("upstream", check=False)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2
     assert len(lines) == 2, lines  # make's own is the second
@@ -110,7 +110,7 @@ def one_line(house: House, *words: str) -> None:
         ("+        self.conv3 = nn.Conv2d(output_channels//4", "+        self.conv3 = nn.Conv2d(1/4", ["does not run"]),
     ],
 )
-def test_a_patch_that_does_not_fit_or_help_is_one_line(fresh: House, old: str, new: str, words: list[str]) -> None:
+def test_a_patch_that_does_not_fit_or_help_is_one_line(fresh: Project, old: str, new: str, words: list[str]) -> None:
     pin(fresh, STAND_IN)
     patch = fresh.tree / "patches/integer-channels.patch"
     assert old in patch.read_text()
@@ -118,25 +118,25 @@ def test_a_patch_that_does_not_fit_or_help_is_one_line(fresh: House, old: str, n
     one_line(fresh, *words)
 
 
-def test_another_function_of_the_same_weights_is_refused(fresh: House) -> None:
+def test_another_function_of_the_same_weights_is_refused(fresh: Project) -> None:
     forward = "    def forward(self, image):\n        return super().forward(image.flip(3))\n"
     name = "residual_attention_network"
     pin(fresh, {**STAND_IN, name: STAND_IN[name] + forward})
     one_line(fresh, "apart with the drawn weights", "report it")
 
 
-def test_source_of_another_commit_is_never_run(fresh: House) -> None:
+def test_source_of_another_commit_is_never_run(fresh: Project) -> None:
     file = pin(fresh, STAND_IN) / "attention_module.py"
     file.write_text("raise SystemExit('run')\n")
     one_line(
-        fresh, "house/models/upstream/attention_module.py: git blob ", "rm house/models/upstream/attention_module.py"
+        fresh, "root/models/upstream/attention_module.py: git blob ", "rm root/models/upstream/attention_module.py"
     )
 
 
-def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: House) -> None:
+def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: Project) -> None:
     done = fresh.make("upstream", check=False)
     assert (
-        "fetch.py: house/models/upstream/basic_layers.py: not downloaded (127.0.0.1:9: Connection refused)"
+        "fetch.py: root/models/upstream/basic_layers.py: not downloaded (127.0.0.1:9: Connection refused)"
         in done.stderr
     )
     assert re.search(r"put http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)

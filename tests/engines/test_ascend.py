@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from conftest import STAND_INS, House, ascend_host, copy_of, environment, run, shared_once, small_graph
+from conftest import STAND_INS, Project, ascend_host, copy_of, environment, run, shared_once, small_graph
 from engines import CompileRequest
 from engines.ascend import ais_bench
 from engines.ascend import compile as atc
@@ -30,36 +30,36 @@ SIZES = ("1", "4", "8", "16", "32", "64")
 
 
 @pytest.fixture(scope="session")
-def compiled(built: House, tmp_path_factory: pytest.TempPathFactory) -> House:
-    """The built house with a small graph of its own, compiled for 310P3 at batch size 8. Not to be changed: see
+def compiled(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The built project with a small graph of its own, compiled for 310P3 at batch size 8. Not to be changed: see
     `npu`."""
 
     def build(tree: Path) -> None:
-        house = copy_of(built, tree)
-        for path in [*house.root.glob("models/checkpoint.*"), *house.root.glob("models/*/*.onnx")]:
+        project = copy_of(built, tree)
+        for path in [*project.root.glob("models/checkpoint.*"), *project.root.glob("models/*/*.onnx")]:
             path.unlink()
-        house.set("optimize.resize", "none")
-        make(house, "om", f"ONNX={small_graph(tree / 'small.onnx')}")
+        project.set("optimize.resize", "none")
+        make(project, "om", f"ONNX={small_graph(tree / 'small.onnx')}")
 
-    return House(shared_once(tmp_path_factory, "compiled", build))
+    return Project(shared_once(tmp_path_factory, "compiled", build))
 
 
 @pytest.fixture
-def npu(compiled: House, tmp_path: Path) -> House:
-    """A house of its own on a host with the stand-ins: 40 images, and bs8 compiled for 310P3."""
+def npu(compiled: Project, tmp_path: Path) -> Project:
+    """A project of its own on a host with the stand-ins: 40 images, and bs8 compiled for 310P3."""
     return copy_of(compiled, tmp_path)
 
 
-def make(house: House, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+def make(project: Project, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """make CHIP=310P3 BS=8 with the stand-ins; `more` goes into the environment."""
     chosen = [w for w in ("CHIP=310P3", "BS=8") if not any(word.startswith(w.split("=")[0] + "=") for word in words)]
     generation = more.pop("STAND_IN_AIS", "new")
-    return house.make(*words, *chosen, check=check, **ascend_host(house.tree, generation, **more))
+    return project.make(*words, *chosen, check=check, **ascend_host(project.tree, generation, **more))
 
 
-def calls(house: House, tool: str) -> list[dict[str, Any]]:
+def calls(project: Project, tool: str) -> list[dict[str, Any]]:
     """What the stand-in noted of each call."""
-    notes = (json.loads(line) for line in (house.tree / "stand-ins.log").read_text().splitlines())
+    notes = (json.loads(line) for line in (project.tree / "stand-ins.log").read_text().splitlines())
     return [note for note in notes if note["tool"] == tool]
 
 
@@ -78,24 +78,24 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
 # The whole graph
 
 
-def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(house: House) -> None:
-    house.make("accuracy-all", "CHIP=cpu")
+def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(project: Project) -> None:
+    project.make("accuracy-all", "CHIP=cpu")
     for chip, generation, layout in (("310P3", "new", "310P3"), ("910_9392", "old", "910_9392")):
-        host = ascend_host(house.tree, generation, STAND_IN_NPU_SMI=layout)
-        done = house.make("-j2", "accuracy-all", f"CHIP={chip}", **host)
+        host = ascend_host(project.tree, generation, STAND_IN_NPU_SMI=layout)
+        done = project.make("-j2", "accuracy-all", f"CHIP={chip}", **host)
         assert done.stdout.count("Top-1") == len(SIZES)
         for size in SIZES:
-            cpu, npu = (read_record(house.root / f"results/{c}/bs{size}/accuracy.json") for c in ("cpu", chip))
+            cpu, npu = (read_record(project.root / f"results/{c}/bs{size}/accuracy.json") for c in ("cpu", chip))
             assert npu["digests"]["predictions"] == cpu["digests"]["predictions"]
             assert npu["top1"] == cpu["top1"]
-            page = (house.root / f"results/{chip}/bs{size}/accuracy.txt").read_text()
+            page = (project.root / f"results/{chip}/bs{size}/accuracy.txt").read_text()
             assert "stand-in" in page.split("class  ")[0]  # whatever they touched says so, on the first screen
             assert f"chip {chip}, batch size {size}" in page
-        house.make("accuracy-all", f"CHIP={chip}", **host)
-        assert house.pythons() == []  # a no-op stays one
+        project.make("accuracy-all", f"CHIP={chip}", **host)
+        assert project.pythons() == []  # a no-op stays one
 
 
-def test_every_form_of_output_gives_the_same_labels(npu: House) -> None:
+def test_every_form_of_output_gives_the_same_labels(npu: Project) -> None:
     predictions = set()
     for form in ("txt", "bin", "npy"):
         npu.set("infer.format", form)
@@ -108,7 +108,7 @@ def test_every_form_of_output_gives_the_same_labels(npu: House) -> None:
 # Golden argument vectors
 
 
-def test_atc_is_called_as_the_guide_does_with_the_batch_fixed(npu: House) -> None:
+def test_atc_is_called_as_the_guide_does_with_the_batch_fixed(npu: Project) -> None:
     make(npu, "om", "BS=16", "CHIP=310")
     (call, *_) = [call for call in calls(npu, "atc") if "argv" in call and "--soc_version=Ascend310" in call["argv"]]
     assert call["argv"] == [
@@ -130,7 +130,7 @@ def test_atc_is_called_as_the_guide_does_with_the_batch_fixed(npu: House) -> Non
     assert "stand-in" in (npu.root / "models/om/310/bs16.log").read_text()
 
 
-def test_flags_of_params_and_of_the_chips_line_reach_atc(npu: House) -> None:
+def test_flags_of_params_and_of_the_chips_line_reach_atc(npu: Project) -> None:
     npu.set("atc.flags", "[op_select_implmode=high_precision, enable_small_channel=1]")
     npu.set("chips.310P3", "engine=ascend soc_version=Ascend310P3 enable_small_channel=0 published=310P3")
     npu.set("atc.log", "debug")
@@ -167,17 +167,17 @@ def test_one_precision_mode_at_most_is_given_since_one_excludes_the_other(
 
 
 @pytest.mark.parametrize("flag", ["input_shape=x", "log=debug", "auto_tune_mode=RL", "soc=Ascend310", "input-shape=x"])
-def test_flags_that_are_ours_to_set_are_refused_in_every_spelling_that_atc_takes(npu: House, flag: str) -> None:
+def test_flags_that_are_ours_to_set_are_refused_in_every_spelling_that_atc_takes(npu: Project, flag: str) -> None:
     npu.set("chips.310P3", f"engine=ascend soc_version=Ascend310P3 {flag} published=310P3")
     refused(make(npu, "om", check=False), flag.split("=")[0])
 
 
-def test_a_flag_that_atc_does_not_know_is_sought_in_params(npu: House) -> None:
+def test_a_flag_that_atc_does_not_know_is_sought_in_params(npu: Project) -> None:
     npu.set("atc.flags", "no_such_flag=1")
     refused(make(npu, "om", check=False), "unknown command line flag 'no_such_flag'", "atc.flags")
 
 
-def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: House) -> None:
+def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: Project) -> None:
     (npu.tree / "fusion.cfg").write_text("Pass:off")
     npu.set("atc.flags", "fusion_switch_file=fusion.cfg")
     make(npu, "om")
@@ -191,7 +191,7 @@ def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: House
 
 @pytest.mark.parametrize(("generation", "tail"), [("old", []), ("new", ["--divide_input", "1"])])
 def test_ais_bench_is_called_with_words_that_both_generations_know(
-    npu: House, generation: str, tail: list[str]
+    npu: Project, generation: str, tail: list[str]
 ) -> None:
     for device, more in (("0", []), ("0,1", tail)):
         shutil.rmtree(npu.root / "results/310P3", ignore_errors=True)
@@ -214,9 +214,9 @@ CODES = ["E10001", "E10016", "E10054", "E13000", "E16002", "E19010", "E19999", "
 
 @pytest.mark.parametrize("code", [*CODES, "EL0003", "EE1001"])
 @pytest.mark.parametrize("cann", ["7.0", "8.5"])
-def test_a_failure_of_atc_names_code_cause_and_log(npu: House, code: str, cann: str) -> None:
+def test_a_failure_of_atc_names_code_cause_and_log(npu: Project, code: str, cann: str) -> None:
     done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, STAND_IN_CANN=cann)
-    line = refused(done, "house/models/om/310P3/bs4.log", code)
+    line = refused(done, "root/models/om/310P3/bs4.log", code)
     assert any(cause in line for start, cause in atc.CAUSES.items() if code.startswith(start))
     assert code in (npu.root / "models/om/310P3/bs4.log").read_text()
     assert not (npu.root / "models/om/310P3/3d_attention_net_bs4.om").exists()
@@ -234,7 +234,7 @@ def test_a_failure_of_atc_names_code_cause_and_log(npu: House, code: str, cann: 
         ("loader", ["libascend_hal.so", "devlib"]),
     ],
 )
-def test_status_success_line_and_a_fresh_file_are_all_asked_for(npu: House, fault: str, words: list[str]) -> None:
+def test_status_success_line_and_a_fresh_file_are_all_asked_for(npu: Project, fault: str, words: list[str]) -> None:
     npu.set("atc.memory", "7")
     om = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     before = om.read_bytes()
@@ -246,21 +246,21 @@ def test_status_success_line_and_a_fresh_file_are_all_asked_for(npu: House, faul
 
 
 @pytest.mark.parametrize("fault", ["suffix", "both", "warning"])
-def test_other_names_and_warnings_after_success_are_no_failure(npu: House, fault: str) -> None:
+def test_other_names_and_warnings_after_success_are_no_failure(npu: Project, fault: str) -> None:
     done = make(npu, "om", "BS=4", STAND_IN_ATC=fault)
     assert (npu.root / "models/om/310P3/3d_attention_net_bs4.om").stat().st_size
     assert ("W11001" in done.stdout) == (fault == "warning")
 
 
-def test_an_atc_that_hangs_is_killed_with_all_that_it_started(npu: House) -> None:
+def test_an_atc_that_hangs_is_killed_with_all_that_it_started(npu: Project) -> None:
     npu.set("atc.time_limit", "2")
     refused(make(npu, "om", "BS=4", check=False, STAND_IN_ATC="hang"), "time limit", "atc.time_limit")
     time.sleep(0.5)
     assert str(npu.tree) not in run("ps", "-eo", "args").stdout
 
 
-def test_a_make_that_is_asked_to_end_ends_atc_too(npu: House) -> None:
-    words = ["make", "om", "BS=4", "CHIP=310P3", "ROOT=house", f"PYTHON={npu.python}"]
+def test_a_make_that_is_asked_to_end_ends_atc_too(npu: Project) -> None:
+    words = ["make", "om", "BS=4", "CHIP=310P3", "ROOT=root", f"PYTHON={npu.python}"]
     process = subprocess.Popen(
         words,
         cwd=npu.tree,
@@ -280,7 +280,7 @@ def test_a_make_that_is_asked_to_end_ends_atc_too(npu: House) -> None:
 
 
 def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
-    npu: House, monkeypatch: pytest.MonkeyPatch
+    npu: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     npu.set("atc.memory", "1000")
     make(npu, "-j4", "om-all", "CHIP=310", STAND_IN_ATC="slow")
@@ -302,7 +302,7 @@ def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
     assert atc.at_once(100) == (1, 32)
 
 
-def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: House) -> None:
+def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: Project) -> None:
     make(npu, "om", "BS=4")
     assert int(calls(npu, "atc")[-2]["env"]["TE_PARALLEL_COMPILER"]) >= 1
     make(npu, "om", "BS=2", TE_PARALLEL_COMPILER="7")
@@ -312,7 +312,7 @@ def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: House) -> None:
 # Where CANN is
 
 
-def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: House) -> None:
+def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: Project) -> None:
     make(npu, "om", "BS=4")  # SET_ENV, as ascend_host gives it
     assert calls(npu, "atc")[-2]["env"]["ASCEND_TOOLKIT_HOME"] == str(STAND_INS / "toolkit")
     host = ascend_host(npu.tree)
@@ -329,7 +329,7 @@ def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: House) -> None:
     npu.make("om", "BS=1", "CHIP=310P3", f"ATC={sys.executable} {STAND_INS / 'toolkit/bin/atc'}", **host)
 
 
-def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: House) -> None:
+def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: Project) -> None:
     (npu.tree / "tools").mkdir()
     (npu.tree / "tools/atc.py").write_text(
         f"import runpy\nrunpy.run_path('{STAND_INS}/toolkit/bin/atc', run_name='__main__')\n"
@@ -340,7 +340,7 @@ def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: House) ->
     make(npu, "infer", "AIS_BENCH=python3 -m ais_bench", PYTHONPATH=f"own:{runtime}")
 
 
-def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: House) -> None:
+def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: Project) -> None:
     make(npu, "om", "BS=5", f"SET_ENV={STAND_INS / 'toolkit'}")  # its folder will do
     (npu.tree / "false.sh").write_text(
         f"source {STAND_INS / 'toolkit/set_env.sh'}\n[ -f /no/such ] && source /no/such\n"
@@ -357,13 +357,13 @@ def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: House) -> None:
     refused(make(npu, "om", "BS=4", "ATC='atc", check=False), "ATC='atc", "no closing quotation")
 
 
-def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: House) -> None:
+def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: Project) -> None:
     odd = npu.tree.with_name("odd+folder")
     npu.tree.rename(odd)
-    house = House(odd)
-    house.python.write_text(house.python.read_text().replace(str(npu.tree), str(odd)))
-    refused(make(house, "om", "BS=4", check=False), "'+'", "ROOT=")
-    refused(make(house, "infer", check=False), "'+'", "ROOT=")
+    project = Project(odd)
+    project.python.write_text(project.python.read_text().replace(str(npu.tree), str(odd)))
+    refused(make(project, "om", "BS=4", check=False), "'+'", "ROOT=")
+    refused(make(project, "infer", check=False), "'+'", "ROOT=")
 
 
 # ais_bench's faults
@@ -385,7 +385,7 @@ def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: House) -> 
         ("crash", ["ais_bench failed: status 134"]),
     ],
 )
-def test_whatever_ais_bench_left_is_checked(npu: House, generation: str, fault: str, words: list[str]) -> None:
+def test_whatever_ais_bench_left_is_checked(npu: Project, generation: str, fault: str, words: list[str]) -> None:
     done = make(npu, "accuracy", check=False, STAND_IN_AIS=generation, STAND_IN_AIS_BENCH=fault)
     refused(done, "infer.log", *words)
     assert not (npu.root / "results/310P3/bs8/outputs").exists()
@@ -393,13 +393,13 @@ def test_whatever_ais_bench_left_is_checked(npu: House, generation: str, fault: 
     assert "Top-1" in make(npu, "accuracy", STAND_IN_AIS=generation).stdout
 
 
-def test_an_ais_bench_that_hangs_is_killed(npu: House) -> None:
+def test_an_ais_bench_that_hangs_is_killed(npu: Project) -> None:
     npu.set("ais_bench.time_limit", "2")
     refused(make(npu, "infer", check=False, STAND_IN_AIS_BENCH="hang"), "time limit", "npu-smi")
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
-def test_two_devices_give_each_image_once_and_one_of_them_dying_gives_none(npu: House, generation: str) -> None:
+def test_two_devices_give_each_image_once_and_one_of_them_dying_gives_none(npu: Project, generation: str) -> None:
     host = {"STAND_IN_AIS": generation, "STAND_IN_NPU_SMI": "310P3-duo"}
     one = json.loads((built_cpu(npu) / "accuracy.json").read_text())["digests"]["predictions"]
     refused(
@@ -413,20 +413,20 @@ def test_two_devices_give_each_image_once_and_one_of_them_dying_gives_none(npu: 
     assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]["predictions"] == one
 
 
-def built_cpu(house: House) -> Path:
+def built_cpu(project: Project) -> Path:
     """The results of CHIP=cpu at batch size 8."""
-    house.make("accuracy", "CHIP=cpu", "BS=8")
-    return house.root / "results/cpu/bs8"
+    project.make("accuracy", "CHIP=cpu", "BS=8")
+    return project.root / "results/cpu/bs8"
 
 
 @pytest.mark.parametrize("umask", ["000", "002", "022", "077"])
-def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_them(npu: House, umask: str) -> None:
+def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_them(npu: Project, umask: str) -> None:
     mode = 0o777 & ~int(umask, 8)
     for path in (npu.root / "data/bin", *(npu.root / "data/bin").iterdir()):
         path.chmod(mode if path.is_dir() else mode & 0o666)
     (npu.root / "models/om/310P3/3d_attention_net_bs8.om").chmod(mode & 0o666)
     host = ascend_host(npu.tree, "new")
-    command = f"umask {umask} && exec make accuracy CHIP=310P3 BS=8 ROOT=house PYTHON={npu.python}"
+    command = f"umask {umask} && exec make accuracy CHIP=310P3 BS=8 ROOT=root PYTHON={npu.python}"
     done = run("bash", "-c", command, cwd=npu.tree, **host)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(npu.root / "results/310P3")
@@ -445,11 +445,11 @@ def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_t
         ({"AIS_BENCH": "/no/such/python -m ais_bench"}, ["no such file"]),
     ],
 )
-def test_another_tool_of_that_name_is_named_as_such(npu: House, more: dict[str, str], words: list[str]) -> None:
+def test_another_tool_of_that_name_is_named_as_such(npu: Project, more: dict[str, str], words: list[str]) -> None:
     refused(make(npu, "infer", check=False, **more), *words, "make doctor")
 
 
-def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu: House) -> None:
+def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu: Project) -> None:
     refused(make(npu, "infer", check=False, STAND_IN_NPU_SMI="310"), "device 0 is a 310", "Ascend310P3", "CHIP=310")
     refused(make(npu, "infer", "DEVICE=2", check=False), "no device 2", "0 (310P3)")
     mixed = {"STAND_IN_NPU_SMI": "mixed"}
@@ -463,23 +463,23 @@ def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu:
     assert "is not checked" in done.stdout  # a container often has no npu-smi
 
 
-def test_two_runs_that_number_two_devices_differently_do_not_wait_for_each_other_for_ever(npu: House) -> None:
+def test_two_runs_that_number_two_devices_differently_do_not_wait_for_each_other_for_ever(npu: Project) -> None:
     make(npu, "om", "BS=4")
     one = begin(npu, "infer", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
     other = copy_of(npu, npu.tree.with_name("other"))
     more = {"STAND_IN_NPU_SMI": "310P3-two", "TMPDIR": str(npu.tree / "tmp")}
     time.sleep(1)  # both begin while the first device is in use
     both = [
-        begin(house, "infer", "DEVICE=0,1", f"BS={size}", ASCEND_RT_VISIBLE_DEVICES=order, **more)
-        for house, size, order in ((npu, 4, "0,1"), (other, 8, "1,0"))
+        begin(project, "infer", "DEVICE=0,1", f"BS={size}", ASCEND_RT_VISIBLE_DEVICES=order, **more)
+        for project, size, order in ((npu, 4, "0,1"), (other, 8, "1,0"))
     ]
     assert [process.wait(60) for process in (one, *both)] == [0, 0, 0]
 
 
-def test_a_device_has_one_user_at_a_time_and_two_devices_two(npu: House) -> None:
+def test_a_device_has_one_user_at_a_time_and_two_devices_two(npu: Project) -> None:
     make(npu, "-j4", "om", "BS=4")
     hosts = ascend_host(npu.tree, STAND_IN_NPU_SMI="310P3-two", STAND_IN_AIS_BENCH="slow")
-    words = ["make", "infer", "CHIP=310P3", "ROOT=house", f"PYTHON={npu.python}"]
+    words = ["make", "infer", "CHIP=310P3", "ROOT=root", f"PYTHON={npu.python}"]
     both = [
         subprocess.Popen([*words, size], cwd=npu.tree, env=environment(**hosts), stderr=subprocess.PIPE, text=True)
         for size in ("BS=4", "BS=8")
@@ -492,7 +492,7 @@ def test_a_device_has_one_user_at_a_time_and_two_devices_two(npu: House) -> None
 # A ready .om
 
 
-def test_a_ready_om_is_run_as_it_is_and_kept(npu: House, tmp_path: Path) -> None:
+def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> None:
     held = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     own = npu.tree / "ready.om"
     own.write_bytes(held.read_bytes() + b" \n")
@@ -510,7 +510,7 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: House, tmp_path: Path) -> None
     assert held.read_bytes() == own.read_bytes()
 
 
-def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: House) -> None:
+def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: Project) -> None:
     own = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "takes batches of 8, not 4", "give BS=8")
     done = make(npu, "infer", "BS=4", f"OM={own}", check=False, STAND_IN_AIS_BENCH="hang")
@@ -536,15 +536,15 @@ def test_what_ais_bench_says_is_explained() -> None:
 # Killed, and begun again
 
 
-def begin(house: House, *words: str, **more: str) -> subprocess.Popen[bytes]:
+def begin(project: Project, *words: str, **more: str) -> subprocess.Popen[bytes]:
     """make CHIP=310P3 BS=8 in a process group of its own."""
-    arguments = ["make", "CHIP=310P3", "BS=8", "ROOT=house", f"PYTHON={house.python}", *words]
+    arguments = ["make", "CHIP=310P3", "BS=8", "ROOT=root", f"PYTHON={project.python}", *words]
     null = subprocess.DEVNULL
-    host = environment(**ascend_host(house.tree, **more))
-    return subprocess.Popen(arguments, cwd=house.tree, env=host, stdout=null, stderr=null, start_new_session=True)
+    host = environment(**ascend_host(project.tree, **more))
+    return subprocess.Popen(arguments, cwd=project.tree, env=host, stdout=null, stderr=null, start_new_session=True)
 
 
-def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: House) -> None:
+def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: Project) -> None:
     shutil.rmtree(npu.root / "models/om/310P3")
     make(npu, "accuracy")
     wanted = read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]
@@ -563,7 +563,7 @@ def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: House
         assert not list(npu.root.rglob("*.tmp.*"))
 
 
-def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: House) -> None:
+def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: Project) -> None:
     process = begin(npu, "infer", "DEVICE=0,1", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
     while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/*/image_*")):
         time.sleep(0.05)
@@ -577,7 +577,7 @@ def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: House) ->
     ]
 
 
-def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: House) -> None:
+def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: Project) -> None:
     leaking = npu.tree / "leaking"
     leaking.write_text("#!/bin/sh\nsleep 90 &\nkill -9 $$\n")
     leaking.chmod(0o755)
@@ -586,7 +586,7 @@ def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: House) -> No
     assert "in use" not in make(npu, "om", "BS=4").stderr
 
 
-def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: House) -> None:
+def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: Project) -> None:
     wrapper = npu.tree / "wrapper"  # the vendor's own tools start others, which a kill -9 of ours does not reach
     wrapper.write_text('#!/bin/sh\npython3 -m ais_bench "$@" &\nwait\n')
     wrapper.chmod(0o755)
@@ -598,9 +598,9 @@ def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: House) -> None:
     assert "Top-1" in make(npu, "accuracy").stdout  # it would hang for ten minutes, and hold the device
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(npu: House) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(npu: Project) -> None:
     shutil.rmtree(npu.root / "models/om/310P3")
-    command = f"ulimit -f 1; exec make accuracy CHIP=310P3 BS=8 ROOT=house PYTHON={npu.python}"
+    command = f"ulimit -f 1; exec make accuracy CHIP=310P3 BS=8 ROOT=root PYTHON={npu.python}"
     host = ascend_host(npu.tree, "old")
     done = run("bash", "-c", command, cwd=npu.tree, **{**host, "STAND_IN_LOG": ""})
     assert done.returncode == 2

@@ -10,34 +10,34 @@ import numpy as np
 import pytest
 from test_ascend import calls, make, refused
 
-from conftest import House, copy_of, shared_once
+from conftest import Project, copy_of, shared_once
 from engines.ascend import ais_bench, perf
 
 
 @pytest.fixture(scope="session")
-def answered(built: House, tmp_path_factory: pytest.TempPathFactory) -> House:
-    """The built house with the outputs of bs2 on 310P3. Not to be changed."""
+def answered(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The built project with the outputs of bs2 on 310P3. Not to be changed."""
 
     def build(tree: Path) -> None:
-        house = copy_of(built, tree)
-        house.set("perf.min_queries", "7")
-        make(house, "infer", "BS=2")
-        (house.tree / "stand-ins.log").write_text("")
+        project = copy_of(built, tree)
+        project.set("perf.min_queries", "7")
+        make(project, "infer", "BS=2")
+        (project.tree / "stand-ins.log").write_text("")
 
-    return House(shared_once(tmp_path_factory, "answered", build))
+    return Project(shared_once(tmp_path_factory, "answered", build))
 
 
 @pytest.fixture
-def npu(answered: House, tmp_path: Path) -> House:
+def npu(answered: Project, tmp_path: Path) -> Project:
     return copy_of(answered, tmp_path)
 
 
-def perf_of(house: House) -> Any:
-    return json.loads((house.root / "results/310P3/bs2/perf.json").read_text())
+def perf_of(project: Project) -> Any:
+    return json.loads((project.root / "results/310P3/bs2/perf.json").read_text())
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
-def test_figures_are_ais_benchs_own_times_over_true_images(npu: House, generation: str) -> None:
+def test_figures_are_ais_benchs_own_times_over_true_images(npu: Project, generation: str) -> None:
     make(npu, "perf", "BS=2", STAND_IN_AIS=generation)
     perf = perf_of(npu)
     assert perf["queries"] == len(perf["times_ms"]) >= 7
@@ -69,7 +69,7 @@ def test_figures_are_ais_benchs_own_times_over_true_images(npu: House, generatio
         ("crash", ["perf.log", "SIGABRT"]),
     ],
 )
-def test_a_cheat_or_a_failure_leaves_no_figure(npu: House, fault: str, words: list[str]) -> None:
+def test_a_cheat_or_a_failure_leaves_no_figure(npu: Project, fault: str, words: list[str]) -> None:
     refused(make(npu, "perf", "BS=2", check=False, STAND_IN_AIS_BENCH=fault), *words)
     assert not (npu.root / "results/310P3/bs2/perf.txt").exists()
     assert not list(npu.root.rglob("*.tmp.*"))
@@ -94,13 +94,13 @@ def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
     assert perf.merged([{}], "H2D_latency") == {}
 
 
-def test_an_npu_run_lasts_the_minimum_duration(npu: House) -> None:
+def test_an_npu_run_lasts_the_minimum_duration(npu: Project) -> None:
     npu.set("perf.min_duration", "2")
     make(npu, "perf", "BS=2")
     assert sum(perf_of(npu)["times_ms"]) >= 2000
 
 
-def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: House) -> None:
+def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", STAND_IN_NPU_SMI="310P3-busy")
     assert "npu-smi shows the device 63% busy" in done.stdout
     perf = perf_of(npu)
@@ -108,6 +108,6 @@ def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: House) -> None:
     assert "others kept 63% of the device busy" in perf["stability"]["why"]
 
 
-def test_one_device_is_measured_at_a_time(npu: House) -> None:
+def test_one_device_is_measured_at_a_time(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", "DEVICE=0,1", check=False, STAND_IN_NPU_SMI="310P3-two")
     refused(done, "DEVICE=0,1", "one device is measured at a time")

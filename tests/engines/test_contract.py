@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
-from conftest import FAKES, SCRIPTS, House
+from conftest import FAKES, SCRIPTS, Project
 from engines.feed import OneAtATime, Work, answer_all, run_one
 from formats.outputs import read_outputs
 from network.spec import CLASSES
@@ -146,13 +146,13 @@ def test_wrong_constants_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert re.search(r"x/__init__.py: not the constants of an engine .*; see Constants in", capsys.readouterr().err)
 
 
-def test_a_new_engine_is_one_folder_and_one_line(house: House) -> None:
-    shutil.copytree(FAKES / "null_engine", house.tree / "scripts/engines/mine")
-    house.set("chips.mychip", "engine=mine")
-    done = house.make("accuracy", "perf", "CHIP=mychip", "BS=3")
+def test_a_new_engine_is_one_folder_and_one_line(project: Project) -> None:
+    shutil.copytree(FAKES / "null_engine", project.tree / "scripts/engines/mine")
+    project.set("chips.mychip", "engine=mine")
+    done = project.make("accuracy", "perf", "CHIP=mychip", "BS=3")
     assert "Top-1 accuracy of inference" in done.stdout
     assert "Throughput:" in done.stdout
-    model = house.root / "models/om/mychip/3d_attention_net_bs3.null"
-    record = read_record(house.root / "models/om/mychip/bs3.json")
+    model = project.root / "models/om/mychip/3d_attention_net_bs3.null"
+    record = read_record(project.root / "models/om/mychip/bs3.json")
     assert {"engines/mine/__init__.py", "engines/mine/compile.py"} <= set(record["key"]["scripts"])
     assert record["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import quantize_onnx
-from conftest import SCRIPTS, TREE, House, Inputs, refused, run, script, script_here, shared_once
+from conftest import SCRIPTS, TREE, Inputs, Project, refused, run, script, script_here, shared_once
 from engines import CompileRequest
 from engines.feed import OneAtATime
 from engines.openvino import compile as compiler
@@ -191,12 +191,12 @@ def test_another_precision_than_the_chips_is_refused(
 
 
 @f32
-def test_the_precision_is_recorded_and_stands_on_every_page(house: House) -> None:
-    done = house.make("accuracy", "CHIP=cpu-f32", "BS=16")
+def test_the_precision_is_recorded_and_stands_on_every_page(project: Project) -> None:
+    done = project.make("accuracy", "CHIP=cpu-f32", "BS=16")
     assert f"precision float32, instructions {HERE['f32']}, runtime OpenVINO 20" in done.stdout
-    made = read_record(house.root / "results/cpu-f32/bs16/accuracy.json")["provenance"]
+    made = read_record(project.root / "results/cpu-f32/bs16/accuracy.json")["provenance"]
     assert (made["precision"], made["instructions"]) == ("float32", HERE["f32"])
-    assert read_record(house.root / "models/om/cpu-f32/bs16.json")["engine"] == {"precision": "float32"}
+    assert read_record(project.root / "models/om/cpu-f32/bs16.json")["engine"] == {"precision": "float32"}
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_the_precision_is_recorded_and_stands_on_every_page(house: House) -> Non
         ("engine=openvino precision=f32 hint=latency", ["engine openvino has no option hint"]),
     ],
 )
-def test_a_wrong_option_of_a_chips_line_is_one_line(house: House, line: str, words: list[str]) -> None:
-    house.set("chips.cpu-f32", line)
-    done = house.make("om", "CHIP=cpu-f32", check=False)
+def test_a_wrong_option_of_a_chips_line_is_one_line(project: Project, line: str, words: list[str]) -> None:
+    project.set("chips.cpu-f32", line)
+    done = project.make("om", "CHIP=cpu-f32", check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
@@ -409,26 +409,26 @@ def test_a_refused_int8_leaves_neither_model_nor_record(
     assert not list(out.parent.glob("*.onnx")) and not list(out.parent.glob("*.json"))
 
 
-def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(house: House) -> None:
-    stages = house.make("-n", "accuracy-all", "CHIP=cpu-int8", "PYTHON=python3").stdout
+def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(project: Project) -> None:
+    stages = project.make("-n", "accuracy-all", "CHIP=cpu-int8", "PYTHON=python3").stdout
     assert stages.count("scripts/quantize_onnx.py") == stages.count("scripts/make_calibration.py") == 1
-    assert stages.count("--unquantized house/models/optimized/3d_attention_net.onnx") == 6
+    assert stages.count("--unquantized root/models/optimized/3d_attention_net.onnx") == 6
     for chip in ("cpu-bf16", "cpu", "310P3"):
-        stages = house.make("-n", "accuracy", f"CHIP={chip}", "PYTHON=python3").stdout
+        stages = project.make("-n", "accuracy", f"CHIP={chip}", "PYTHON=python3").stdout
         assert "quantize" not in stages and "calibration" not in stages and "compile_model" in stages
 
 
 @int8
-def test_make_calibrates_judges_races_and_cleans_up(house: House) -> None:
-    house.set("int8.loss", "100.0")  # five images judge here
-    done = house.make("accuracy", "CHIP=cpu-int8", "BS=4")
-    assert house.pythons()[1:] == ["make_calibration", "quantize_onnx", "compile_model", "infer", "postprocess"], (
+def test_make_calibrates_judges_races_and_cleans_up(project: Project) -> None:
+    project.set("int8.loss", "100.0")  # five images judge here
+    done = project.make("accuracy", "CHIP=cpu-int8", "BS=4")
+    assert project.pythons()[1:] == ["make_calibration", "quantize_onnx", "compile_model", "infer", "postprocess"], (
         done.stdout
     )
     assert "precision int8" in done.stdout and "calibrated on 5 training images" in done.stdout
-    made = read_record(house.root / "results/cpu-int8/bs4/accuracy.json")["provenance"]
-    assert made["calibration"] == read_record(house.root / "data/calibration.json")["sha256"]
-    house.make("accuracy", "CHIP=cpu-int8", "BS=4")
-    assert house.pythons() == []
-    run("make", "clean", "ROOT=house", cwd=house.tree)
-    assert not (house.root / "models/int8").exists() and not list((house.root / "data").glob("calibration*"))
+    made = read_record(project.root / "results/cpu-int8/bs4/accuracy.json")["provenance"]
+    assert made["calibration"] == read_record(project.root / "data/calibration.json")["sha256"]
+    project.make("accuracy", "CHIP=cpu-int8", "BS=4")
+    assert project.pythons() == []
+    run("make", "clean", "ROOT=root", cwd=project.tree)
+    assert not (project.root / "models/int8").exists() and not list((project.root / "data").glob("calibration*"))

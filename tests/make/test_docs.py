@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import documents
-from conftest import SCRIPTS, TREE, House, new_house, refused, run, script_here, shared_once
+from conftest import SCRIPTS, TREE, Project, new_project, refused, run, script_here, shared_once
 from engines.ascend import _doctor
 from params.makefile import flags_of, settings_of
 from params.read import read_params
@@ -66,7 +66,7 @@ def test_make_docs_refuses_a_readme_without_its_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", documents.PAGES, ids=documents.name_of)
-def test_make_accepts_every_command_of_a_page(page: Path, fresh: House) -> None:
+def test_make_accepts_every_command_of_a_page(page: Path, fresh: Project) -> None:
     (fresh.tree / "file").touch()
     for command in documents.make_commands(page):
         words = shlex.split(command)
@@ -81,22 +81,22 @@ def test_make_accepts_every_command_of_a_page(page: Path, fresh: House) -> None:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> House:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tree in which `make demo` has run on a smaller sample, with what it printed in demo.log."""
 
     def build(tree: Path) -> None:
-        project = new_house(tree)
+        project = new_project(tree)
         done = project.make("demo")
         (tree / "demo.log").write_text(done.stdout)
 
-    return House(shared_once(tmp_path_factory, "demo", build))
+    return Project(shared_once(tmp_path_factory, "demo", build))
 
 
 SAMPLE = [t for page in documents.ENGLISH if page.name != "ascend.md" for t in documents.transcripts(page)]
 
 
 @pytest.mark.parametrize("shown", SAMPLE, ids=lambda shown: f"{shown.page}: {shown.command}")
-def test_a_transcript_shows_what_a_run_prints(shown: documents.Transcript, demo: House) -> None:
+def test_a_transcript_shows_what_a_run_prints(shown: documents.Transcript, demo: Project) -> None:
     words = shlex.split(shown.command)
     if words[1] == "demo":
         output = (demo.tree / "demo.log").read_text()

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from conftest import House, Inputs, environment, run
+from conftest import Inputs, Project, environment, run
 from formats import python2, sample
 
-RESULT = "house/results/null/bs16/accuracy.txt"
+RESULT = "root/results/null/bs16/accuracy.txt"
 TOMORROW = time.time() + 86400
 
 
-def up_to_date(house: House, target: str = RESULT) -> bool:
-    return house.make("-q", target, check=False).returncode == 0
+def up_to_date(project: Project, target: str = RESULT) -> bool:
+    return project.make("-q", target, check=False).returncode == 0
 
 
 def touch(*paths: Path, at: float | None = None) -> None:
@@ -32,25 +32,25 @@ def touch(*paths: Path, at: float | None = None) -> None:
 # Promise 1: content decides
 
 
-def test_touching_every_source_rebuilds_nothing(house: House) -> None:
-    before = {p: (house.root / p).stat().st_mtime_ns for p in house.artifacts()}
-    touch(*house.tree.glob("scripts/**/*.py"), house.tree / "params.yaml", house.tree / "Makefile")
-    assert up_to_date(house)
-    house.make("accuracy")
-    assert {p: (house.root / p).stat().st_mtime_ns for p in house.artifacts()} == before
-    assert house.pythons() == []  # the sync has run once, under -q
+def test_touching_every_source_rebuilds_nothing(project: Project) -> None:
+    before = {p: (project.root / p).stat().st_mtime_ns for p in project.artifacts()}
+    touch(*project.tree.glob("scripts/**/*.py"), project.tree / "params.yaml", project.tree / "Makefile")
+    assert up_to_date(project)
+    project.make("accuracy")
+    assert {p: (project.root / p).stat().st_mtime_ns for p in project.artifacts()} == before
+    assert project.pythons() == []  # the sync has run once, under -q
 
 
-def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(house: House, tmp_path: Path) -> None:
+def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(project: Project, tmp_path: Path) -> None:
     for path in ("Makefile", "params.yaml", "requirements.txt", "scripts"):
-        old = house.tree / f"old-{path}"
-        (house.tree / path).rename(old)
-        (shutil.copytree if old.is_dir() else shutil.copyfile)(old, house.tree / path)
-    touch(*house.tree.glob("scripts/**/*.py"), house.tree / "params.yaml", house.tree / "Makefile")
-    before = house.artifacts()
-    assert up_to_date(house)
-    house.make("accuracy")
-    assert house.rebuilt(before) == set()
+        old = project.tree / f"old-{path}"
+        (project.tree / path).rename(old)
+        (shutil.copytree if old.is_dir() else shutil.copyfile)(old, project.tree / path)
+    touch(*project.tree.glob("scripts/**/*.py"), project.tree / "params.yaml", project.tree / "Makefile")
+    before = project.artifacts()
+    assert up_to_date(project)
+    project.make("accuracy")
+    assert project.rebuilt(before) == set()
 
 
 @pytest.mark.parametrize(
@@ -58,127 +58,127 @@ def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(house: House, tm
     [("optimize_onnx", "models/optimized/3d_attention_net.onnx"), ("preprocess", "data/bin/manifest.json")],
 )
 def test_an_edit_of_a_script_reruns_its_stage_and_no_later_one_if_the_bytes_stay(
-    house: House, script: str, stage: str
+    project: Project, script: str, stage: str
 ) -> None:
-    before = house.artifacts()
-    with open(house.tree / f"scripts/{script}.py", "a") as file:
+    before = project.artifacts()
+    with open(project.tree / f"scripts/{script}.py", "a") as file:
         file.write("# a comment\n")
-    assert not up_to_date(house)
-    house.make("accuracy")
+    assert not up_to_date(project)
+    project.make("accuracy")
     also = {"data/labels.txt"} if script == "preprocess" else set()
-    assert house.rebuilt(before) == {stage} | also
-    assert up_to_date(house)
+    assert project.rebuilt(before) == {stage} | also
+    assert up_to_date(project)
 
 
-def test_an_edit_that_changes_bytes_reaches_the_result(house: House) -> None:
-    before = house.artifacts()
-    house.set("optimize.resize", "exact")
-    house.make("accuracy")
-    assert "models/onnx/3d_attention_net.onnx" not in house.rebuilt(before)
-    assert house.rebuilt(before) >= {"models/optimized/3d_attention_net.onnx", "results/null/bs16/accuracy.txt"}
-    assert "exact" in (house.root / "results/null/bs16/accuracy.txt").read_text()
+def test_an_edit_that_changes_bytes_reaches_the_result(project: Project) -> None:
+    before = project.artifacts()
+    project.set("optimize.resize", "exact")
+    project.make("accuracy")
+    assert "models/onnx/3d_attention_net.onnx" not in project.rebuilt(before)
+    assert project.rebuilt(before) >= {"models/optimized/3d_attention_net.onnx", "results/null/bs16/accuracy.txt"}
+    assert "exact" in (project.root / "results/null/bs16/accuracy.txt").read_text()
 
 
-def test_an_edit_of_one_key_reruns_only_what_uses_it(house: House) -> None:
-    before = house.artifacts()
-    house.set("infer.format", "npy")
-    house.make("accuracy")
-    assert house.rebuilt(before) == {"results/null/bs16/outputs/manifest.json", "results/null/bs16/accuracy.txt"}
-    before = house.artifacts()
-    house.set("published.accuracy.310", "95.33")
-    house.make("accuracy")
-    assert house.rebuilt(before) == set()
+def test_an_edit_of_one_key_reruns_only_what_uses_it(project: Project) -> None:
+    before = project.artifacts()
+    project.set("infer.format", "npy")
+    project.make("accuracy")
+    assert project.rebuilt(before) == {"results/null/bs16/outputs/manifest.json", "results/null/bs16/accuracy.txt"}
+    before = project.artifacts()
+    project.set("published.accuracy.310", "95.33")
+    project.make("accuracy")
+    assert project.rebuilt(before) == set()
 
 
 # Promise 2: shared work is done once
 
 
-def test_another_batch_size_and_another_chip_share_all_that_stands_above(house: House) -> None:
-    before = house.artifacts()
-    house.make("accuracy", "BS=7")
-    assert house.rebuilt(before) == {
+def test_another_batch_size_and_another_chip_share_all_that_stands_above(project: Project) -> None:
+    before = project.artifacts()
+    project.make("accuracy", "BS=7")
+    assert project.rebuilt(before) == {
         "models/om/null/3d_attention_net_bs7.null",
         "results/null/bs7/outputs/manifest.json",
         "results/null/bs7/accuracy.txt",
     }
-    before = house.artifacts()
-    house.make("accuracy", "CHIP=null2")
-    assert house.rebuilt(before) == {
+    before = project.artifacts()
+    project.make("accuracy", "CHIP=null2")
+    assert project.rebuilt(before) == {
         "models/om/null2/3d_attention_net_bs16.null",
         "results/null2/bs16/outputs/manifest.json",
         "results/null2/bs16/accuracy.txt",
     }
 
 
-def test_another_root_is_another_world(house: House) -> None:
-    before = house.artifacts()
-    house.make("bin", "SOURCE=sample", "ROOT=other/root")
-    assert (house.tree / "other/root/data/bin/manifest.json").is_file()
-    assert house.rebuilt(before) == set()
+def test_another_root_is_another_world(project: Project) -> None:
+    before = project.artifacts()
+    project.make("bin", "SOURCE=sample", "ROOT=other/root")
+    assert (project.tree / "other/root/data/bin/manifest.json").is_file()
+    assert project.rebuilt(before) == set()
 
 
-def test_the_same_bytes_from_another_path_rebuild_nothing_and_other_bytes_do(house: House, tmp_path: Path) -> None:
+def test_the_same_bytes_from_another_path_rebuild_nothing_and_other_bytes_do(project: Project, tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("first.tar.gz", "second.tar.gz", "third.tar.gz"))
 
     python2.write_tar(first, sample.archive_files(5, 10, 20))
     shutil.copyfile(first, second)
     python2.write_tar(third, sample.archive_files(6, 10, 20))
     touch(third, at=1)  # older than everything, and still imported
-    house.make("bin", f"ARCHIVE={first}")
-    before = house.artifacts()
-    assert up_to_date(house, "house/data/bin/manifest.json")
-    assert house.make("-q", "house/data/bin/manifest.json", f"ARCHIVE={second}", check=False).returncode == 0
-    house.make("bin", f"ARCHIVE={second}")
-    assert house.rebuilt(before) == set()
-    house.make("bin", f"ARCHIVE={third}")
-    assert "data/bin/manifest.json" in house.rebuilt(before)
-    before = house.artifacts()
-    house.make("bin")
-    assert house.rebuilt(before) == set()  # not given: what ROOT holds stays
+    project.make("bin", f"ARCHIVE={first}")
+    before = project.artifacts()
+    assert up_to_date(project, "root/data/bin/manifest.json")
+    assert project.make("-q", "root/data/bin/manifest.json", f"ARCHIVE={second}", check=False).returncode == 0
+    project.make("bin", f"ARCHIVE={second}")
+    assert project.rebuilt(before) == set()
+    project.make("bin", f"ARCHIVE={third}")
+    assert "data/bin/manifest.json" in project.rebuilt(before)
+    before = project.artifacts()
+    project.make("bin")
+    assert project.rebuilt(before) == set()  # not given: what ROOT holds stays
 
 
 # Promises 3 to 5: whole or absent, safe under -j, a no-op costs nothing
 
 
-def test_a_failing_stage_leaves_the_earlier_artifact_and_nothing_half_made(house: House) -> None:
-    before = house.artifacts()
-    run_module = house.tree / "scripts/engines/null/run.py"
+def test_a_failing_stage_leaves_the_earlier_artifact_and_nothing_half_made(project: Project) -> None:
+    before = project.artifacts()
+    run_module = project.tree / "scripts/engines/null/run.py"
     run_module.write_text(run_module.read_text().replace(".copy()", ".copy() * float('nan')"))
-    done = house.make("accuracy", check=False)
+    done = project.make("accuracy", check=False)
     assert done.returncode == 2
     assert "not finite" in done.stderr
     assert "Traceback" not in done.stderr
-    assert house.artifacts() == before
-    assert not list(house.root.rglob("*.tmp.*"))
+    assert project.artifacts() == before
+    assert not list(project.root.rglob("*.tmp.*"))
 
 
-def test_orphans_of_a_killed_run_are_removed_by_the_next(house: House) -> None:
-    orphan = house.root / "results/null/bs16/outputs.tmp.12345"
+def test_orphans_of_a_killed_run_are_removed_by_the_next(project: Project) -> None:
+    orphan = project.root / "results/null/bs16/outputs.tmp.12345"
     orphan.mkdir()
     (orphan / "image_0_0.txt").write_text("half")
-    (house.root / RESULT.removeprefix("house/")).unlink()
-    (house.root / "results/null/bs16/outputs/manifest.json").unlink()
-    house.make("accuracy")
+    (project.root / RESULT.removeprefix("root/")).unlink()
+    (project.root / "results/null/bs16/outputs/manifest.json").unlink()
+    project.make("accuracy")
     assert not orphan.exists()
-    assert up_to_date(house)
+    assert up_to_date(project)
 
 
-def test_a_deleted_intermediate_is_made_again(house: House) -> None:
-    (house.root / "models/optimized/3d_attention_net.onnx").unlink()
-    assert not up_to_date(house)
-    house.make("accuracy")
-    assert up_to_date(house)
+def test_a_deleted_intermediate_is_made_again(project: Project) -> None:
+    (project.root / "models/optimized/3d_attention_net.onnx").unlink()
+    assert not up_to_date(project)
+    project.make("accuracy")
+    assert up_to_date(project)
 
 
-def test_j8_builds_each_artifact_once(house: House) -> None:
-    house.make("-j8", "accuracy-all")
-    pythons = house.pythons()
+def test_j8_builds_each_artifact_once(project: Project) -> None:
+    project.make("-j8", "accuracy-all")
+    pythons = project.pythons()
     assert sorted(pythons) == sorted(["compile_model", "infer", "postprocess"] * 5)  # bs16 was there
 
 
-def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: House) -> None:
+def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: Project) -> None:
     fresh.log.write_text("")
-    words = ["make", "-j8", "accuracy-all", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={fresh.python}"]
+    words = ["make", "-j8", "accuracy-all", "SOURCE=sample", "ROOT=root", "CHIP=null", f"PYTHON={fresh.python}"]
     both = [
         subprocess.Popen(
             words, cwd=fresh.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -196,138 +196,138 @@ def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: House) -> None
     assert up_to_date(fresh)
 
 
-def test_changed_pins_ask_the_stages_that_use_them(house: House) -> None:
-    with open(house.tree / "requirements.txt", "a") as file:
+def test_changed_pins_ask_the_stages_that_use_them(project: Project) -> None:
+    with open(project.tree / "requirements.txt", "a") as file:
         file.write("# another pin\n")
-    house.make("accuracy")
-    assert {"export_onnx", "optimize_onnx", "compile_model", "infer"} <= set(house.pythons())
-    record = artifact.read_record(house.root / "models/onnx/3d_attention_net.json")
+    project.make("accuracy")
+    assert {"export_onnx", "optimize_onnx", "compile_model", "infer"} <= set(project.pythons())
+    record = artifact.read_record(project.root / "models/onnx/3d_attention_net.json")
     assert set(record["key"]["versions"]) == {"torch", "onnx", "onnxruntime"}
 
 
-def test_an_edit_while_a_stage_runs_is_not_lost(house: House) -> None:
-    run_module = house.tree / "scripts/engines/null/run.py"
+def test_an_edit_while_a_stage_runs_is_not_lost(project: Project) -> None:
+    run_module = project.tree / "scripts/engines/null/run.py"
     with open(run_module, "a") as file:
         file.write("time.sleep(3)\n")
-    words = ["make", "accuracy", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-    slow = subprocess.Popen(words, cwd=house.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    words = ["make", "accuracy", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
+    slow = subprocess.Popen(words, cwd=project.tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert slow.stdout is not None
     while b"INFER" not in slow.stdout.readline():
         pass
-    house.set("infer.format", "npy")
-    house.make("-n", "bin")
+    project.set("infer.format", "npy")
+    project.make("-n", "bin")
     slow.communicate()
-    assert not up_to_date(house)
-    house.make("accuracy")
-    assert (house.root / "results/null/bs16/outputs/image_0_0.npy").exists()
+    assert not up_to_date(project)
+    project.make("accuracy")
+    assert (project.root / "results/null/bs16/outputs/image_0_0.npy").exists()
 
 
-def test_a_given_input_is_imported_even_if_an_earlier_make_only_looked_at_it(house: House, tmp_path: Path) -> None:
+def test_a_given_input_is_imported_even_if_an_earlier_make_only_looked_at_it(project: Project, tmp_path: Path) -> None:
     first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
     python2.write_tar(first, sample.archive_files(5, 10, 20))
     python2.write_tar(second, sample.archive_files(6, 10, 20))
-    house.make("bin", f"ARCHIVE={first}")
-    house.make("-n", "bin", f"ARCHIVE={second}")
-    house.make("bin")  # not given: what ROOT holds stays
-    assert (house.root / "data/archive.tar.gz").read_bytes() == first.read_bytes()
-    house.make("bin", f"ARCHIVE={second}")
-    assert (house.root / "data/archive.tar.gz").read_bytes() == second.read_bytes()
-    house.make("accuracy", f"ARCHIVE={second}")
-    house.make("accuracy", f"ARCHIVE={second}")
-    assert house.pythons() == []  # a no-op, although it was given
+    project.make("bin", f"ARCHIVE={first}")
+    project.make("-n", "bin", f"ARCHIVE={second}")
+    project.make("bin")  # not given: what ROOT holds stays
+    assert (project.root / "data/archive.tar.gz").read_bytes() == first.read_bytes()
+    project.make("bin", f"ARCHIVE={second}")
+    assert (project.root / "data/archive.tar.gz").read_bytes() == second.read_bytes()
+    project.make("accuracy", f"ARCHIVE={second}")
+    project.make("accuracy", f"ARCHIVE={second}")
+    assert project.pythons() == []  # a no-op, although it was given
 
 
-def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(house: House, tmp_path: Path) -> None:
+def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(project: Project, tmp_path: Path) -> None:
     wrong = tmp_path / "notes.txt"
     wrong.write_text("neither an archive nor a checkpoint")
-    before = house.artifacts()
+    before = project.artifacts()
     for name in ("ARCHIVE", "WEIGHTS"):
-        done = house.make("accuracy", f"{name}={wrong}", check=False)
+        done = project.make("accuracy", f"{name}={wrong}", check=False)
         assert done.returncode == 2
         assert f"import_input.py: {wrong}" in done.stderr
-    assert house.artifacts() == before
-    house.make("accuracy")
-    assert house.rebuilt(before) == set()
+    assert project.artifacts() == before
+    project.make("accuracy")
+    assert project.rebuilt(before) == set()
 
 
-def test_a_checkpoint_of_another_network_does_not_cost_the_one_that_root_holds(house: House) -> None:
+def test_a_checkpoint_of_another_network_does_not_cost_the_one_that_root_holds(project: Project) -> None:
     import torch
 
-    wrong = house.tree / "wrong.pkl"
+    wrong = project.tree / "wrong.pkl"
     torch.save({"conv1.0.weight": torch.zeros(1)}, wrong)
-    before = house.artifacts()
-    done = house.make("accuracy", f"WEIGHTS={wrong}", check=False)
+    before = project.artifacts()
+    done = project.make("accuracy", f"WEIGHTS={wrong}", check=False)
     assert f"import_input.py: {wrong}: " in done.stderr
     assert "1 tensors of another shape or type" in done.stderr
-    assert house.artifacts() == before
-    house.make("accuracy")
-    assert house.rebuilt(before) == set()
+    assert project.artifacts() == before
+    project.make("accuracy")
+    assert project.rebuilt(before) == set()
 
 
-def test_an_empty_inputs_mk_as_a_power_cut_leaves_it_is_made_again(house: House) -> None:
-    (house.root / ".make/inputs.mk").write_text("")
-    before = house.artifacts()
-    assert "Top-1" in house.make("accuracy").stdout
-    assert house.rebuilt(before) == set()
-    house.make("accuracy")
-    assert house.pythons() == []
+def test_an_empty_inputs_mk_as_a_power_cut_leaves_it_is_made_again(project: Project) -> None:
+    (project.root / ".make/inputs.mk").write_text("")
+    before = project.artifacts()
+    assert "Top-1" in project.make("accuracy").stdout
+    assert project.rebuilt(before) == set()
+    project.make("accuracy")
+    assert project.pythons() == []
 
 
-def test_own_files_put_over_the_sample_do_not_count_as_the_sample(house: House) -> None:
-    with open(house.root / "data/archive.tar.gz", "ab") as file:
+def test_own_files_put_over_the_sample_do_not_count_as_the_sample(project: Project) -> None:
+    with open(project.root / "data/archive.tar.gz", "ab") as file:
         file.write(b"\0" * 512)
-    house.make("accuracy")
-    assert re.search(r"data_origin +own", (house.root / "results/null/bs16/accuracy.txt").read_text())
+    project.make("accuracy")
+    assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
-def test_a_source_named_once_does_not_stick_where_nothing_is_held(fresh: House) -> None:
+def test_a_source_named_once_does_not_stick_where_nothing_is_held(fresh: Project) -> None:
     fresh.make("-n", "bin", "SOURCE=sample")
     done = fresh.make("bin", check=False)
-    assert "house/data/archive.tar.gz: not downloaded" in done.stderr
+    assert "root/data/archive.tar.gz: not downloaded" in done.stderr
 
 
-def test_a_noop_starts_no_python_and_still_prints_top1(house: House) -> None:
-    done = house.make("accuracy")
-    assert house.pythons() == []
+def test_a_noop_starts_no_python_and_still_prints_top1(project: Project) -> None:
+    done = project.make("accuracy")
+    assert project.pythons() == []
     assert done.stdout.startswith("Top-1 accuracy of inference: ")
 
 
-def test_a_params_file_from_the_future_neither_loops_nor_rebuilds(house: House) -> None:
-    before = house.artifacts()
-    touch(house.tree / "params.yaml", at=TOMORROW)
-    house.make("accuracy")
-    assert house.pythons() == []
-    assert house.rebuilt(before) == set()
+def test_a_params_file_from_the_future_neither_loops_nor_rebuilds(project: Project) -> None:
+    before = project.artifacts()
+    touch(project.tree / "params.yaml", at=TOMORROW)
+    project.make("accuracy")
+    assert project.pythons() == []
+    assert project.rebuilt(before) == set()
 
 
-def test_a_clock_that_jumped_back_asks_once_and_rebuilds_nothing(house: House) -> None:
-    before = house.artifacts()
-    touch(*(p for p in (house.root / ".make").rglob("*") if p.is_file()), at=TOMORROW)
-    house.make("accuracy")
-    assert house.pythons() != []
-    house.make("accuracy")
-    assert house.pythons() == []
-    assert house.rebuilt(before) == set()
+def test_a_clock_that_jumped_back_asks_once_and_rebuilds_nothing(project: Project) -> None:
+    before = project.artifacts()
+    touch(*(p for p in (project.root / ".make").rglob("*") if p.is_file()), at=TOMORROW)
+    project.make("accuracy")
+    assert project.pythons() != []
+    project.make("accuracy")
+    assert project.pythons() == []
+    assert project.rebuilt(before) == set()
 
 
-def test_records_lost_with_the_make_folder_cost_only_a_look(house: House) -> None:
-    before = house.artifacts()
-    shutil.rmtree(house.root / ".make")
-    house.make("accuracy")
-    assert house.rebuilt(before) == set()
-    assert up_to_date(house)
+def test_records_lost_with_the_make_folder_cost_only_a_look(project: Project) -> None:
+    before = project.artifacts()
+    shutil.rmtree(project.root / ".make")
+    project.make("accuracy")
+    assert project.rebuilt(before) == set()
+    assert up_to_date(project)
 
 
 # Promise 7: variants live in the path
 
 
-def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> None:
-    first = (house.root / "results/null/bs16/accuracy.txt").read_bytes()
-    house.make("accuracy", "BS=3")
-    house.make("accuracy", "BS=3", "CHIP=null2")
-    assert (house.root / "results/null/bs16/accuracy.txt").read_bytes() == first
+def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -> None:
+    first = (project.root / "results/null/bs16/accuracy.txt").read_bytes()
+    project.make("accuracy", "BS=3")
+    project.make("accuracy", "BS=3", "CHIP=null2")
+    assert (project.root / "results/null/bs16/accuracy.txt").read_bytes() == first
     for path in ("results/null/bs3", "results/null2/bs3"):
-        assert (house.root / path / "accuracy.json").is_file()
+        assert (project.root / path / "accuracy.json").is_file()
 
 
 # What a tired person types
@@ -350,7 +350,7 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
         (["accuracy", "CHIP=Ascend310P3"], ["CHIP=Ascend310P3", "near: 310P3;"]),
         (["accuracy", "CHIP=310p3"], ["CHIP=310p3", "near: 310P3;"]),
         (["accuracy", "CHIP=Ascend 910B"], ["CHIP=Ascend 910B", "near: 910B 910B1 910B2 910B3 910B4;"]),
-        (["house/results/cpu/bs4/accuracy.txt", "CHIP=310"], ["cpu: a file of another chip than CHIP=310"]),
+        (["root/results/cpu/bs4/accuracy.txt", "CHIP=310"], ["cpu: a file of another chip than CHIP=310"]),
         (["accuracy", "DEVICE=0\n1"], ["DEVICE=0?1", "not a device number"]),
         (["accuracy", "DEVICE=0 1"], ["DEVICE=0 1", "as 0,1"]),
         (["accuracy", "DEVICE=npu0"], ["DEVICE=npu0", "as 0,1"]),
@@ -377,10 +377,10 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(house: House) -> No
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(
-    fresh: House, arguments: list[str], words: list[str]
+    fresh: Project, arguments: list[str], words: list[str]
 ) -> None:
     before = sorted(fresh.tree.rglob("*"))
-    chosen = [] if any(word.startswith("ROOT=") for word in arguments) else ["ROOT=house"]
+    chosen = [] if any(word.startswith("ROOT=") for word in arguments) else ["ROOT=root"]
     done = run("make", *arguments, *chosen, cwd=fresh.tree)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
@@ -391,8 +391,8 @@ def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(
 
 
 @pytest.mark.parametrize("flag", ["-n", "-q"])
-def test_dry_runs_of_a_fresh_clone_install_nothing_and_say_so(fresh: House, flag: str) -> None:
-    done = run("make", flag, "accuracy", "SOURCE=sample", "ROOT=house", cwd=fresh.tree)
+def test_dry_runs_of_a_fresh_clone_install_nothing_and_say_so(fresh: Project, flag: str) -> None:
+    done = run("make", flag, "accuracy", "SOURCE=sample", "ROOT=root", cwd=fresh.tree)
     assert done.returncode == 2
     assert "run make setup first" in done.stderr
     assert not (fresh.tree / ".venv").exists()
@@ -405,18 +405,18 @@ def test_an_old_make_is_refused_clearly() -> None:
     assert "GNU Make 4.0 or newer is needed" in done.stderr
 
 
-def test_a_fresh_root_under_dry_run_warns_of_nothing(fresh: House) -> None:
+def test_a_fresh_root_under_dry_run_warns_of_nothing(fresh: Project) -> None:
     done = fresh.make("--warn-undefined-variables", "-n", "accuracy", "SOURCE=sample")
     assert "undefined variable" not in done.stderr
 
 
-def test_params_without_chips_are_named(fresh: House) -> None:
+def test_params_without_chips_are_named(fresh: Project) -> None:
     params = fresh.tree / "params.yaml"
     params.write_text(params.read_text().replace("chips:", "chip:"))
     assert "params.yaml: no chips in it" in fresh.make("accuracy", check=False).stderr
 
 
-def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -> None:
+def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: Project) -> None:
     done = run("make", "BS=8", cwd=fresh.tree, PATH="/usr/bin:/bin")
     assert done.returncode == 0
     assert "accuracy-all" in done.stdout
@@ -425,61 +425,61 @@ def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: House) -
     assert not (fresh.tree / ".make").exists()
 
 
-def test_a_root_that_cannot_be_written_is_one_line(fresh: House) -> None:
+def test_a_root_that_cannot_be_written_is_one_line(fresh: Project) -> None:
     done = fresh.make("bin", "ROOT=/proc/nowhere", "SOURCE=sample", check=False)
     assert done.returncode == 2
     assert "sync_inputs.py: ROOT=/proc/nowhere: cannot be made" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_inputs_the_message_says_what_to_give(fresh: House) -> None:
+def test_without_inputs_the_message_says_what_to_give(fresh: Project) -> None:
     done = fresh.make("accuracy", check=False)
     assert done.returncode == 2
-    for word in ("house/models/checkpoint.pkl: not downloaded", "by hand", "WEIGHTS=", "MIRROR=", "make d"):
+    for word in ("root/models/checkpoint.pkl: not downloaded", "by hand", "WEIGHTS=", "MIRROR=", "make d"):
         assert word in done.stderr
     done = fresh.make("accuracy", "ARCHIVE=/no/such/file", check=False)
     assert "ARCHIVE=/no/such/file: no such file" in done.stderr
 
 
-def test_a_root_of_the_sample_is_not_mixed_with_cifar10(house: House) -> None:
-    before = house.artifacts()
-    done = house.make("accuracy", "SOURCE=cifar10", check=False)
+def test_a_root_of_the_sample_is_not_mixed_with_cifar10(project: Project) -> None:
+    before = project.artifacts()
+    done = project.make("accuracy", "SOURCE=cifar10", check=False)
     assert done.returncode == 2
     assert "holds inputs of sample" in done.stderr
-    house.make("accuracy")  # not given: as ROOT holds
-    assert house.rebuilt(before) == set()
+    project.make("accuracy")  # not given: as ROOT holds
+    assert project.rebuilt(before) == set()
 
 
-def test_paths_of_users_may_hold_spaces_and_quotes(house: House, tmp_path: Path) -> None:
+def test_paths_of_users_may_hold_spaces_and_quotes(project: Project, tmp_path: Path) -> None:
     folder = tmp_path / "it's a folder"
     folder.mkdir()
-    shutil.copyfile(house.root / "data/archive.tar.gz", folder / "the archive.tar.gz")
-    before = house.artifacts()
-    house.make("bin", f"ARCHIVE={folder}/the archive.tar.gz")
-    assert house.rebuilt(before) == {"data/archive.tar.gz", "data/bin/manifest.json", "data/labels.txt"}
-    output = house.root / "results/null/bs16/outputs/image_0_0.txt"
+    shutil.copyfile(project.root / "data/archive.tar.gz", folder / "the archive.tar.gz")
+    before = project.artifacts()
+    project.make("bin", f"ARCHIVE={folder}/the archive.tar.gz")
+    assert project.rebuilt(before) == {"data/archive.tar.gz", "data/bin/manifest.json", "data/labels.txt"}
+    output = project.root / "results/null/bs16/outputs/image_0_0.txt"
     inode = output.stat().st_ino
-    house.make("accuracy")  # the same images, so nothing is inferred again; but now they count as own data
+    project.make("accuracy")  # the same images, so nothing is inferred again; but now they count as own data
     assert output.stat().st_ino == inode
-    assert re.search(r"data_origin +own", (house.root / "results/null/bs16/accuracy.txt").read_text())
+    assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
-def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(house: House) -> None:
-    first = (house.root / "results/null/bs16/accuracy.txt").read_bytes()
-    house.make("clean")
-    kept = {p.relative_to(house.root).as_posix() for p in house.root.rglob("*") if p.is_file()}
+def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(project: Project) -> None:
+    first = (project.root / "results/null/bs16/accuracy.txt").read_bytes()
+    project.make("clean")
+    kept = {p.relative_to(project.root).as_posix() for p in project.root.rglob("*") if p.is_file()}
     assert kept == {"data/archive.tar.gz", "data/archive.json", "models/checkpoint.pkl", "models/checkpoint.json"}
-    house.make("accuracy")
-    assert (house.root / "results/null/bs16/accuracy.txt").read_bytes() == first
+    project.make("accuracy")
+    assert (project.root / "results/null/bs16/accuracy.txt").read_bytes() == first
 
 
-def test_warn_undefined_variables_has_nothing_to_say(house: House) -> None:
+def test_warn_undefined_variables_has_nothing_to_say(project: Project) -> None:
     for target in ("help", "accuracy", "accuracy-all", "verify", "om-all", "clean"):
-        done = house.make("--warn-undefined-variables", "-n", target)
+        done = project.make("--warn-undefined-variables", "-n", target)
         assert "undefined variable" not in done.stderr, done.stderr
 
 
-def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh: House, inputs: Inputs) -> None:
+def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh: Project, inputs: Inputs) -> None:
     (fresh.root / "data").mkdir(parents=True)
     held = fresh.root / "data/archive.tar.gz"
     shutil.copyfile(inputs.archive, held)
@@ -489,7 +489,7 @@ def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh:
     assert held.read_bytes() == first
 
 
-def test_clean_touches_no_folder_where_nothing_was_built(fresh: House) -> None:
+def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None:
     (fresh.root / "results").mkdir(parents=True)
     (fresh.root / "results/mine.txt").write_text("mine")
     fresh.make("clean")
@@ -497,22 +497,22 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: House) -> None:
     assert (fresh.root / "results/mine.txt").exists()
 
 
-def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(house: House) -> None:
-    assert "--chip null2" in house.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
-    assert "--chip null2" in house.make("-n", "house/results/null2/bs4/accuracy.txt", "CHIP=").stdout
+def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(project: Project) -> None:
+    assert "--chip null2" in project.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
+    assert "--chip null2" in project.make("-n", "root/results/null2/bs4/accuracy.txt", "CHIP=").stdout
 
 
-def test_another_option_of_a_chip_reruns_inference_though_the_compiled_bytes_stay(house: House) -> None:
-    house.make("accuracy", "CHIP=null2")
-    house.set("chips.null2", "engine=null factor=2")
-    house.make("accuracy", "CHIP=null2", NULL='{"wrong": 1}')  # as an option would, this changes the answers
-    record = artifact.read_record(house.root / "results/null2/bs16/outputs/manifest.json")
+def test_another_option_of_a_chip_reruns_inference_though_the_compiled_bytes_stay(project: Project) -> None:
+    project.make("accuracy", "CHIP=null2")
+    project.set("chips.null2", "engine=null factor=2")
+    project.make("accuracy", "CHIP=null2", NULL='{"wrong": 1}')  # as an option would, this changes the answers
+    record = artifact.read_record(project.root / "results/null2/bs16/outputs/manifest.json")
     assert record["provenance"]["options"] == record["key"]["inputs"]["options"] == "factor=2"
-    first = (house.root / "results/null/bs16/outputs/image_0_0.txt").read_bytes()
-    assert (house.root / "results/null2/bs16/outputs/image_0_0.txt").read_bytes() != first
+    first = (project.root / "results/null/bs16/outputs/image_0_0.txt").read_bytes()
+    assert (project.root / "results/null2/bs16/outputs/image_0_0.txt").read_bytes() != first
 
 
-def test_clean_touches_no_folder_that_make_only_looked_at(fresh: House) -> None:
+def test_clean_touches_no_folder_that_make_only_looked_at(fresh: Project) -> None:
     (fresh.root / "results").mkdir(parents=True)
     (fresh.root / "results/mine.txt").write_text("mine")
     fresh.make("-n", "accuracy", "SOURCE=sample")
@@ -531,23 +531,23 @@ def test_clean_touches_no_folder_that_make_only_looked_at(fresh: House) -> None:
         (["other/results/cpu/bs4/accuracy.txt"], "no file that make builds below ROOT="),
     ],
 )
-def test_what_make_would_expand_or_not_find_is_refused(fresh: House, words: list[str], said: str) -> None:
+def test_what_make_would_expand_or_not_find_is_refused(fresh: Project, words: list[str], said: str) -> None:
     done = fresh.make(*words, check=False)
     assert said in done.stderr
     assert not (fresh.tree / "mark").exists()
     assert not fresh.root.exists()
 
 
-def test_a_path_may_have_a_dollar_sign_written_as_two(house: House, tmp_path: Path) -> None:
+def test_a_path_may_have_a_dollar_sign_written_as_two(project: Project, tmp_path: Path) -> None:
     given = tmp_path / "a$b.tar.gz"
-    shutil.copyfile(house.root / "data/archive.tar.gz", given)
-    house.make("bin", f"ARCHIVE={tmp_path}/a$$b.tar.gz")
-    assert (house.root / "data/archive.tar.gz").read_bytes() == given.read_bytes()
+    shutil.copyfile(project.root / "data/archive.tar.gz", given)
+    project.make("bin", f"ARCHIVE={tmp_path}/a$$b.tar.gz")
+    assert (project.root / "data/archive.tar.gz").read_bytes() == given.read_bytes()
 
 
-def test_an_engine_that_is_not_python_is_one_line(house: House) -> None:
-    with open(house.tree / "scripts/engines/null/run.py", "a") as file:
+def test_an_engine_that_is_not_python_is_one_line(project: Project) -> None:
+    with open(project.tree / "scripts/engines/null/run.py", "a") as file:
         file.write("def broken(:\n")
-    done = house.make("accuracy", check=False)
+    done = project.make("accuracy", check=False)
     assert re.search(r"sync_inputs.py: scripts/engines/null/run.py:\d+: not Python: .*; correct that line", done.stderr)
     assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, TREE, House, environment, run
+from conftest import SCRIPTS, TREE, Project, environment, run
 
 STAGES = {  # target below ROOT: the script that makes it
     ".make/inputs.mk": "sync_inputs",
@@ -52,67 +52,67 @@ def digest_of(path: Path) -> str:
     return read_before[key]
 
 
-def digests(house: House) -> dict[str, str]:
+def digests(project: Project) -> dict[str, str]:
     """{path below ROOT: sha256} of all that was made, records too, and of no orphan."""
-    files = [p for name in ("data", "models", "results") for p in (house.root / name).rglob("*") if p.is_file()]
-    return {p.relative_to(house.root).as_posix(): digest_of(p) for p in files if ".tmp." not in p.as_posix()}
+    files = [p for name in ("data", "models", "results") for p in (project.root / name).rglob("*") if p.is_file()]
+    return {p.relative_to(project.root).as_posix(): digest_of(p) for p in files if ".tmp." not in p.as_posix()}
 
 
-def orphans(house: House) -> list[Path]:
-    return [path for path in house.root.rglob("*.tmp.*")]
+def orphans(project: Project) -> list[Path]:
+    return [path for path in project.root.rglob("*.tmp.*")]
 
 
-def begin(house: House, *arguments: str, **streams: object) -> subprocess.Popen[str]:
+def begin(project: Project, *arguments: str, **streams: object) -> subprocess.Popen[str]:
     """make in a process group of its own."""
-    house.log.write_text("")
-    words = ["make", *arguments, "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+    project.log.write_text("")
+    words = ["make", *arguments, "SOURCE=sample", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(), **streams}
     return subprocess.Popen(
-        words, cwd=house.tree, text=True, start_new_session=True, **more  # type: ignore[call-overload]
+        words, cwd=project.tree, text=True, start_new_session=True, **more  # type: ignore[call-overload]
     )  # fmt: skip
 
 
-def wait_for(house: House, script: str, process: subprocess.Popen[str]) -> None:
-    while script not in house.pythons() and process.poll() is None:
+def wait_for(project: Project, script: str, process: subprocess.Popen[str]) -> None:
+    while script not in project.pythons() and process.poll() is None:
         time.sleep(0.005)
 
 
-def lock_of(house: House, target: str) -> Path:
-    return house.root / ".make/locks" / target.replace("/", "__")
+def lock_of(project: Project, target: str) -> Path:
+    return project.root / ".make/locks" / target.replace("/", "__")
 
 
-def unmake(house: House, target: str) -> None:
+def unmake(project: Project, target: str) -> None:
     """Removes an artifact with its record, as if it had never been made."""
-    path = house.root / target
+    path = project.root / target
     if path.name == "manifest.json":
         shutil.rmtree(path.parent, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
         artifact.record_of(path).unlink(missing_ok=True)
-        lock_of(house, target).unlink(missing_ok=True)
+        lock_of(project, target).unlink(missing_ok=True)
 
 
-def finish(house: House, wanted: dict[str, str]) -> None:
+def finish(project: Project, wanted: dict[str, str]) -> None:
     """make once more: it ends in the bytes of an undisturbed build, and make clean leaves no orphan."""
-    house.make("accuracy", "SOURCE=sample")
-    assert digests(house) == wanted
-    assert house.make("-q", "house/results/null/bs16/accuracy.txt").returncode == 0
-    house.make("clean")
-    assert orphans(house) == []
+    project.make("accuracy", "SOURCE=sample")
+    assert digests(project) == wanted
+    assert project.make("-q", "root/results/null/bs16/accuracy.txt").returncode == 0
+    project.make("clean")
+    assert orphans(project) == []
 
 
-def seconds_of(house: House, target: str) -> float:
+def seconds_of(project: Project, target: str) -> float:
     """How long the script ran that made a target, which has the time of the script's start."""
-    seen = (house.root / target).stat()
+    seen = (project.root / target).stat()
     return seen.st_ctime - seen.st_mtime
 
 
-def test_kill_9_at_50_moments_across_all_stages_costs_nothing(built: House, fresh: House) -> None:
+def test_kill_9_at_50_moments_across_all_stages_costs_nothing(built: Project, fresh: Project) -> None:
     wanted, draw, moments = digests(built), random.Random(), []
     for target, script in STAGES.items():
         took, kills = seconds_of(built, target), 0
         while kills < 5:
-            process = begin(fresh, f"house/{target}")
+            process = begin(fresh, f"root/{target}")
             wait_for(fresh, script, process)
             moment = draw.random() * took
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -127,7 +127,7 @@ def test_kill_9_at_50_moments_across_all_stages_costs_nothing(built: House, fres
             process.communicate()
             found = digests(fresh)
             assert found.items() <= wanted.items(), f"half-made: {moments[-1]}"
-        fresh.make(f"house/{target}", "SOURCE=sample")
+        fresh.make(f"root/{target}", "SOURCE=sample")
         assert digests(fresh).items() <= wanted.items(), moments
     assert len(moments) == 50
     finish(fresh, wanted)
@@ -141,103 +141,103 @@ def stopped(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("script", ["export_onnx", "optimize_onnx"])
-def test_ctrl_c_is_one_line_and_costs_nothing(built: House, house: House, script: str) -> None:
+def test_ctrl_c_is_one_line_and_costs_nothing(built: Project, project: Project, script: str) -> None:
     target = next(target for target, made_by in STAGES.items() if made_by == script)
-    unmake(house, target)
-    process = begin(house, f"house/{target}")
+    unmake(project, target)
+    process = begin(project, f"root/{target}")
     while (
-        not lock_of(house, target).exists() and process.poll() is None
+        not lock_of(project, target).exists() and process.poll() is None
     ):  # before that, amid imports, it ends in silence
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     assert f"{script}.py: interrupted; run the same command again to go on\n" in stopped(process)
     assert process.returncode != 0
-    finish(house, digests(built))
+    finish(project, digests(built))
 
 
-def test_ctrl_c_amid_inference_ends_it_at_once(built: House, house: House) -> None:
+def test_ctrl_c_amid_inference_ends_it_at_once(built: Project, project: Project) -> None:
     target = "results/null/bs16/outputs/manifest.json"
-    unmake(house, target)
-    process = begin(house, f"house/{target}", env=environment(NULL='{"ms": 60000}'))
-    while not list(house.root.glob("results/null/bs16/outputs.tmp.*")) and process.poll() is None:
+    unmake(project, target)
+    process = begin(project, f"root/{target}", env=environment(NULL='{"ms": 60000}'))
+    while not list(project.root.glob("results/null/bs16/outputs.tmp.*")) and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.5)  # now the engine runs, and both threads wait
     os.killpg(process.pid, signal.SIGINT)
     took = time.monotonic()
     assert "infer.py: interrupted; run the same command again to go on\n" in stopped(process)
     assert time.monotonic() - took < 20
-    finish(house, digests(built))
+    finish(project, digests(built))
 
 
-def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: House, house: House) -> None:
-    module = house.tree / "scripts/_support/artifact.py"
+def test_ctrl_c_between_a_file_and_its_record_does_not_cost_the_file(built: Project, project: Project) -> None:
+    module = project.tree / "scripts/_support/artifact.py"
     text = module.read_text()
     slow = text.replace("            path.replace(out)\n", "            path.replace(out)\n            time.sleep(5)\n")
     assert slow != text
     module.write_text(slow)
-    unmake(house, "data/archive.tar.gz")
-    process = begin(house, "house/data/archive.tar.gz")
-    held = house.root / "data/archive.tar.gz"
+    unmake(project, "data/archive.tar.gz")
+    process = begin(project, "root/data/archive.tar.gz")
+    held = project.root / "data/archive.tar.gz"
     while not held.exists() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     stopped(process)
     assert held.exists()  # make deletes the target of an interrupted recipe, but for a precious one
     module.write_text(text)
-    finish(house, digests(built))
+    finish(project, digests(built))
 
 
-def test_a_closed_terminal_costs_nothing(built: House, house: House) -> None:
-    unmake(house, "models/optimized/3d_attention_net.onnx")
-    unmake(house, "results/null/bs16/outputs/manifest.json")
+def test_a_closed_terminal_costs_nothing(built: Project, project: Project) -> None:
+    unmake(project, "models/optimized/3d_attention_net.onnx")
+    unmake(project, "results/null/bs16/outputs/manifest.json")
     process, terminal = pty.fork()
     if process == 0:
-        house.log.write_text("")
-        os.chdir(house.tree)
-        words = ["make", "accuracy", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
+        project.log.write_text("")
+        os.chdir(project.tree)
+        words = ["make", "accuracy", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
         os.execvpe("make", words, environment())
-    while "optimize_onnx" not in house.pythons():
+    while "optimize_onnx" not in project.pythons():
         time.sleep(0.01)
     time.sleep(0.3)
     os.close(terminal)  # the kernel hangs up
     os.waitpid(process, 0)
-    finish(house, digests(built))
+    finish(project, digests(built))
 
 
-def test_a_reader_that_goes_away_costs_nothing(built: House, house: House) -> None:
+def test_a_reader_that_goes_away_costs_nothing(built: Project, project: Project) -> None:
     for target in MADE:
         if target.startswith(("models/optimized", "models/om", "results")):
-            unmake(house, target)
-    words = ["make", "accuracy", "ROOT=house", "CHIP=null", f"PYTHON={house.python}"]
-    done = run("bash", "-c", f"{shlex.join(words)} | head -n 1", cwd=house.tree)
+            unmake(project, target)
+    words = ["make", "accuracy", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
+    done = run("bash", "-c", f"{shlex.join(words)} | head -n 1", cwd=project.tree)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    finish(house, digests(built))
+    finish(project, digests(built))
 
 
 # A full disk
 
 
-def starved(house: House, command: list[str], target: str) -> None:
+def starved(project: Project, command: list[str], target: str) -> None:
     """Holds that a stage that cannot write says so in one line, leaves nothing and harms nothing."""
-    before = digests(house)
-    done = run(*command, cwd=house.tree)
+    before = digests(project)
+    done = run(*command, cwd=project.tree)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert done.returncode != 0, target
     assert len(lines) == 1, done.stderr
-    assert re.fullmatch(r"\w+\.py: house/\S+: (file too large|no space left on device); .+ again", lines[0]), lines[0]
-    assert digests(house) == before
-    assert orphans(house) == []
+    assert re.fullmatch(r"\w+\.py: root/\S+: (file too large|no space left on device); .+ again", lines[0]), lines[0]
+    assert digests(project) == before
+    assert orphans(project) == []
 
 
-def test_a_limit_on_file_size_at_every_stage_is_one_line_and_costs_nothing(built: House, house: House) -> None:
+def test_a_limit_on_file_size_at_every_stage_is_one_line_and_costs_nothing(built: Project, project: Project) -> None:
     for target, script in reversed(MADE.items()):  # so that each has its prerequisites, and none is built in between
-        size = (house.root / target).stat().st_size
-        unmake(house, target)
-        words = ["make", f"house/{target}", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={sys.executable}"]
+        size = (project.root / target).stat().st_size
+        unmake(project, target)
+        words = ["make", f"root/{target}", "SOURCE=sample", "ROOT=root", "CHIP=null", f"PYTHON={sys.executable}"]
         limit = size // 2048 if size > 2**20 else 0  # in KiB: halfway, or nothing at all
-        starved(house, ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(words)}"], script)
-    finish(house, digests(built))
+        starved(project, ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(words)}"], script)
+    finish(project, digests(built))
 
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount"]
@@ -247,29 +247,29 @@ may_mount = pytest.mark.skipif(
 
 
 @may_mount
-def test_a_full_disk_at_every_stage_is_one_line_and_costs_nothing(built: House, house: House) -> None:
+def test_a_full_disk_at_every_stage_is_one_line_and_costs_nothing(built: Project, project: Project) -> None:
     here = Path(__file__)
-    done = run(*NAMESPACE, sys.executable, here, house.tree, built.tree, PYTHONPATH=f"{SCRIPTS}:{TREE / 'tests'}")
+    done = run(*NAMESPACE, sys.executable, here, project.tree, built.tree, PYTHONPATH=f"{SCRIPTS}:{TREE / 'tests'}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def fill_the_disk(tree: Path, reference: Path) -> None:
     """The part of the test above that runs in a mount namespace of its own: ROOT is a small tmpfs."""
-    house, wanted = House(tree), digests(House(reference))
-    assert run("mount", "-t", "tmpfs", "-o", "size=400m", "none", house.root).returncode == 0
-    run("cp", "-a", f"{reference}/house/.", house.root)
-    filler = house.root / "filler"
+    project, wanted = Project(tree), digests(Project(reference))
+    assert run("mount", "-t", "tmpfs", "-o", "size=400m", "none", project.root).returncode == 0
+    run("cp", "-a", f"{reference}/root/.", project.root)
+    filler = project.root / "filler"
     for target, script in reversed(MADE.items()):
-        size = (house.root / target).stat().st_size
-        unmake(house, target)
+        size = (project.root / target).stat().st_size
+        unmake(project, target)
         with open(filler, "wb", buffering=0) as stream, contextlib.suppress(OSError):
             while stream.write(bytes(1 << 16)):
                 pass
         os.truncate(filler, max(0, filler.stat().st_size - size // 2 // 4096 * 4096))
-        words = ["make", f"house/{target}", "SOURCE=sample", "ROOT=house", "CHIP=null", f"PYTHON={sys.executable}"]
-        starved(house, words, script)
+        words = ["make", f"root/{target}", "SOURCE=sample", "ROOT=root", "CHIP=null", f"PYTHON={sys.executable}"]
+        starved(project, words, script)
         filler.unlink()
-    finish(house, wanted)
+    finish(project, wanted)
 
 
 # Several makes at once
@@ -284,7 +284,9 @@ def fill_the_disk(tree: Path, reference: Path) -> None:
     ],
     ids=["two", "four", "four of different goals"],
 )
-def test_makes_at_once_in_one_root_build_each_artifact_once(built: House, fresh: House, goals: list[list[str]]) -> None:
+def test_makes_at_once_in_one_root_build_each_artifact_once(
+    built: Project, fresh: Project, goals: list[list[str]]
+) -> None:
     all_of_them = [begin(fresh, *words) for words in goals]
     texts = [process.communicate(timeout=300) for process in all_of_them]
     assert [process.returncode for process in all_of_them] == [0] * len(goals), texts
@@ -299,16 +301,16 @@ def test_makes_at_once_in_one_root_build_each_artifact_once(built: House, fresh:
     assert orphans(fresh) == []
 
 
-def test_a_lock_is_waited_for_and_dies_with_its_process(house: House) -> None:
+def test_a_lock_is_waited_for_and_dies_with_its_process(project: Project) -> None:
     target = "results/null/bs16/accuracy.txt"
-    unmake(house, target)
-    lock = lock_of(house, target)
+    unmake(project, target)
+    lock = lock_of(project, target)
     code = "import fcntl, sys, time; fcntl.lockf(sys.stdin, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
     with open(lock, "a+") as stream:
         holder = subprocess.Popen([sys.executable, "-c", code], stdin=stream, stdout=subprocess.PIPE)
     assert holder.stdout
     holder.stdout.readline()
-    process = begin(house, "accuracy")
+    process = begin(project, "accuracy")
     assert process.stderr
     assert "in use by another process; waiting" in process.stderr.readline()
     assert process.poll() is None
@@ -323,13 +325,13 @@ def test_a_lock_is_waited_for_and_dies_with_its_process(house: House) -> None:
 
 @may_mount
 def test_a_read_only_tree_serves_a_root_elsewhere(
-    built: House, house: House, tmp_path_factory: pytest.TempPathFactory
+    built: Project, project: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("elsewhere")
-    run("cp", "-a", f"{house.root}/.", root)
-    unmake(House(house.tree), "results/null/bs16/accuracy.txt")
+    run("cp", "-a", f"{project.root}/.", root)
+    unmake(Project(project.tree), "results/null/bs16/accuracy.txt")
     (root / "results/null/bs16/accuracy.txt").unlink()
-    tree = shlex.quote(str(house.tree))
+    tree = shlex.quote(str(project.tree))
     words = f"make accuracy CHIP=null ROOT={root} PYTHON={sys.executable}"
     mount = f"mount --bind {tree} {tree} && mount -o remount,ro,bind {tree} && cd {tree} && ! touch x"
     done = run(*NAMESPACE, "bash", "-c", f"{mount} && {words}")
@@ -351,19 +353,19 @@ def test_a_read_only_tree_serves_a_root_elsewhere(
     ],
 )
 def test_a_deleted_file_is_named_by_its_next_reader_and_what_it_says_to_type_mends_it(
-    built: House, house: House, gone: str, goal: list[str]
+    built: Project, project: Project, gone: str, goal: list[str]
 ) -> None:
     for name in (gone, re.sub("7", "8", gone)):
-        (house.root / name).unlink()
-    unmake(house, "results/null/bs16/accuracy.txt")
-    done = house.make(*goal, check=False)
+        (project.root / name).unlink()
+    unmake(project, "results/null/bs16/accuracy.txt")
+    done = project.make(*goal, check=False)
     line = done.stderr.splitlines()[0]
-    found = re.fullmatch(r"\w+\.py: house/(\S+): missing[^;]*; type: (.+), then the same make command", line)
+    found = re.fullmatch(r"\w+\.py: root/(\S+): missing[^;]*; type: (.+), then the same make command", line)
     assert found, done.stderr
     assert found[1] == gone
-    assert run("bash", "-c", found[2], cwd=house.tree).returncode == 0
-    house.make(*goal)
-    finish(house, digests(built) | {path: digest for path, digest in digests(house).items() if "bs5" in path})
+    assert run("bash", "-c", found[2], cwd=project.tree).returncode == 0
+    project.make(*goal)
+    finish(project, digests(built) | {path: digest for path, digest in digests(project).items() if "bs5" in path})
 
 
 if __name__ == "__main__":

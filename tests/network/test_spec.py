@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import SCRIPTS, TREE, House
+from conftest import SCRIPTS, TREE, Project
 from network import spec
 
 OUTSIDE = sorted(path for path in SCRIPTS.rglob("*.py") if path != SCRIPTS / "network/spec.py")
@@ -88,13 +88,13 @@ def small_graph() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("chip", ["cpu", "cpu-f32"])
-def test_a_graph_of_another_topology_gets_an_accuracy(house: House, chip: str) -> None:
-    onnx.save(small_graph(), house.tree / "small.onnx")
-    house.set("optimize.resize", "none")
-    done = house.make("accuracy", "ONNX=small.onnx", f"CHIP={chip}", "BS=7")
+def test_a_graph_of_another_topology_gets_an_accuracy(project: Project, chip: str) -> None:
+    onnx.save(small_graph(), project.tree / "small.onnx")
+    project.set("optimize.resize", "none")
+    done = project.make("accuracy", "ONNX=small.onnx", f"CHIP={chip}", "BS=7")
     assert done.stdout.startswith("  ")
     assert re.search(r"^Top-1 accuracy of inference: [\d.]+%$", done.stdout, re.MULTILINE)
     assert "own .onnx" in done.stdout
-    result = read_record(house.root / f"results/{chip}/bs7/accuracy.json")
+    result = read_record(project.root / f"results/{chip}/bs7/accuracy.json")
     assert result["total"] == 40
-    assert read_record(house.root / "models/onnx/3d_attention_net.json")["origin"] == "given"
+    assert read_record(project.root / "models/onnx/3d_attention_net.json")["origin"] == "given"

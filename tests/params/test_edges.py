@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import engines
-from conftest import SCRIPTS, TREE, House, environment, script
+from conftest import SCRIPTS, TREE, Project, environment, script
 from params.makefile import Rules, flags_of, matches, settings_of
 from params.schema import SCHEMA, schema_key
 
@@ -147,7 +147,7 @@ def test_every_command_is_called_by_a_recipe_and_only_commands_are() -> None:
     assert called == set(COMMANDS)
 
 
-def test_the_key_of_an_artifact_has_every_setting_that_its_command_declares(house: House) -> None:
+def test_the_key_of_an_artifact_has_every_setting_that_its_command_declares(project: Project) -> None:
     artifacts = {
         "preprocess": "data/bin/manifest.json",
         "export_onnx": "models/onnx/3d_attention_net.json",
@@ -156,7 +156,7 @@ def test_the_key_of_an_artifact_has_every_setting_that_its_command_declares(hous
         "postprocess": "results/null/bs16/accuracy.json",
     }
     for command, path in artifacts.items():
-        key = read_record(house.root / path)["key"]
+        key = read_record(project.root / path)["key"]
         for flag in settings_of(SCRIPTS / f"{command}.py")[""]:
             assert flag in key["flags"], f"{flag} of {command}"
         assert f"{command}.py" in key["scripts"]
@@ -184,15 +184,15 @@ def test_a_command_of_several_ways_has_a_line_for_each(tmp_path: Path) -> None:
     ]
 
 
-def test_an_edit_of_an_engines_module_asks_what_uses_it_and_no_more(house: House) -> None:
-    with open(house.tree / "scripts/engines/null/run.py", "a") as file:
+def test_an_edit_of_an_engines_module_asks_what_uses_it_and_no_more(project: Project) -> None:
+    with open(project.tree / "scripts/engines/null/run.py", "a") as file:
         file.write("# an edit\n")
-    house.make("accuracy")
-    assert house.pythons() == ["sync_inputs", "infer", "postprocess"]
-    with open(house.tree / "scripts/engines/null/compile.py", "a") as file:
+    project.make("accuracy")
+    assert project.pythons() == ["sync_inputs", "infer", "postprocess"]
+    with open(project.tree / "scripts/engines/null/compile.py", "a") as file:
         file.write("# an edit\n")
-    house.make("accuracy")
-    assert house.pythons() == ["sync_inputs", "compile_model", "infer", "postprocess"]
+    project.make("accuracy")
+    assert project.pythons() == ["sync_inputs", "compile_model", "infer", "postprocess"]
 
 
 def test_the_reference_engine_is_an_engine() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import TREE, House, refused, script
+from conftest import TREE, Project, refused, script
 from params.read import read_params
 from params.schema import SCHEMA
 
@@ -97,9 +97,9 @@ def test_files_of_unchanged_keys_keep_their_time(tmp_path: Path) -> None:
     assert changed == {"onnx.opset", "inputs.mk"}
 
 
-def test_a_failing_sync_stops_the_build(house: House) -> None:
-    house.set("onnx.opset", "99")
-    done = house.make("accuracy", check=False)
+def test_a_failing_sync_stops_the_build(project: Project) -> None:
+    project.set("onnx.opset", "99")
+    done = project.make("accuracy", check=False)
     assert done.returncode == 2
     assert "params.yaml" in done.stderr
     assert "Top-1" not in done.stdout

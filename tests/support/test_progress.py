@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from conftest import SCRIPTS, House, environment
+from conftest import SCRIPTS, Project, environment
 
 LOOP = """
 import sys, time
@@ -64,8 +64,8 @@ def test_names_and_values_in_makeflags_are_not_taken_for_flags(monkeypatch: pyte
         assert progress.wanted(True) == "bar", flags
 
 
-def test_a_silent_make_prints_its_result_alone(house: House) -> None:
-    (house.root / "results/null/bs16/outputs/manifest.json").unlink()
-    done = house.make("-s", "bin", "infer", "BS=5")
+def test_a_silent_make_prints_its_result_alone(project: Project) -> None:
+    (project.root / "results/null/bs16/outputs/manifest.json").unlink()
+    done = project.make("-s", "bin", "infer", "BS=5")
     assert done.stdout + done.stderr == ""
-    assert house.make("-s", "accuracy").stdout.startswith("Top-1")
+    assert project.make("-s", "accuracy").stdout.startswith("Top-1")
