@@ -89,7 +89,11 @@ def upstream_network(sources: list[Path], blobs: list[str], patches: list[Path])
             copy = Path(shutil.copyfile(source, Path(folder) / "model" / source.name))
             actual = artifact.git_blob(copy)
             if actual != blob:
-                die(source, f"git blob {actual[:16]}…, not {blob[:16]}… of upstream's commit", artifact.again(source))
+                die(
+                    source,
+                    f"git blob {actual[:16]}…, not {blob[:16]}… of upstream's commit",
+                    artifact.rebuild_hint(source),
+                )
         for patch in patches:
             apply(patch, Path(folder))
         sys.dont_write_bytecode = True

@@ -8,7 +8,7 @@ late. Each engine that has a _doctor.py adds its own rows.
 from __future__ import annotations
 
 from _support import artifact, cli, machine, process, web
-from _support.query import Asker, Fault
+from _support.query import BackgroundQueries, Fault
 
 import contextlib
 import json
@@ -40,15 +40,15 @@ class Chip(NamedTuple):
 
 def version_of(command: List[str]) -> str:
     """The first line that a program prints, or an empty text if it fails."""
-    status, text = process.ask(command, dict(os.environ))
-    return "" if status else cli.plain(text.partition("\n")[0])
+    status, text = process.ask_program(command, dict(os.environ))
+    return "" if status else cli.one_line(text.partition("\n")[0])
 
 
 def interpreter_of(python: str) -> str:
     """The version of the interpreter that the user gave, or else the path of the one that .venv would be made with."""
     if python:
         return version_of([python, "-c", "import sys; print(sys.version.split()[0])"])
-    return machine.supported() or ""
+    return machine.supported_python() or ""
 
 
 def needed(what: str) -> Tuple[Blocker, ...]:
@@ -91,7 +91,7 @@ def environment_row(interpreter: str) -> Row:
 
 
 def machine_rows() -> Iterator[Row]:
-    total = machine.memory()
+    total = machine.memory_gb()
     available = [total]
     with contextlib.suppress(OSError, ValueError, IndexError):
         available.append(int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9)
@@ -157,7 +157,7 @@ def download_rows(what: str, file: Path, name: str, variable: str) -> Iterator[R
 def network_rows() -> Iterator[Row]:
     """Proxies and CA bundles, without passwords."""
     for scheme, url in sorted(web.proxies().items()):
-        yield Row(f"{scheme} proxy", cli.plain(url) if scheme == "no" else web.host(url))
+        yield Row(f"{scheme} proxy", cli.one_line(url) if scheme == "no" else web.host(url))
     for name in web.CA_BUNDLES:
         bundle = os.environ.get(name)
         if bundle:
@@ -201,7 +201,7 @@ def asked_chip(name: str, line: str) -> Chip:
     return Chip(name, options, engine if engine in engines.names_of() else "")
 
 
-def new_checkers(query: Asker, params: Dict[str, Dict[str, str]], chip: Chip) -> Dict[str, engines.Checker]:
+def new_checkers(query: BackgroundQueries, params: Dict[str, Dict[str, str]], chip: Chip) -> Dict[str, engines.Checker]:
     """{engine: its checker}, which asks from now on."""
     checkers = {}
     for name in engines.names_of():
@@ -283,7 +283,7 @@ def default_rows(found: List[Found], chips: List[str], root: Path) -> Iterator[R
 
 
 def line(row: Row) -> str:
-    found, fix = cli.plain(row.found), cli.plain(row.fix)
+    found, fix = cli.one_line(row.found), cli.one_line(row.fix)
     return f"  {'!' if fix else ' '} {row.what:<18} {found}" + (f"  ->  {fix}" if fix else "")
 
 
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1.5, help="s for the answers of other programs")
     parser.add_argument("--json", action="store_true", help="the same rows as JSON")
     args = parser.parse_args()
-    root, query, params = args.root, Asker(args.limit), read_params(Path("params.yaml"))
+    root, query, params = args.root, BackgroundQueries(args.limit), read_params(Path("params.yaml"))
     lines = params.get("chips", {})
     chips, chip = list(lines), asked_chip(args.chip, lines.get(args.chip, ""))
     checkers = new_checkers(query, params, chip)

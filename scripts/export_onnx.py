@@ -107,7 +107,7 @@ def main() -> None:
         graph.doc_string = f"Residual Attention Network (92, 32 input, update) for CIFAR-10; weights: {origin}"
         check_graph(graph, args.opset, args.out)
         data = graph.SerializeToString(deterministic=True)
-        error = agreement.must_agree(args.out, agreement.logits_of(data, images), wanted, args.tolerance)
+        error = agreement.check_agreement(args.out, agreement.logits_of(data, images), wanted, args.tolerance)
         job.path.write_bytes(data)
         job.record["check"] = {"images": len(images), "relative_error": error}
         job.record["provenance"].update(onnx=hashlib.sha256(data).hexdigest(), opset=args.opset)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _support import artifact, cli
 from _support.cli import die
 from _support.progress import Progress
-from _support.web import Broken, Unfit, answered, explained, host, usable
+from _support.web import PermanentError, RetryableError, download_error, host, is_plain_url, open_url
 
 import argparse
 import contextlib
@@ -54,11 +54,11 @@ LIMIT = 100 << 20  # bytes, where the size is not known: larger files GitHub doe
 
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[Callable[[], None]]:
-    """Raises Broken unless what it hands out is called again within `seconds`. An alarm, because a time-out of
+    """Raises RetryableError unless what it hands out is called again within `seconds`. An alarm, because a time-out of
     sockets is begun anew by every single byte."""
 
     def late(*_: object) -> None:
-        raise Broken(f"less than {BLOCK >> 10} KiB in {seconds} s")
+        raise RetryableError(f"less than {BLOCK >> 10} KiB in {seconds} s")
 
     def begin() -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -77,16 +77,18 @@ def length(path: Path) -> int:
 
 def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> None:
     """Adds to `part` the bytes of `url` that it lacks, and the url to `hands`, who wrote it. `size`: of the whole, or 0
-    where it is not known. Raises Broken, with what came kept, or Unfit, with `part` as it was."""
+    where it is not known. Raises RetryableError, with what came kept, or PermanentError, with `part` as it was."""
     begin = length(part)
-    with deadline(seconds) as renew, answered(url, begin) as answer:
+    with deadline(seconds) as renew, open_url(url, begin) as answer:
         span = re.match(r"bytes (\d{1,15})-\d+/(\d{1,15}|\*)$", answer.headers.get("Content-Range") or "")
         first = int(span[1]) if answer.status == 206 and span else 0
         total = None if answer.length is None else first + answer.length
         if answer.status == 206 and span and span[2] != "*":
             total = int(span[2])  # a server may send less than was asked for
         if first > begin or (size and total not in (size, None)):
-            raise Unfit(f"another file, of {total} bytes, not {size}" if first <= begin else "not the bytes asked for")
+            raise PermanentError(
+                f"another file, of {total} bytes, not {size}" if first <= begin else "not the bytes asked for"
+            )
         progress = Progress(size or total or 0, "MB", 10**6, begin)
         have, renewed = first, first
         with open(part, "ab") as stream, contextlib.closing(progress):
@@ -94,7 +96,7 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
                 try:
                     block = answer.read1(min(BLOCK, size - have) if size else BLOCK)
                 except (OSError, http.client.HTTPException) as error:
-                    raise explained(url, error) from None
+                    raise download_error(url, error) from None
                 if not block:
                     break
                 hands.add(url)
@@ -102,7 +104,7 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
                 have += len(block)
                 if have > LIMIT and not size:
                     stream.truncate(begin)
-                    raise Unfit(f"more than {LIMIT} bytes")
+                    raise PermanentError(f"more than {LIMIT} bytes")
                 if have - renewed >= BLOCK:
                     renewed = have
                     renew()
@@ -112,13 +114,13 @@ def receive(url: str, part: Path, size: int, seconds: int, hands: set[str]) -> N
                     return
             if total is None and size and have < size:  # an error page, perhaps: nothing says that it broke off
                 stream.truncate(begin)
-                raise Unfit(f"another file, of {have} bytes, not {size}")
+                raise PermanentError(f"another file, of {have} bytes, not {size}")
         if have < (size or total or 0):
-            raise Broken(f"broke off after {have} bytes")
+            raise RetryableError(f"broke off after {have} bytes")
 
 
 def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str], seconds: int, tries: int) -> str:
-    """Fills `part`, which may hold a beginning, until wrong(part) is empty. The url it came from; raises Unfit."""
+    """Fills `part`, which may hold a beginning, until wrong(part) is empty. The url it came from; raises PermanentError."""
     faults: dict[str, str] = {}
     longest = length(part)
     hands = {"an earlier run"} if longest else set()  # who wrote `part`
@@ -136,15 +138,15 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
                         return url
                     artifact.remove(part)
                     if hands <= {url}:
-                        raise Unfit(fault)
+                        raise PermanentError(fault)
                     hands.clear()  # somebody else wrote a part of it: the same url once more, alone
                     if url not in accused:  # what was lost counts anew, once a url, or liars could go on for ever
                         accused.add(url)
                         longest, left, pause = 0, tries, 1
-            except (Broken, Unfit) as error:
+            except (RetryableError, PermanentError) as error:
                 faults[url] = str(error)
                 print(f"  {host(url)}: {error}", flush=True)
-                if isinstance(error, Unfit):
+                if isinstance(error, PermanentError):
                     urls.remove(url)
                 if "HTTP 416" in str(error) and length(part) >= size:  # `part` is as long as the file there, or longer
                     if part.is_file() and not wrong(part):
@@ -164,7 +166,7 @@ def download(urls: list[str], part: Path, size: int, wrong: Callable[[Path], str
     for url, fault in faults.items():
         if host(url) not in reasons.setdefault(fault, []):
             reasons[fault].append(host(url))
-    raise Unfit(" · ".join(f"{', '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
+    raise PermanentError(" · ".join(f"{', '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
 
 
 def keep(out: Path, official: bool) -> None:
@@ -233,7 +235,7 @@ def main() -> None:
     args = parser.parse_args()
     proof, official = proof_of(args), [f"{url}/{args.file}" if args.file else url for url in args.urls]
     for url in filter(None, [args.mirror, *official]):
-        if not usable(url):
+        if not is_plain_url(url):
             parser.error(f"{url if '@' not in url else '…@' + host(url)} is no http or https url without a password")
     if not proof.value:
         parser.error("no --sha256 or --git-blob of the file")
@@ -250,7 +252,7 @@ def main() -> None:
             url, whole = "", part.is_file() and not proof.fault(part)
             if not whole:
                 url = download(list(urls), part, args.bytes, proof.fault, args.timeout, args.tries)
-        except Unfit as error:
+        except PermanentError as error:
             kind = "sha256" if proof.kind == "sha256" else "git hash-object"
             not_downloaded(args.out, error, f"{urls[-1]} ({kind} {proof.value})", args.variable)
         try:

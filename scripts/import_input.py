@@ -18,8 +18,8 @@ from pathlib import Path
 
 import engines
 from formats import cifar10
-from formats.given import WANTED, batch_files, digest_of_given
 from formats.python2 import write_tar
+from formats.user_inputs import WANTED, batch_files, digest_of_input
 from network import checkpoint
 from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
 
@@ -38,7 +38,7 @@ def check_graph(path: Path) -> None:
             if value.name not in {tensor.name for tensor in graph.initializer}  # older exporters list these too
         }
     except Exception as error:  # noqa: BLE001 - a parser of another's bytes raises what it likes
-        die(path, f"no ONNX file ({cli.plain(error)[:100]})", f"give ONNX= {WANTED['onnx']}")
+        die(path, f"no ONNX file ({cli.one_line(error)[:100]})", f"give ONNX= {WANTED['onnx']}")
     if found != {INPUT: (1, [0, *IMAGE_SHAPE]), OUTPUT: (1, [0, len(CLASSES)])}:
         shown = ", ".join(f"{name} {shape}" for name, (_, shape) in found.items())
         die(path, f"its inputs and outputs are {shown}", f"give ONNX= {WANTED['onnx']}")
@@ -61,11 +61,11 @@ def check(what: str, file: Path, given: Path) -> None:
 
 def import_given(what: str, given: Path, out: Path, record_path: Path | None, made: Record) -> None:
     """Imports a given input, if it looks like one: what ROOT holds is not lost to a slip of the fingers."""
-    sha256, held = digest_of_given(what, given), artifact.read_record(record_path or artifact.record_of(out))
+    sha256, held = digest_of_input(what, given), artifact.read_record(record_path or artifact.record_of(out))
     same = sha256 == held.get("sha256") and held.get("origin") != "sample" and "key" in held  # however they came
     key = held["key"] if same and what in ("archive", "weights") else {"given": sha256, **made}
     with contextlib.suppress(artifact.Unchanged), artifact.build_file(out, key, None, record_path) as job:
-        job.time = artifact.newest(artifact.root_of(out) or out.parent)  # no prerequisite tells that it changed
+        job.time = artifact.time_after_all(artifact.root_of(out) or out.parent)  # no prerequisite tells that it changed
         job.record["origin"] = "given"
         if given.is_dir():
             files = batch_files(given)  # the test batch first: who reads it need not skip the others

@@ -24,7 +24,7 @@ SETTINGS = {"format": "infer.format"}
 def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
     """(digest of the outputs, what to record) of an engine that runs in this process."""
     # One user a chip, since two at once are slower than one by one, and none while measure.py has the CPU.
-    cpu = process.this_cpu(shared=True)
+    cpu = process.lock_cpu(shared=True)
     with artifact.locked(request.model.parent), cpu:
         runner: engines.InProcess = engines.load(engine, "run")
         options = engines.options_of(request.record["provenance"]["options"])

@@ -25,7 +25,7 @@ def main() -> None:
     packages = engines.constants_of(engines.REFERENCE).PACKAGES["run"]
     key = artifact.key_of(inputs, {}, packages, engines.module_of(engines.REFERENCE, "run"))
     with artifact.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
-        with process.this_cpu(shared=True):
+        with process.lock_cpu(shared=True):
             runner: engines.InProcess = engines.load(engines.REFERENCE, "run")
             session = runner.open_session(args.onnx, {})
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)

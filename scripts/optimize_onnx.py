@@ -78,7 +78,7 @@ def run_passes(
             problem = f"ONNX Runtime cannot run what it made: {error}".replace(";", ",")
             die(subject, problem, "nothing was written; report it")
         if name != "resize_nearest" or not np.isfinite(found).all():
-            agreement.must_agree(subject, found, wanted, tolerance)
+            agreement.check_agreement(subject, found, wanted, tolerance)
         sizes.append(size_of(name, model, data))
         wanted = found
     return data, sizes
@@ -131,7 +131,7 @@ def main() -> None:
         logits = agreement.logits_of(data, images)
         approximate = args.resize == "nearest" and np.isfinite(logits).all()
         if not approximate:
-            agreement.must_agree(args.out, logits, plain, args.tolerance)
+            agreement.check_agreement(args.out, logits, plain, args.tolerance)
         check = comparison(logits, plain)
         print(shown(sizes))
         print(

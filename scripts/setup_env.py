@@ -21,7 +21,7 @@ def run(command: list[str], remedy: str, held: IO[str]) -> None:
     """Runs a step of the installation. `held` is its stdin for the lock on it alone: what a killed step has started
     may go on for a while, and inherits it, so that the next installation waits for that too."""
     print("  " + " ".join(command), flush=True)
-    status = subprocess.run(command, stdin=held, preexec_fn=process.bound_to_us).returncode
+    status = subprocess.run(command, stdin=held, preexec_fn=process.prepare_child).returncode
     if status:
         die(command[0], f"failed with status {status}", remedy)
 
@@ -39,7 +39,7 @@ def main() -> None:
             return
         remedy = "run make setup where this tree can be written, or give PYTHON="
         die(args.out, "not made from today's pins, and this folder cannot be written", remedy)
-    base = machine.supported()
+    base = machine.supported_python()
     if base is None:
         problem = f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH"
         die("python3", problem, "install one, or give PYTHON=")

@@ -10,7 +10,7 @@ the wrong type, or that make or a shell would read differently.
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, digest, newest, read_record, write_text, write_whole
+from _support.artifact import Record, digest, read_record, time_after_all, write_atomically, write_text
 from _support.cli import die
 
 import hashlib
@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-from formats.given import digest_of_given
+from formats.user_inputs import digest_of_input
 from params.chips import Chip, chips_of, derived, files_of
 from params.makefile import PINS, Rules
 from params.read import read_params
@@ -49,7 +49,7 @@ def source_of(root: Path, source: str, origins: List[str]) -> str:
 def given_of(root: Path, name: str, path: str, stat: str) -> Given:
     """What the user gave of the input `name`, and what ROOT holds; exits 1 if the path is not such an input."""
     held = root / HELD[name]
-    given = digest_of_given(name, Path(path)) if path else ""
+    given = digest_of_input(name, Path(path)) if path else ""
     return Given(path, stat, given, artifact.origin_of(held), read_record(artifact.record_of(held)))
 
 
@@ -98,8 +98,8 @@ class State:
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a file of the folder, as newer than every artifact."""
-        self.time = self.time or newest(self.root)
-        write_whole(self.folder / name, data, self.time)
+        self.time = self.time or time_after_all(self.root)
+        write_atomically(self.folder / name, data, self.time)
         self.changed.append(name)
 
     def remove_others(self, *folders: str) -> None:

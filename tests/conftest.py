@@ -225,7 +225,7 @@ def shared_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Pat
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose sample ran through the whole pipeline at batch size 16. Read-only: tests that write use `project`."""
+    """A project whose sample ran through the pipeline at batch size 16. Read-only: tests that write use `project`."""
 
     def build(tree: Path) -> None:
         new_project(tree).make("accuracy", "SOURCE=sample")

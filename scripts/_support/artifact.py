@@ -65,18 +65,18 @@ def needed_record(artifact: Path, path: Path | None = None) -> Record:
     path = path or record_of(artifact)
     record = read_record(path)
     if not isinstance(record.get("provenance"), dict):
-        die(path, "no such record, or not one of ours", again(artifact))
+        die(path, "no such record, or not one of ours", rebuild_hint(artifact))
     if artifact.name != "manifest.json" and record.get("sha256") != digest(artifact):
-        die(artifact, f"not the file that {path.name} tells of", again(artifact))
+        die(artifact, f"not the file that {path.name} tells of", rebuild_hint(artifact))
     return record
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole small file or none."""
-    write_whole(path, text.encode("utf-8"))
+    write_atomically(path, text.encode("utf-8"))
 
 
-def write_whole(path: Path, data: bytes, time_ns: int = 0) -> None:
+def write_atomically(path: Path, data: bytes, time_ns: int = 0) -> None:
     """The same of bytes, with the time given, if any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
@@ -124,7 +124,7 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def begun() -> int:
+def start_time() -> int:
     """The time, in ns, of what this run makes: its start, since later edits are not in it, but not older than any
     prerequisite (make's $^, in DEPS), since clocks may jump."""
     times = [time.time_ns()]
@@ -134,16 +134,16 @@ def begun() -> int:
     return max(times)
 
 
-BEGUN = begun()
+START_TIME = start_time()
 
 
 def renew(path: Path, time_ns: int = 0) -> None:
-    """Gives `path` the time of this run (see begun()), or a later one.
+    """Gives `path` the time of this run (see start_time()), or a later one.
 
     But an old one, so that the next make asks again, if settings or scripts have changed since make read them: another
     make has put them into .make meanwhile, and this run may still have used what was there before.
     """
-    time_ns = max(BEGUN, time_ns)
+    time_ns = max(START_TIME, time_ns)
     root, known = root_of(path), os.environ.get("INPUTS_DIGEST")
     inputs = root / ".make" / "inputs.mk" if root else None
     if known and inputs and inputs.is_file() and inputs != path.absolute():
@@ -152,7 +152,7 @@ def renew(path: Path, time_ns: int = 0) -> None:
     os.utime(path, ns=(time_ns, time_ns))
 
 
-def newest(root: Path) -> int:
+def time_after_all(root: Path) -> int:
     """A time, in ns, after that of every artifact below ROOT, and not before now.
 
     What changes and is no prerequisite's result (a setting, a script, a given file) gets this time. By the clock alone
@@ -260,7 +260,7 @@ def origin_of(held: Path, found: str = "") -> str:
     return str(record.get("origin")) if record.get("sha256") == (found or digest(held)) else "given"
 
 
-def again(artifact: Path) -> str:
+def rebuild_hint(artifact: Path) -> str:
     """The remedy for an artifact that is not what was made."""
     return f"type: rm {artifact}, then the same make command"
 

@@ -26,20 +26,20 @@ def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn
 
     In another thread than the main one it only raises: whoever ends the script with it prints it, and nothing else.
     """
-    line = f"{Path(sys.argv[0]).name}: {plain(subject)}: {plain(problem)}; {plain(remedy)}"
+    line = f"{Path(sys.argv[0]).name}: {one_line(subject)}: {one_line(problem)}; {one_line(remedy)}"
     if threading.current_thread() is not threading.main_thread():
         raise SystemExit(line)  # which Python prints, and exits 1
     print(line, file=sys.stderr)
     raise SystemExit(status)
 
 
-def plain(text: object) -> str:
+def one_line(text: object) -> str:
     """`text` on one line, without control characters, and not without end."""
     shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     return shown if len(shown) < 1000 else shown[:1000] + "…"
 
 
-def explain(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def explain_exception(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook for what nobody caught: one line for what a user can cause, a traceback only for our own mistakes."""
     script = Path(sys.argv[0]).name
     if isinstance(error, KeyboardInterrupt):
@@ -61,19 +61,19 @@ def explain(kind: Type[BaseException], error: BaseException, trace: TracebackTyp
         print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
     elif sys.version_info < (3, 10):
         remedy = "give PYTHON= 3.10 to 3.12, or leave it out; inference and what follows it run on 3.7 and newer"
-        problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {plain(error)})"
+        problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {one_line(error)})"
         print(f"{script}: PYTHON={sys.executable}: {problem}; {remedy}", file=sys.stderr)
     else:
         traceback.print_exception(kind, error, trace)
 
 
-def raise_again() -> None:
+def raise_on_interrupt() -> None:
     """From here on Ctrl-C is a KeyboardInterrupt, so that a script can clean up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, once)
+        signal.signal(signal.SIGINT, interrupt_once)
 
 
-def once(*_: object) -> None:
+def interrupt_once(*_: object) -> None:
     """A second Ctrl-C would interrupt the explanation of the first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None) -> None:
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-        raise_again()
+        raise_on_interrupt()
 
     def error(self, message: str) -> NoReturn:
         die("arguments", message, f"see {self.prog} --help", status=2)
@@ -96,7 +96,7 @@ def settings_of(args: argparse.Namespace, settings: Dict[str, str]) -> Dict[str,
 
 
 if IS_COMMAND:
-    sys.excepthook = explain
+    sys.excepthook = explain_exception
     for stream in filter(None, (sys.stdout, sys.stderr)):  # file names may contain what the terminal cannot show
         stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -45,7 +45,7 @@ def threads() -> int:
     return max(1, min(affinity, math.ceil(min(quota(), 1 << 16))))
 
 
-def memory() -> float:
+def memory_gb() -> float:
     """GB that this process may use: the machine's, or its cgroup's if that is less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
@@ -54,7 +54,7 @@ def memory() -> float:
     return min(found) / 1e9
 
 
-def host() -> str:
+def cpu_name() -> str:
     """The CPU's name."""
     try:
         with open("/proc/cpuinfo") as stream:
@@ -67,7 +67,7 @@ def host() -> str:
 VERSIONS = ("3.12", "3.11", "3.10")
 
 
-def supported() -> str | None:
+def supported_python() -> str | None:
     """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10; or none."""
     probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):

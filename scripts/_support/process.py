@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 
-def words(variable: str, default: str) -> List[str]:
+def command_from_env(variable: str, default: str) -> List[str]:
     """The command that the environment variable holds, split as a shell splits words, or `default` split so.
 
     It may run in another folder, so words that name a file are made absolute, but for a first one to be found on PATH.
@@ -32,7 +32,7 @@ def words(variable: str, default: str) -> List[str]:
     return [os.path.abspath(first) if "/" in first else first, *rest]
 
 
-def bound_to_us() -> None:
+def prepare_child() -> None:
     """In a child: leaves Ctrl-C to its parent, which explains it, and dies with it, where the kernel sees to that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):
@@ -40,7 +40,7 @@ def bound_to_us() -> None:
 
 
 @contextlib.contextmanager
-def killed_with_us(group: int) -> Iterator[None]:
+def kill_group_at_exit(group: int) -> Iterator[None]:
     """Kills a process group at the end of the block, or as soon as this process ends for any reason, kill -9 included.
 
     `group` is the process id of a child that was started with start_new_session=True.
@@ -71,7 +71,7 @@ def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], 
     command, cwd = program.command, program.cwd
 
     def prepared() -> None:
-        bound_to_us()
+        prepare_child()
         os.umask(0o027)
 
     with open(program.log, "wb") as stream:
@@ -92,7 +92,7 @@ def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], 
         except OSError as error:
             problem = f"cannot be run ({(error.strerror or '').lower()})"
             cli.die(command[0], problem, "make doctor tells what is there and what to do")
-        with killed_with_us(process.pid):
+        with kill_group_at_exit(process.pid):
             begin = time.monotonic()
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -104,12 +104,12 @@ def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], 
                 tick(seconds)
 
 
-def text_of(log: Path) -> str:
+def log_text(log: Path) -> str:
     """What a log holds below its first line, our own; a bar's \\r count as line ends."""
     return log.read_bytes().decode("utf-8", "replace").replace("\r", "\n").partition("\n")[2]
 
 
-def ask(command: Sequence[str], environment: Dict[str, str], limit: float = 10) -> Tuple[int, str]:
+def ask_program(command: Sequence[str], environment: Dict[str, str], limit: float = 10) -> Tuple[int, str]:
     """(status, both streams) of a short question to a program: 124 if it takes longer, 127 if it cannot be run."""
     try:
         process = subprocess.Popen(
@@ -119,7 +119,7 @@ def ask(command: Sequence[str], environment: Dict[str, str], limit: float = 10) 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=bound_to_us,
+            preexec_fn=prepare_child,
         )
     except OSError as error:
         return 127, f"{command[0]}: {(error.strerror or '').lower()}"
@@ -137,7 +137,7 @@ def ask(command: Sequence[str], environment: Dict[str, str], limit: float = 10) 
     return process.returncode, data.decode("utf-8", "replace")
 
 
-def shared_lock(name: str) -> Path:
+def lock_path(name: str) -> Path:
     """The file of a lock that all of this user's runs on this host share, whatever their ROOT."""
     temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # not tempfile's, which writes to it: a lock needs no byte
     folder = (temporary if temporary.is_dir() else Path("/tmp")) / f"{PROJECT}-{os.geteuid()}"
@@ -146,7 +146,7 @@ def shared_lock(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[IO[str]]:
+def lock_one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[IO[str]]:
     """Holds the lock of one of the files `places`, waiting for the first that gets free; `what` says so to the user.
 
     A `shared` one several may hold, but nobody beside it that has it alone. By flock(2), which children inherit with
@@ -170,6 +170,6 @@ def one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[
         time.sleep(0.2)
 
 
-def this_cpu(shared: bool = False) -> ContextManager[IO[str]]:
+def lock_cpu(shared: bool = False) -> ContextManager[IO[str]]:
     """Holds this machine's CPU: alone to measure, `shared` to work while nobody measures."""
-    return one_of([shared_lock("cpu")], "this machine's CPU", shared)
+    return lock_one_of([lock_path("cpu")], "this machine's CPU", shared)

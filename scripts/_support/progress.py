@@ -7,7 +7,7 @@ import sys
 import time
 
 
-def wanted(terminal: bool) -> str:
+def display_form(terminal: bool) -> str:
     """How to show it: "bar", "lines", or "" for not at all, by make's own flags, which recipes find in MAKEFLAGS.
 
     Several jobs' bars would overwrite each other on one line, and a CI keeps what it was shown.
@@ -29,7 +29,7 @@ class Progress:
     def __init__(self, total: int, unit: str, scale: int = 1, begin: int = 0) -> None:
         self.total, self.unit, self.scale, self.begin = total, unit, scale, begin
         self.start = self.shown = time.monotonic()
-        self.form = wanted(sys.stderr.isatty())
+        self.form = display_form(sys.stderr.isatty())
         self.open = False
 
     def update(self, done: int) -> None:

@@ -31,7 +31,7 @@ def raise_late(*_: object) -> None:
     raise Late
 
 
-class Asker:
+class BackgroundQueries:
     """Asks questions whose answers must come within `limit` s from now, whatever the questions start or wait for."""
 
     def __init__(self, limit: float) -> None:
@@ -69,7 +69,7 @@ class Asker:
         """In the child: the answer, or the reason that it is missing."""
         stderr = io.StringIO()
         try:
-            process.bound_to_us()
+            process.prepare_child()
             signal.signal(signal.SIGALRM, raise_late)
             signal.setitimer(signal.ITIMER_REAL, max(0.01, until - time.monotonic()))
             with contextlib.redirect_stderr(stderr):

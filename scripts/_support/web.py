@@ -23,11 +23,11 @@ CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PASSING = (408, 416, 425, 429)  # the statuses of 4xx that another try may mend (RFC 9110, 8470, 6585)
 
 
-class Broken(Exception):
+class RetryableError(Exception):
     """A download that another try may mend."""
 
 
-class Unfit(Exception):
+class PermanentError(Exception):
     """A url that no other try will mend."""
 
 
@@ -36,7 +36,7 @@ def host(url: str) -> str:
     return re.sub(r"^\w+://", "", url).rsplit("@", 1)[-1].split("/")[0]
 
 
-def usable(url: str) -> bool:
+def is_plain_url(url: str) -> bool:
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         plain = bool(parts.hostname) and "@" not in parts.netloc and not parts.query and parts.port != 0  # may raise
@@ -57,7 +57,7 @@ def proxy_of(url: str) -> str:
     return "" if urllib.request.proxy_bypass(host(url)) else proxies().get(urlsplit(url).scheme, "")
 
 
-def opener() -> urllib.request.OpenerDirector:
+def new_opener() -> urllib.request.OpenerDirector:
     """What opens a url as the environment asks for: its proxies, its CA bundle or else the system's."""
     name = next((name for name in CA_BUNDLES if os.environ.get(name)), None)
     bundle = os.environ[name] if name else None
@@ -87,33 +87,39 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         return self.http_error_302(req, fp, 307, msg, headers)
 
 
-def explained(url: str, error: Exception) -> Exception:
-    """Unfit or Broken, with the reason in a few words."""
+def download_error(url: str, error: Exception) -> Exception:
+    """PermanentError or RetryableError, with the reason in a few words."""
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
             circle = "infinite loop" in str(error.msg)
-            return Unfit("redirects in a circle" if circle else f"HTTP {error.code}, a redirect that is refused")
+            return PermanentError(
+                "redirects in a circle" if circle else f"HTTP {error.code}, a redirect that is refused"
+            )
         passing = error.code in PASSING or error.code >= 500
-        return (Broken if passing else Unfit)(cli.plain(f"HTTP {error.code} {str(error.msg)[:100]}"))
+        return (RetryableError if passing else PermanentError)(
+            cli.one_line(f"HTTP {error.code} {str(error.msg)[:100]}")
+        )
     inner = getattr(error, "reason", error)
     if isinstance(inner, ssl.SSLCertVerificationError):
-        return Unfit(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
+        return PermanentError(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
     if isinstance(error, (ValueError, http.client.InvalidURL)) or "unknown url type" in str(inner):
-        return Unfit("a proxy, or a redirect, to what is no http url")  # its text may hold a password
+        return PermanentError("a proxy, or a redirect, to what is no http url")  # its text may hold a password
     proxy = proxy_of(url)
     by = f" (through the proxy {host(proxy)})" if proxy else ""
-    return Broken(cli.plain(str(getattr(inner, "strerror", None) or inner or type(inner).__name__)[:100]) + by)
+    return RetryableError(
+        cli.one_line(str(getattr(inner, "strerror", None) or inner or type(inner).__name__)[:100]) + by
+    )
 
 
-def answered(url: str, begin: int) -> Any:
+def open_url(url: str, begin: int) -> Any:
     """The answer to a request of a url's bytes from `begin` on."""
     headers = {"User-Agent": PROJECT, "Accept-Encoding": "identity"}
     if begin:
         headers["Range"] = f"bytes={begin}-"
     proxy = proxy_of(url)
     if not re.match(r"https?://|(?!\w+://)", proxy):
-        raise Unfit(f"its proxy {host(proxy)} is not one for http, such as SOCKS")
+        raise PermanentError(f"its proxy {host(proxy)} is not one for http, such as SOCKS")
     try:
-        return opener().open(urllib.request.Request(url, headers=headers))
+        return new_opener().open(urllib.request.Request(url, headers=headers))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise explained(url, error) from None
+        raise download_error(url, error) from None

@@ -209,7 +209,7 @@ def serve(job: Job, requests: IO[str], answers: IO[str]) -> None:
         except SystemExit:
             answer = {"absent": ""}  # die() has written the reason to the log
         except Exception as error:  # noqa: BLE001 - another library failed, and that contender is left out
-            answer = {"absent": cli.plain(f"{type(error).__name__}: {error}")[:200]}
+            answer = {"absent": cli.one_line(f"{type(error).__name__}: {error}")[:200]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -52,10 +52,10 @@ def started(program: Program, log: Path, pipes: bool = False) -> Iterator[subpro
             env=program.environment,
             text=True,
             start_new_session=True,
-            preexec_fn=process.bound_to_us,
+            preexec_fn=process.prepare_child,
         )
     try:
-        with process.killed_with_us(child.pid):
+        with process.kill_group_at_exit(child.pid):
             yield child
     finally:
         with contextlib.suppress(BrokenPipeError):
@@ -77,4 +77,4 @@ def run_timed(program: Program, log: Path) -> Usage:
 def last_line(log: Path, size: int = 0) -> str:
     """The last line of `log` after its first `size` bytes that is not one of make's own."""
     lines = log.read_bytes()[size:].decode("utf-8", "replace").replace("\r", "\n").splitlines()
-    return next((cli.plain(line) for line in reversed(lines) if line.strip() and not re.match(r"make\b", line)), "")
+    return next((cli.one_line(line) for line in reversed(lines) if line.strip() and not re.match(r"make\b", line)), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from _support import cli, process
 from _support.artifact import Record, read_record, record_of
 from _support.cli import die
-from _support.machine import host, threads
+from _support.machine import cpu_name, threads
 
 import contextlib
 import os
@@ -178,8 +178,8 @@ def run(plan: Plan, folder: Path) -> Record:
     """Runs the bench; the contents of bench.json. Exits 1 if the inputs cannot be made."""
     session = Session(plan, folder)
     built = session.build()
-    with process.this_cpu():
-        busy = timing.Busy()
+    with process.lock_cpu():
+        busy = timing.CpuLoad()
         entries = session.measure(built)
         profiles, whole = session.profiles(entries), session.whole_processes(entries)
         load = busy.others()
@@ -212,11 +212,11 @@ def conditions() -> Record:
         with contextlib.suppress(metadata.PackageNotFoundError):  # not every package exists for every machine
             versions[name] = metadata.version(name)
     tree = str(cli.SCRIPTS.parent)
-    status, commit = process.ask(["git", "-C", tree, "rev-parse", "HEAD"], dict(os.environ))
-    changed = "" if status else process.ask(["git", "-C", tree, "status", "--porcelain"], dict(os.environ))[1]
+    status, commit = process.ask_program(["git", "-C", tree, "rev-parse", "HEAD"], dict(os.environ))
+    changed = "" if status else process.ask_program(["git", "-C", tree, "status", "--porcelain"], dict(os.environ))[1]
     state = "no git" if status else commit.strip() + (", changed" if changed.strip() else "")
     return {
-        "host": host(),
+        "host": cpu_name(),
         "instructions": [flag for flag in INSTRUCTIONS if flag in flags],
         "threads": threads(),
         "python": platform.python_version(),

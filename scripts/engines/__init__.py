@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 if TYPE_CHECKING:  # Protocol is newer than Python 3.7, and numpy need not be loaded for the types
-    from _support.query import Asker
+    from _support.query import BackgroundQueries
 
     from typing import Protocol
 
@@ -168,7 +168,7 @@ class Checker(Protocol):
 
     part: str  # the group of its rows in the JSON of make doctor
 
-    def __init__(self, query: Asker, options: Options, chips: List[str]) -> None:
+    def __init__(self, query: BackgroundQueries, options: Options, chips: List[str]) -> None:
         """`options`: the engine's LIMITS by their keys and, if make doctor was asked about a chip of this engine, the
         words of the chip's line. `chips`: the names in params.yaml; the first is the fallback."""
 

@@ -110,12 +110,12 @@ class Timed:
 
 def measure(session: Session, rules: PerfRules, work: Work, out: Path) -> Measured:
     """The measurement of an engine that runs in this process; outputs go to the folder `out`."""
-    timed, busy = Timed(session, work, out), timing.Busy()
+    timed, busy = Timed(session, work, out), timing.CpuLoad()
     warmup = timed.warm_up(rules.warmup)
     before = busy.others() or 0.0
     if before > rules.others:
         print(f"  others use {100 * before:.0f}% of the CPUs: quiet the machine, or take it as it comes")
-    busy = timing.Busy()
+    busy = timing.CpuLoad()
     timed.run(rules)
     others = busy.others()
     images = work.batch_size * len(timed.times)
@@ -128,7 +128,7 @@ def measure(session: Session, rules: PerfRules, work: Work, out: Path) -> Measur
         times_ms=[1000 * t for t in timed.times],
         images=images,
         numbers=np.concatenate(timed.numbers),
-        answers=np.concatenate(timed.logits),
+        logits=np.concatenate(timed.logits),
         end_to_end=end_to_end,
         device={},
         warmup=warmup,
@@ -166,6 +166,6 @@ def check_for_cache(session: Session, images: Images, subject: object) -> Record
         problem = "it does not answer images that it has not seen before as it does those of the set"
         die(subject, problem, "nothing was written; report it, with the engine's version")
     return {
-        "images_of_the_set": timing.must_not_cache(subject, seen, unseen, CACHE),
-        "same_batch_again": timing.must_not_cache(subject, again, unseen, CACHE),
+        "images_of_the_set": timing.check_no_caching(subject, seen, unseen, CACHE),
+        "same_batch_again": timing.check_no_caching(subject, again, unseen, CACHE),
     }

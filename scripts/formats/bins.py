@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record, again, needed_record
+from _support.artifact import Record, needed_record, rebuild_hint
 from _support.cli import die
 
 import contextlib
@@ -31,7 +31,7 @@ def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any
             os.close(file)
     if size != BIN_BYTES:
         path = Path(path)
-        there, remedy = path.is_file(), again(path.with_name("manifest.json"))
+        there, remedy = path.is_file(), rebuild_hint(path.with_name("manifest.json"))
         problem = f"{path.stat().st_size} bytes, not {BIN_BYTES}" if there else "missing, though the manifest counts it"
         die(path, problem, remedy)
     return image
@@ -60,7 +60,7 @@ def blocks(manifest: Path, bins: Record, size: int = BLOCK) -> Iterator[NDArray[
         found.update(images.ravel().data)
         yield images
     if found.hexdigest() != bins["digest"]:
-        die(manifest.parent, "the bins are not those that were made (their digest differs)", again(manifest))
+        die(manifest.parent, "the bins are not those that were made (their digest differs)", rebuild_hint(manifest))
 
 
 def check_bins(manifest: Path, bins: Record) -> None:

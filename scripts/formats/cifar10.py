@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.restricted_pickle import CifarUnpickler, Counted
+from formats.restricted_pickle import CifarUnpickler, LimitedReads
 from network.spec import CLASSES, IMAGE_SHAPE, IMAGE_VALUES
 
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
@@ -32,7 +32,7 @@ def pixels(data: object) -> NDArray[Any] | None:
     return None
 
 
-class Bounded:
+class LimitedStream:
     """The bytes of an unpacked archive, but not without end: a few kilobytes can hold terabytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -62,7 +62,7 @@ def read_member(archive: Path, wanted: str, subject: object = None) -> bytes:
     remedy = REMEDY if subject else f"rm it, and make gets the official one, or {REMEDY}"
     subject = subject or archive
     try:
-        with opened(archive) as stream, tarfile.open(fileobj=cast(Any, Bounded(stream)), mode="r|") as members:
+        with opened(archive) as stream, tarfile.open(fileobj=cast(Any, LimitedStream(stream)), mode="r|") as members:
             for i, member in enumerate(members):
                 if i == MEMBERS_LIMIT:
                     raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
@@ -83,7 +83,7 @@ def read_batch(archive: Path, name: str, subject: object = None) -> tuple[NDArra
     raw = read_member(archive, name, subject)
     where = f"{subject or archive}: {name}"
     try:
-        batch = CifarUnpickler(Counted(raw), encoding="bytes").load()
+        batch = CifarUnpickler(LimitedReads(raw), encoding="bytes").load()
         data, labels = batch[b"data"], batch[b"labels"]
     except Exception as error:  # noqa: BLE001  a pickle of strange bytes can raise anything
         die(where, f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)

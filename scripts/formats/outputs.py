@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support import artifact
-from _support.artifact import Record, again
+from _support.artifact import Record, rebuild_hint
 from _support.cli import die
 
 import hashlib
@@ -59,9 +59,9 @@ def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]
     except Exception:  # noqa: BLE001 - numpy's reader of damaged files raises what it likes
         row = np.empty(0)
     if row.shape != (len(CLASSES),):
-        die(path, f"{row.size} values, not {len(CLASSES)}", remedy or again(path.with_name("manifest.json")))
+        die(path, f"{row.size} values, not {len(CLASSES)}", remedy or rebuild_hint(path.with_name("manifest.json")))
     if not all(map(math.isfinite, row.tolist())):  # of so few, faster than numpy's
-        die(path, "a value is not finite", remedy or again(path.with_name("manifest.json")))
+        die(path, "a value is not finite", remedy or rebuild_hint(path.with_name("manifest.json")))
     return row
 
 
@@ -73,9 +73,13 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     missing = [name for name in wanted if name not in have]
     extra = sorted(have.difference(wanted))
     if missing:
-        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", again(manifest))
+        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", rebuild_hint(manifest))
     if extra:
-        die(folder / extra[0], f"one output too many ({len(extra)} in all), no label asks for it", again(manifest))
+        die(
+            folder / extra[0],
+            f"one output too many ({len(extra)} in all), no label asks for it",
+            rebuild_hint(manifest),
+        )
     found = hashlib.sha256()
     rows = np.empty((labels, len(CLASSES)))
     for i, name in enumerate(wanted):
@@ -83,7 +87,7 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
         found.update(data)
         rows[i] = decode(folder / name, data, form)
     if found.hexdigest() != record["digest"]:
-        die(folder, "the files are not those that this inference wrote (their digest differs)", again(manifest))
+        die(folder, "the files are not those that this inference wrote (their digest differs)", rebuild_hint(manifest))
     return rows
 
 
@@ -92,9 +96,9 @@ def read_labels(path: Path) -> NDArray[Any]:
     lines = path.read_text().split("\n")[:-1]
     for i, line in enumerate(lines):
         if line not in LABELS:
-            die(f"{path}:{i + 1}", f"{line!r} is not a label from 0 to {len(CLASSES) - 1}", again(path))
+            die(f"{path}:{i + 1}", f"{line!r} is not a label from 0 to {len(CLASSES) - 1}", rebuild_hint(path))
     if not lines:
-        die(path, "no labels", again(path))
+        die(path, "no labels", rebuild_hint(path))
     return np.array(lines, int)
 
 

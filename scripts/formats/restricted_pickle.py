@@ -17,7 +17,7 @@ INSTRUCTIONS = (  # what Python 2 writes for a dict of text, numbers, lists and 
 )
 
 
-class Inert:
+class Placeholder:
     """What each name of numpy becomes: it keeps its arguments and its state and does nothing with them."""
 
     def __init__(self, *arguments: object) -> None:
@@ -36,7 +36,7 @@ class Instructions(Dict[int, Any]):
         raise pickle.UnpicklingError(f"it has the instruction {code:#04x}, which no {self.needed_by} needs")
 
 
-class Counted(io.BytesIO):
+class LimitedReads(io.BytesIO):
     """The bytes of a pickle, for so many reads and no more: a megabyte of instructions can take gigabytes."""
 
     left = READS_LIMIT
@@ -49,7 +49,7 @@ class Counted(io.BytesIO):
 
 
 class CifarUnpickler(pickle._Unpickler):  # the one in Python: a pickle cannot make its memo take all memory
-    """Reads the Python 2 pickles of CIFAR-10. No name gets it a real object: three become Inert, others are refused.
+    """Reads the Python 2 pickles of CIFAR-10. No name gets it a real object: three become Placeholder, others are refused.
     A key is text: the hash of a deep tuple crashes, and those of numbers can be made to collide."""
 
     names = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
@@ -77,4 +77,4 @@ class CifarUnpickler(pickle._Unpickler):  # the one in Python: a pickle cannot m
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.names:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
-        return Inert
+        return Placeholder

@@ -38,7 +38,7 @@ def changed_labels(found: NDArray[Any], reference: NDArray[Any]) -> int:
     return int((found.argmax(1) != reference.argmax(1)).sum())
 
 
-def must_agree(subject: object, found: NDArray[Any], reference: NDArray[Any], tolerance: float) -> float:
+def check_agreement(subject: object, found: NDArray[Any], reference: NDArray[Any], tolerance: float) -> float:
     """The relative error of `found`; exits 1 if it is past the tolerance or any label changed."""
     error, changed = relative_error(found, reference), changed_labels(found, reference)
     if error > tolerance or changed:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from formats import restricted_pickle
-from formats.restricted_pickle import Counted, Inert
+from formats.restricted_pickle import LimitedReads, Placeholder
 from network.shapes import shapes
 
 HEAD_LIMIT = 16 << 20  # bytes; the pickles of the official checkpoint have less than 1 MB
@@ -36,7 +36,7 @@ def named(pairs: Any = ()) -> Iterator[tuple[str, Any]]:
         yield text(key), value
 
 
-class Ordered(Inert):
+class Ordered(Placeholder):
     """An OrderedDict: Python 2 made it of pairs, Python 3 adds them one by one."""
 
     def __init__(self, pairs: Any = ()) -> None:
@@ -64,15 +64,15 @@ class TorchUnpickler(restricted_pickle.CifarUnpickler):
             return Ordered
         if module.split(".")[0] != "torch":
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return partial(Inert, name)
+        return partial(Placeholder, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        return Inert(*pid)
+        return Placeholder(*pid)
 
 
 def shape_of(value: Any) -> Any:
     """A tensor's shape; None of one that was saved in another way, which is left to torch; "" of what is none."""
-    if not isinstance(value, Inert) or isinstance(value, Ordered):
+    if not isinstance(value, Placeholder) or isinstance(value, Ordered):
         return ""
     name, *arguments = value.arguments
     if name == "_rebuild_parameter":
@@ -82,7 +82,7 @@ def shape_of(value: Any) -> Any:
 
 def storages(tensor: Any) -> Iterator[tuple[Any, int]]:
     """(key, bytes) of the storage of a tensor, if it is of a known kind."""
-    name, *arguments = (tensor.arguments if isinstance(tensor, Inert) else ()) or ("",)
+    name, *arguments = (tensor.arguments if isinstance(tensor, Placeholder) else ()) or ("",)
     if name == "_rebuild_parameter":
         yield from storages(arguments[0])
     elif str(name).startswith("_rebuild_tensor"):
@@ -91,20 +91,20 @@ def storages(tensor: Any) -> Iterator[tuple[Any, int]]:
         if not isinstance(key, (str, bytes)) or type(count) is not int:  # the hash of a deep tuple crashes
             raise pickle.UnpicklingError("a storage's name is no text, or its size no number")
         if kind.args not in [(name,) for name in SIZES]:
-            raise ValueError(f"a storage of it is a {cli.plain(kind.args)[:50]}")
+            raise ValueError(f"a storage of it is a {cli.one_line(kind.args)[:50]}")
         yield key, count * SIZES[kind.args[0]]
 
 
 def read(path: Path) -> dict[str, Any]:
     """{name: tensor, inert} of a checkpoint in either of torch's containers; raises errors of every kind."""
     with open(path, "rb") as stream:
-        head = Counted(stream.read(HEAD_LIMIT))
+        head = LimitedReads(stream.read(HEAD_LIMIT))
     packed = head.getbuffer()[:2].tobytes() == b"PK"
     if packed:
         with zipfile.ZipFile(path) as container:
             (name,) = (name for name in container.namelist() if name.split("/")[1:] == ["data.pkl"])
             with container.open(name) as file:
-                loaded = TorchUnpickler(Counted(file.read(HEAD_LIMIT)), encoding="bytes").load()
+                loaded = TorchUnpickler(LimitedReads(file.read(HEAD_LIMIT)), encoding="bytes").load()
             folder = name.partition("/")[0]
             packed_sizes = {info.filename: info.file_size for info in container.infolist()}
             damaged = container.testzip()

@@ -173,13 +173,13 @@ def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch
         stat.write_text(f"cpu  1 2 3 4\ncpu0 {row}\ncpu1 {row}\ncpu2 999999 0 0 0 0 0 0 0 0 0\nintr 1\n")
 
     planted(100, 100)
-    busy = timing.Busy(stat)
+    busy = timing.CpuLoad(stat)
     planted(106, 104)  # 12 s of 20 busy, of which we had 7
     clock[0] = 7.0
     assert busy.others() == pytest.approx(0.25)
     stat.unlink()
     assert busy.others() is None
-    assert timing.Busy(stat).others() is None
+    assert timing.CpuLoad(stat).others() is None
 
 
 # Caches and wrong answers
@@ -212,7 +212,7 @@ def test_a_cache_of_the_last_batch_alone_is_caught(
 def test_a_cache_that_holds_most_images_is_caught_by_its_medians() -> None:
     seen, new = [0.0] * 13 + [10.0] * 7, [10.0] * 20  # 65 % of the pairs
     with pytest.raises(SystemExit):
-        timing.must_not_cache("engine", seen, new, 1.25)
+        timing.check_no_caching("engine", seen, new, 1.25)
 
 
 def test_an_engine_that_knows_the_set_alone_is_caught(
@@ -262,7 +262,7 @@ def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
 def test_company_is_seen_while_it_is_timed(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(timing, "Busy", lambda: SimpleNamespace(others=lambda: 0.43))
+    monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.43))
     assert measured(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
     assert "others use 43% of the CPUs" in capsys.readouterr().out
 
@@ -276,7 +276,7 @@ def test_jitter_is_not_taken_for_a_cache(
 
 
 def test_a_call_that_costs_nothing_is_not_taken_for_a_cache() -> None:
-    timing.must_not_cache("engine", [0.001] * 10, [0.003] * 10, 1.25)
+    timing.check_no_caching("engine", [0.001] * 10, [0.003] * 10, 1.25)
 
 
 @pytest.mark.parametrize("fault", ["one value", "nan", "swapped", "by place"])
@@ -307,7 +307,7 @@ def test_a_fast_wrong_engine_fails(
         lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"),
         *("not those of the accuracy run", "its speed counts for nothing"),
     )
-    found = found._replace(answers=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
+    found = found._replace(logits=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
     refused(capsys, lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"), "off by 2.00e-03")
     right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
     assert measure.must_answer_as_before(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0

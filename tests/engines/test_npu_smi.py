@@ -126,5 +126,5 @@ def test_an_answer_counts_also_where_its_program_leaves_another_running(tmp_path
     program.write_text("#!/bin/sh\n(setsid sleep 30 &)\necho the page\n")
     program.chmod(0o755)
     begin = time.monotonic()
-    assert process.ask([str(program)], dict(os.environ), 1) == (0, "the page\n")
+    assert process.ask_program([str(program)], dict(os.environ), 1) == (0, "the page\n")
     assert time.monotonic() - begin < 20

@@ -85,10 +85,10 @@ def test_logits_past_the_tolerance_leave_no_artifact(inputs: Inputs, bins: Path,
 def test_one_changed_label_is_past_every_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = np.array([[1.0, 1.00001]])
     with pytest.raises(SystemExit):
-        agreement.must_agree("m", wanted[:, ::-1], wanted, 1.0)
+        agreement.check_agreement("m", wanted[:, ::-1], wanted, 1.0)
     assert "1 labels changed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        agreement.must_agree("m", wanted * np.nan, wanted, 1.0)
+        agreement.check_agreement("m", wanted * np.nan, wanted, 1.0)
 
 
 # optimize

@@ -143,7 +143,7 @@ def test_the_time_of_an_artifact_is_never_older_than_its_prerequisites(
     future.write_text("")
     os.utime(future, (time.time() + 86400,) * 2)
     monkeypatch.setenv("DEPS", f"{future} {tmp_path}/absent")
-    assert artifact.begun() == future.stat().st_mtime_ns
+    assert artifact.start_time() == future.stat().st_mtime_ns
 
 
 def test_the_time_of_an_artifact_is_the_start_of_its_stage_so_that_a_later_edit_is_newer(tmp_path: Path) -> None:

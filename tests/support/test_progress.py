@@ -61,7 +61,7 @@ def test_names_and_values_in_makeflags_are_not_taken_for_flags(monkeypatch: pyte
     for flags in ("", "rR -- SOURCE=sample", " -- ROOT=s", "rR -j1 -- V=1", " -Iscripts"):
         monkeypatch.setenv("MAKEFLAGS", flags)
         monkeypatch.delenv("CI", raising=False)
-        assert progress.wanted(True) == "bar", flags
+        assert progress.display_form(True) == "bar", flags
 
 
 def test_a_silent_make_prints_its_result_alone(project: Project) -> None:

@@ -61,7 +61,7 @@ def sourced(path: Path, before: Dict[str, str], limit: float, compiler: bool) ->
         die(f"SET_ENV={path}", "no such file", "name CANN's set_env.sh")
     # env -0: values may have several lines. Not `set -u`: set_env.sh reads unset variables.
     script = 'file=$1; set --; source "$file" > /dev/null; printf "\\0%s\\0" $?; env -0'
-    status, text = process.ask(
+    status, text = process.ask_program(
         ["bash", "--noprofile", "--norc", "-c", script, "bash", str(path.resolve())], before, limit
     )
     said, *rest = text.split("\0")

@@ -7,7 +7,7 @@ ais_bench. Each group of rows is a function of the answers.
 from __future__ import annotations
 
 from _support import machine, process
-from _support.query import Asker, Fault
+from _support.query import BackgroundQueries, Fault
 
 import contextlib
 import json
@@ -95,7 +95,7 @@ class Checker:
 
     part = "Ascend"
 
-    def __init__(self, query: Asker, options: Options, chips: List[str]) -> None:
+    def __init__(self, query: BackgroundQueries, options: Options, chips: List[str]) -> None:
         self.soc_version, self.chips = options.get("soc_version", ""), chips
         memory = options.get("atc.memory", "")
         self.memory = int(memory) if memory.isdigit() else MEMORY
@@ -119,7 +119,7 @@ class Checker:
             yield compiler_row(tools.compiler)
             yield from interpreter_rows(tools)
             yield from runner_rows(tools.runner)
-        if (self.soc_version or isinstance(tools, Tools)) and machine.memory() < self.memory:
+        if (self.soc_version or isinstance(tools, Tools)) and machine.memory_gb() < self.memory:
             fix = f"atc may need {self.memory} GB: compile on a larger host, or lower atc.memory and try"
             yield Row("memory", "", fix)
         yield from device_rows(npus, devices, self.soc_version, self.chips)
@@ -154,11 +154,11 @@ def look() -> Npus:
     return Npus(driver, tuple(devices))
 
 
-def examine(query: Asker, soc_version: str) -> Tools | None:
+def examine(query: BackgroundQueries, soc_version: str) -> Tools | None:
     """What CANN has in its own environment; None if there is no CANN."""
     environment = _cann.environment(compiler=True)
-    home, atc = _cann.toolkit(environment), process.words("ATC", "atc")
-    runner = process.words("AIS_BENCH", "python3 -m ais_bench")
+    home, atc = _cann.toolkit(environment), process.command_from_env("ATC", "atc")
+    runner = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
 
     def path_of(word: str) -> str:
         return shutil.which(word, path=environment.get("PATH", os.defpath)) or ""
@@ -167,7 +167,7 @@ def examine(query: Asker, soc_version: str) -> Tools | None:
         if not program:
             return lambda: None
         command = [program, *arguments]
-        return query.ask(lambda: process.ask(command, environment, query.limit + 1), sooner=0.15)
+        return query.ask(lambda: process.ask_program(command, environment, query.limit + 1), sooner=0.15)
 
     compiler, python3, program = path_of(atc[0]), path_of("python3"), path_of(runner[0])
     if not home and not compiler:

@@ -78,14 +78,14 @@ def look(limit: float = 10) -> Tuple[str, List[Device]]:
     if program is None:
         raise NoNpu(NOT_ON_PATH)
     environment = dict(os.environ, LC_ALL="C")
-    status, text = process.ask([program, "info"], environment, limit)
+    status, text = process.ask_program([program, "info"], environment, limit)
     version, devices = parse(text)
     if status or not devices:
         raise NoNpu(f"npu-smi info: status {status}, {' '.join(text.split())[:200] or 'it says nothing'}")
     for i, device in enumerate(devices):
         if device.name in ("910", "950"):
             question = [program, "info", "-t", "board", "-i", str(device.npu), "-c", str(device.chip)]
-            name = full_name(device, process.ask(question, environment, limit)[1])
+            name = full_name(device, process.ask_program(question, environment, limit)[1])
             devices[i] = device._replace(name=name or device.name)
     seen = visible(devices)
     if not seen:

@@ -24,8 +24,8 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from engines import RunRequest, options_of
 from engines.ascend import _cann, _npu_smi
-from formats.given import shape_text
 from formats.outputs import decode, name_of
+from formats.user_inputs import shape_text
 from network.spec import IMAGE_SHAPE
 
 # What ais_bench or CANN's runtime says, and what mostly helps.
@@ -93,7 +93,7 @@ def checked_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str,
 
 def divides(command: List[str], environment: Dict[str, str]) -> bool:
     """Whether this is the newer generation, which has to be told to divide the inputs; both call themselves 0.0.2."""
-    status, text = process.ask([*command, "--help"], environment, 120)
+    status, text = process.ask_program([*command, "--help"], environment, 120)
     if status:
         what, remedy = explained(text, status)
         die(" ".join(command), f"does not start: {what}", remedy)
@@ -225,7 +225,7 @@ class Session:
         self.conditions: Record = dict(checked)
         _cann.must_be_plain(self.log.parent)
         self.environment = _cann.environment(compiler=False)
-        self.command = process.words("AIS_BENCH", "python3 -m ais_bench")
+        self.command = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
         self.newer = divides(self.command, self.environment)
         runtime = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {_cann.version(self.environment)}"
         self.conditions["runtime"] = runtime
@@ -234,9 +234,9 @@ class Session:
     def opened(self) -> Iterator[None]:
         used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}  # to divide, it loads it on 0 first
         with contextlib.ExitStack() as stack:
-            locks = sorted((process.shared_lock(self.names.get(number, f"device-{number}")), number) for number in used)
+            locks = sorted((process.lock_path(self.names.get(number, f"device-{number}")), number) for number in used)
             # In the order of their names, not of the numbers, which another run may count in another way.
-            self.held = [stack.enter_context(process.one_of([lock], f"device {number}")) for lock, number in locks]
+            self.held = [stack.enter_context(process.lock_one_of([lock], f"device {number}")) for lock, number in locks]
             self.work = stack.enter_context(artifact.temporary(self.log.parent.resolve() / "ais_bench"))
             self.work.mkdir(mode=0o700)
             if not private(self.model):
@@ -262,12 +262,12 @@ class Session:
         progress, way_back = Progress(run.images, "images"), self.way_back()
 
         def tick(_: float) -> None:
-            check_batch(process.text_of(self.log), self.size, self.log, way_back)
+            check_batch(process.log_text(self.log), self.size, self.log, way_back)
             progress.update(min(run.images - 1, sum(1 for _ in folder.rglob("*_0.*"))))
 
         program = process.Program(self.arguments(run), self.work, self.environment, self.log, self.limit)
         status = process.run(program, self.held, tick)
-        text = process.text_of(self.log)
+        text = process.log_text(self.log)
         if status:
             progress.close()
             what, remedy = explained(text, status)

@@ -71,7 +71,7 @@ def arguments(request: CompileRequest, log: str) -> list[str]:
 def at_once(need: float) -> tuple[int, int]:
     """(how many atc may run at once, TE_PARALLEL_COMPILER for each): by memory, of which one takes `need` GB, and by
     CPUs, of which CANN's documents allow 80 %, 1 to 32, to the workers of all."""
-    most = max(1, min(int(machine.memory() // need), machine.threads()))
+    most = max(1, min(int(machine.memory_gb() // need), machine.threads()))
     jobs = re.search(r"(?:^| )-?\w*j(\d*)", os.environ.get("MAKEFLAGS", "").split(" -- ")[0])
     asked = int(jobs.group(1) or most) if jobs else 1
     return most, max(1, min(32, int(0.8 * machine.threads()) // min(most, asked)))
@@ -104,17 +104,17 @@ def compile_model(request: CompileRequest) -> Record:
     most, workers = at_once(float(limits["atc.memory"]))
     environment.setdefault("TE_PARALLEL_COMPILER", str(workers))
     folder = request.out.parent.absolute()
-    places = [process.shared_lock(f"atc-{i}") for i in range(most)]
+    places = [process.lock_path(f"atc-{i}") for i in range(most)]
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(process.one_of(places, f"all places for {most} atc (atc.memory, CPUs)"))
+        place = stack.enter_context(process.lock_one_of(places, f"all places for {most} atc (atc.memory, CPUs)"))
         work = stack.enter_context(artifact.temporary(folder / f"bs{request.batch_size}"))
         work.mkdir()
         flags = arguments(request, limits["atc.log"])
-        command = [*process.words("ATC", "atc"), *flags]
+        command = [*process.command_from_env("ATC", "atc"), *flags]
         limit, begin = int(limits["atc.time_limit"]), time.monotonic()
         program = process.Program(command, work, environment, log, limit)
         status = process.run(program, [place], Ticker(request.batch_size))
-        said = process.text_of(log)
+        said = process.log_text(log)
         if status or SUCCESS not in said or FAILED in said:
             what, remedy = explained(said, status)
             die(log, f"atc failed: {what}", remedy)
@@ -122,7 +122,7 @@ def compile_model(request: CompileRequest) -> Record:
         if not made or not made[-1].stat().st_size:
             die(log, "atc says success, but left no file", "make doctor, or set atc.log: debug")
         made[-1].replace(request.out)
-    warnings = [cli.plain(line) for line in said.splitlines() if re.search(r"\bW\d{5}\b", line)]
+    warnings = [cli.one_line(line) for line in said.splitlines() if re.search(r"\bW\d{5}\b", line)]
     for line in warnings:
         print(f"  {line}")
     print(f"  atc of CANN {_cann.version(environment)} for {options['soc_version']}: {time.monotonic() - begin:.0f} s")

@@ -81,7 +81,7 @@ class Timed:
         """(the usual time of a query in ms, the check for a cache) of a short run, each batch being run LOOP times."""
         times = self.run(queries, "trial", (), LOOP)
         firsts, again = times[::LOOP], times[LOOP - 1 :: LOOP]
-        cache = {"same_batch_again": timing.must_not_cache(self.session.request.model, again, firsts, CACHE)}
+        cache = {"same_batch_again": timing.check_no_caching(self.session.request.model, again, firsts, CACHE)}
         self.seconds.clear()
         self.summaries.clear()
         return max(float(np.median(firsts)), 1e-3), cache
@@ -133,7 +133,7 @@ def measure(request: RunRequest, rules: PerfRules, batches: Iterator[NDArray[Any
         times_ms=timed.times,
         images=images,
         numbers=np.array(timed.numbers),
-        answers=np.array(timed.answers),
+        logits=np.array(timed.answers),
         end_to_end=end_to_end,
         device=device,
         warmup={"seconds": warmups * usual / 1000, "queries": warmups},

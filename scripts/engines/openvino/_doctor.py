@@ -4,7 +4,7 @@ library only.
 
 from __future__ import annotations
 
-from _support.query import Asker
+from _support.query import BackgroundQueries
 
 from pathlib import Path
 from typing import Iterator, List, Tuple
@@ -18,7 +18,7 @@ class Checker:
 
     part = "OpenVINO"
 
-    def __init__(self, query: Asker, options: Options, chips: List[str]) -> None:
+    def __init__(self, query: BackgroundQueries, options: Options, chips: List[str]) -> None:
         self.precision, self.chips = options.get("precision", ""), chips
 
     def rows(self, devices: str, root: Path) -> Iterator[Row]:

@@ -81,6 +81,6 @@ def compile_model(request: CompileRequest) -> Record:
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if request.unquantized:
-        with process.this_cpu():
+        with process.lock_cpu():
             record.update(race(request.out, request.unquantized, request.batch_size))
     return record

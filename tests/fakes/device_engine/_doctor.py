@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.query import Asker
+from _support.query import BackgroundQueries
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from engines import Blocker, Finder, Found, Options, Row, load
 class Checker:
     part = "fakes"
 
-    def __init__(self, query: Asker, options: Options, chips: List[str]) -> None:
+    def __init__(self, query: BackgroundQueries, options: Options, chips: List[str]) -> None:
         self.options, self.chips = options, chips
         self.answer = query.ask(lambda: os.environ.get("FAKE_CHIP", "no chip"))
 

@@ -37,7 +37,7 @@ def batch_files(path: Path) -> dict[str, Path]:
     return {}
 
 
-def digest_of_given(what: str, path: Path) -> str:
+def digest_of_input(what: str, path: Path) -> str:
     """The sha256 of a given file, or over names and digests of a given folder's members; exits 1 if it is no input."""
     if path.is_file():
         return digest(path)
