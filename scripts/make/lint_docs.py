@@ -81,19 +81,17 @@ def code_blocks(text: str) -> list[str]:
 def broken_links(tree: Path, page: Path) -> Iterator[str]:
     """Links of a page, and citations docs/page.md#anchor in any file, that lead nowhere in the tree."""
     text = page.read_text("utf-8")
-    name = page.relative_to(tree).as_posix()
-    links = [(page.parent, link) for link in re.findall(r"\]\(([^)\s]+)\)", text)] if page.suffix == ".md" else []
-    if page.suffix != ".md":
-        links = [(tree, link) for link in re.findall(r"\bdocs/[\w./-]+\.md(?:#[\w-]+)?", text)]
-    for folder, link in links:
-        if re.match(r"[a-z]+:", link):
-            continue
+    markdown = page.suffix == ".md"
+    links = re.findall(r"\]\(([^)\s]+)\)" if markdown else r"\bdocs/[\w./-]+\.md(?:#[\w-]+)?", text)
+    for link in links:
         path, _, anchor = link.partition("#")
-        target = (folder / path).resolve() if path else page
+        target = ((page.parent if markdown else tree) / path).resolve() if path else page
+        if re.match(r"[a-z]+:", link):  # of another host
+            continue
         if not target.exists():
-            yield f"{name}: link to {link}, which does not exist"
+            yield f"{page.relative_to(tree)}: {link}: no such file"
         elif anchor and anchor not in anchors(target.read_text("utf-8")):
-            yield f"{name}: link to {link}, and that page has no such heading"
+            yield f"{page.relative_to(tree)}: {link}: no such heading"
 
 
 def unclear(name: str, text: str) -> Iterator[str]:
@@ -107,11 +105,11 @@ def unclear(name: str, text: str) -> Iterator[str]:
 
 def differences(chinese: Path, english: Path) -> Iterator[str]:
     """Where a Chinese page has other headings or code blocks than its English page."""
-    ours, theirs = chinese.read_text("utf-8"), english.read_text("utf-8")
-    levels = [[level for level, _ in headings(text)] for text in (ours, theirs)]
+    texts = [chinese.read_text("utf-8"), english.read_text("utf-8")]
+    levels = [[level for level, _ in headings(text)] for text in texts]
     if levels[0] != levels[1]:
         yield f"{chinese}: {len(levels[0])} headings, {english} has {len(levels[1])}, or other levels"
-    blocks = [code_blocks(text) for text in (ours, theirs)]
+    blocks = [code_blocks(text) for text in texts]
     if len(blocks[0]) != len(blocks[1]):
         yield f"{chinese}: {len(blocks[0])} code blocks, {english} has {len(blocks[1])}"
     for number, (one, other) in enumerate(zip(*blocks), 1):
