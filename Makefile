@@ -244,17 +244,17 @@ infer: $(subst %,$(BS),$(outputs)) ## outputs for every image
 
 ##@ Results
 accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints Top-1
-	@head -n 6 $< && echo 'All of it: $<'
+	@head -n 6 $< && echo 'Full report: $<'
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every listed batch size
 	@grep -H Top-1 $^
 verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
 	$(quiet)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) $(flags.verify)
 compare: $(subst %,$(BS),$(compare)) ## this chip's answers beside the reference engine's, image by image
-	@head -n 8 $< && echo 'All of it: $<'
+	@head -n 8 $< && echo 'Full report: $<'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
 	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
-	@head -n 7 $< && echo 'All of it: $<'
+	@head -n 7 $< && echo 'Full report: $<'
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
 perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every listed batch size, one by one; the table
 	$(quiet)$(sweep)
@@ -278,7 +278,8 @@ docs: ## write docs/reference.md and the published table of the readmes, from th
 	$(quiet)$(python) scripts/write_docs.py --makefile Makefile --params params.yaml $(flags.write_docs) \
 	  --readmes README.md README.zh-CN.md --out docs/reference.md
 endif
-documents := README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs data/README.md models/README.md results/README.md
+spell_checked := $(wildcard *.md */README.md) docs scripts Makefile params.yaml
+spelled_so := cann,classfication,rocess# CANN, a folder of ModelZoo, a part of a regular expression
 test: $(environment:.txt=-dev.txt) ## the tests
 	$(quiet)$(python) -m pytest tests
 check: test ## the tests, then lint of Python, sh and make files and of the documentation, and types
@@ -287,8 +288,8 @@ check: test ## the tests, then lint of Python, sh and make files and of the docu
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
 	$(quiet)$(python) scripts/make/lint_docs.py
-	$(quiet)$(python) -m codespell_lib $(documents)
-# Locks of artifacts: without one, make has only looked at this folder (-n), and what is there is not ours.
+	$(quiet)$(python) -m codespell_lib --ignore-words-list=$(spelled_so) $(spell_checked)
+# Locks of artifacts: without one, make has only looked at this folder (-n), and what it contains was not built by make.
 built = $(wildcard $(state)/locks/*)
 # A folder that has a README.md of this project keeps it.
 results = $(if $(wildcard $(root)results/README.md),$(filter-out %/README.md,$(wildcard $(root)results/*)),$(root)results)
