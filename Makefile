@@ -291,8 +291,8 @@ check: test ## the tests, then lint of Python, sh and make files and of the docu
 	$(quiet)$(python) -m codespell_lib --ignore-words-list=$(spelled_so) $(spell_checked)
 # Locks of artifacts: without one, make has only looked at this folder (-n), and what it contains was not built by make.
 built = $(wildcard $(state)/locks/*)
-# A folder that has a README.md of this project keeps it.
-results = $(if $(wildcard $(root)results/README.md),$(filter-out %/README.md,$(wildcard $(root)results/*)),$(root)results)
+# All of results/, but for the README.md of a clone.
+results = $(filter-out %/README.md,$(wildcard $(root)results/*))
 clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
 	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
 	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
