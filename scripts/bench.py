@@ -121,7 +121,7 @@ def main() -> None:
     svg = args.out.with_suffix(".svg")
     artifact.write_text(svg, picture(result))
     artifact.write_record(args.out, result)
-    print("", *lines_of(result), f"All of it: {args.out}, {svg}", sep="\n")
+    print("", *lines_of(result), f"Full report: {args.out}, {svg}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Outputs + outputs of the reference engine + labels -> compare.txt and compare.json: image by image.
 
-Top-1 alone cannot show the cost of `nearest`, fp16 or int8: the 95 % interval of 10,000 images is wider. The labels
-that changed can, by McNemar's exact test of those fixed against those broken, and so can the errors of the logits.
+Top-1 alone cannot show the cost of `nearest`, fp16 or int8, because its 95 % interval for 10,000 images is too wide.
+The predictions that changed can show it (McNemar's exact test of fixed against broken ones), and so can the errors of
+the logits.
 """
 
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, again, needed_record
+from _support.artifact import Record, needed_record, rebuild_hint
 from _support.cli import die
 
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Dict
 
 from formats.outputs import read_labels, read_outputs
 from network.spec import CLASSES
-from reporting.agreement import compared
-from reporting.provenance import conditions, digests, made_from, source_of
+from reporting.agreement import compare_logits
+from reporting.provenance import conditions_line, provenance_lines, source_line, source_of
 
 SETTINGS: Dict[str, str] = {}
 
 
 def format_flips(flips: list[Record]) -> list[str]:
-    """The table of the images whose label changed, without a head if there are none."""
+    """The table of the images whose predicted label changed; empty if there are none."""
     lines = ["", f"{'image':>6}  {'true':<6} {'reference':<10}{'here':<6}"] if flips else []
     for flip in flips:
         change = {flip["here"]: "fixed", flip["reference"]: "broken"}.get(flip["label"], "")
@@ -34,28 +35,29 @@ def format_flips(flips: list[Record]) -> list[str]:
 def format_page(comparison: Record) -> list[str]:
     """The lines of compare.txt; `make compare` prints the first eight."""
     provenance, logits, flips = comparison["provenance"], comparison["logits"], comparison["flips"]
-    mended, broken, other = (comparison[name] for name in ("mended", "broken", "other"))
+    fixed, broken, other = (comparison[name] for name in ("mended", "broken", "other"))
     top1, reference_top1 = 100 * comparison["top1"], 100 * comparison["reference_top1"]
     return [
         f"Agreement with the reference engine: {100 * comparison['agreement']:.2f}% of {comparison['images']} images",
-        f"Labels changed: {len(flips)}: {mended} fixed, {broken} broken, {other} changed but still wrong",
+        f"Labels changed: {len(flips)} ({fixed} fixed, {broken} broken, {other} changed but still wrong)",
         f"McNemar's exact p: {comparison['mcnemar_p']:.3g}",
-        f"Top-1: {top1:.2f}% here, {reference_top1:.2f}% by the reference engine",
-        f"Logits: largest error {logits['largest_error']:.3g} (image {logits['largest_error_image']}; relative "
-        f"{logits['relative_error']:.2e}), mean {logits['mean_error']:.2e}, cosine {logits['cosine_mean']:.6f}, "
-        f"at least {logits['cosine_min']:.6f}",
+        f"Top-1: {top1:.2f}%; reference engine {reference_top1:.2f}%",
+        f"Logits: largest error {logits['largest_error']:.3g} (image {logits['largest_error_image']}, relative "
+        f"{logits['relative_error']:.2e}), mean error {logits['mean_error']:.2e}, cosine similarity "
+        f"{logits['cosine_mean']:.6f} (minimum {logits['cosine_min']:.6f})",
         f"Reference: {comparison['reference']['runtime']}, float32, on the plain export",
-        made_from(provenance),
-        conditions(provenance),
+        source_line(provenance),
+        conditions_line(provenance),
         *format_flips(flips),
-        *digests(provenance),
+        *provenance_lines(provenance),
     ]
 
 
 def check_images(manifest: Path, outputs: Record, labels: Record) -> None:
-    """Exits 1 if the outputs are not those of the labels' images."""
+    """Exits 1 unless the outputs and the labels come from the same dataset archive."""
     if outputs["provenance"]["archive"] != labels["provenance"]["archive"]:
-        die(manifest, "outputs of other images than those of the labels", again(manifest))
+        problem = "the outputs and the labels come from different dataset archives"
+        die(manifest, problem, rebuild_hint(manifest))
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def main() -> None:
         logits = read_outputs(args.outputs, outputs, len(labels))
         reference_logits = read_outputs(args.reference, reference, len(labels))
         job.record["provenance"].update(outputs=outputs["digest"], reference=reference["digest"])
-        job.record.update(compared(logits, reference_logits, labels), source=source_of(outputs["provenance"]))
+        job.record.update(compare_logits(logits, reference_logits, labels), source=source_of(outputs["provenance"]))
         job.record["reference"] = {name: reference["provenance"].get(name) for name in ("runtime", "onnx", "threads")}
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
 

@@ -1,8 +1,8 @@
-"""Which tensor of the compiled model is the first that leaves its tolerance, against the plain export's, by name.
+"""Finds the first tensor inside the compiled model whose error against the plain export exceeds the tolerance.
 
-Both graphs are run on the first bins with all tensors that have the same name in both, some at a time, as outputs; in
-the order in which the plain export computes them. Requesting intermediate outputs disables operator fusion, so values
-can differ slightly from the fused model.
+Tensors are matched by name. Both graphs run on the first bins, with some of the shared tensors at a time as additional
+outputs, in the order in which the plain export computes them. Requesting intermediate outputs disables operator fusion,
+so values can differ slightly from the fused model.
 """
 
 from __future__ import annotations
@@ -22,59 +22,62 @@ from formats.bins import read_bin
 from graphs.agreement import relative_error
 
 SETTINGS = {"tolerance": "compare.tolerance"}
-AT_ONCE = 24  # tensors; a batch of 64 has some of 64 MB
+CHUNK = 24  # tensors per run, to limit memory: at batch size 64 some tensors have 64 MB
 
 
 def compare(engine: str, model: Path, onnx: Path, images: NDArray[Any], tolerance: float) -> Record:
-    """layers.json's figures: the relative error of each tensor up to the first that is past the tolerance."""
-    ours: engines.Layers = engines.load(engine, "layers")
+    """The contents of layers.json: the relative error of each tensor up to the first one above the tolerance."""
+    compiled: engines.Layers = engines.load(engine, "layers")
     reference: engines.Layers = engines.load(engines.REFERENCE, "layers")
-    known = set(ours.tensor_names(model))
+    known = set(compiled.tensor_names(model))
     names = [name for name in reference.tensor_names(onnx) if name in known]
-    found: Record = {"tolerance": tolerance, "tensors": len(names), "first": None, "errors": {}}
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
-        here, there = ours.tensors(model, images, some), reference.tensors(onnx, images, some)
-        for name in some:
-            same = here[name].shape == there[name].shape
-            found["errors"][name] = relative_error(here[name], there[name]) if same else float("inf")
-        beyond = [name for name in some if found["errors"][name] > tolerance]
-        if beyond:
-            found["first"] = beyond[0]
+    layers: Record = {"tolerance": tolerance, "tensors": len(names), "first": None, "errors": {}}
+    errors = layers["errors"]
+    for start in range(0, len(names), CHUNK):
+        chunk = names[start : start + CHUNK]
+        values, expected = compiled.tensors(model, images, chunk), reference.tensors(onnx, images, chunk)
+        for name in chunk:
+            same_shape = values[name].shape == expected[name].shape
+            errors[name] = relative_error(values[name], expected[name]) if same_shape else float("inf")
+        above = [name for name in chunk if errors[name] > tolerance]
+        if above:
+            layers["first"] = above[0]
             break
-    return found
+    return layers
 
 
-def summary(found: Record) -> str:
-    """What make compare LAYERS=1 prints."""
-    done, errors = list(found["errors"]), found["errors"]
-    if not found["first"]:
-        worst = max(done, key=lambda name: float(errors[name]))
-        return f"All {len(done)} tensors are within {found['tolerance']:g}, at most {errors[worst]:.2e} ({worst})"
-    i = done.index(found["first"])
-    before = f"; of the one before {errors[done[i - 1]]:.2e}" if i else ""
-    first = f"First tensor past {found['tolerance']:g}: {done[i]}, number {i + 1} of {found['tensors']}"
-    return f"{first}\nIts relative error: {errors[done[i]]:.2e}{before}"
+def summary(layers: Record) -> str:
+    """The text that make compare LAYERS=1 prints."""
+    names, errors, tolerance = list(layers["errors"]), layers["errors"], f"{layers['tolerance']:g}"
+    if not layers["first"]:
+        worst = max(names, key=lambda name: float(errors[name]))
+        return f"All {len(names)} tensors are within {tolerance}; largest relative error {errors[worst]:.2e} ({worst})"
+    i = names.index(layers["first"])
+    previous = f" (previous tensor: {errors[names[i - 1]]:.2e})" if i else ""
+    first = f"First tensor above {tolerance}: {names[i]} (number {i + 1} of {layers['tensors']})"
+    return f"{first}\nIts relative error: {errors[names[i]]:.2e}{previous}"
 
 
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--record", type=Path, required=True, help="the model's")
+    parser.add_argument("--record", type=Path, required=True, help="record of the model")
     parser.add_argument("--onnx", type=Path, required=True, help="the plain export")
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
     parser.add_argument("--tolerance", type=float, required=True, help="relative: max|difference| / max|reference|")
     parser.add_argument("--out", type=Path, required=True, help="layers.json")
     args = parser.parse_args()
-    made, count = needed_record(args.model, args.record)["provenance"], needed_record(args.bins, args.bins)["count"]
-    if not engines.has(made["engine"], "layers"):
-        problem = f"engine {made['engine']} shows nothing between input and output"
-        able = ", ".join(name for name in engines.names_of() if engines.has(name, "layers"))
-        die(f"LAYERS=1 CHIP={made['chip']}", problem, f"leave LAYERS out, or give CHIP= a chip of engine {able}")
-    images = np.stack([read_bin(args.bins.with_name(f"image_{i % count}.bin")) for i in range(made["batch_size"])])
-    found = compare(made["engine"], args.model, args.onnx, images, args.tolerance)
-    write_record(args.out, found)
-    print(summary(found))
+    provenance = needed_record(args.model, args.record)["provenance"]
+    count, batch_size = needed_record(args.bins, args.bins)["count"], provenance["batch_size"]
+    engine = provenance["engine"]
+    if not engines.has(engine, "layers"):
+        problem = f"engine {engine} cannot output intermediate tensors"
+        able = " or ".join(name for name in engines.names_of() if engines.has(name, "layers"))
+        die(f"LAYERS=1 CHIP={provenance['chip']}", problem, f"omit LAYERS, or use a CHIP with engine {able}")
+    images = np.stack([read_bin(args.bins.with_name(f"image_{i % count}.bin")) for i in range(batch_size)])
+    layers = compare(engine, args.model, args.onnx, images, args.tolerance)
+    write_record(args.out, layers)
+    print(summary(layers))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Compiled model + bins -> outputs: image_<i>_0.<txt|bin|npy>, one a bin, and manifest.json.
+"""Compiled model + bins -> outputs: image_<i>_0.<txt|bin|npy>, one for each bin, and manifest.json.
 
-Names and layouts are those of ais_bench. The engine is the one that the model's record names. One that runs in this
-process is fed by a thread that reads the next bins, while another writes the last answers.
+File names and formats are those of ais_bench. The record of the model names the engine. If the engine runs in this
+process, one thread reads the next bins and another one writes the last outputs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ SETTINGS = {"format": "infer.format"}
 
 
 def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
-    """(digest of the outputs, what to record) of an engine that runs in this process."""
-    # One user a chip, since two at once are slower than one by one, and none while measure.py has the CPU.
+    """Runs an engine in this process and returns (digest of the outputs, conditions for the record)."""
+    # The folder's lock: one inference per chip, because two at once are slower than one after the other. The shared
+    # lock of the CPU: no inference during a measurement.
     cpu = process.lock_cpu(shared=True)
     with artifact.locked(request.model.parent), cpu:
         runner: engines.InProcess = engines.load(engine, "run")
@@ -33,7 +34,7 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
 
 
 def run_program(engine: str, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
-    """The same, of an engine that is a program of its own."""
+    """The same for an engine that is a separate program."""
     check_bins(work.bins, work.record)
     program: engines.Program = engines.load(engine, "run")
     conditions = program.infer(request, out)
@@ -43,22 +44,23 @@ def run_program(engine: str, request: RunRequest, work: Work, out: Path) -> Tupl
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--record", type=Path, required=True, help="the model's")
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--record", type=Path, required=True, help="record of the model")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
     parser.add_argument("--format", choices=["txt", "bin", "npy"], required=True)
-    parser.add_argument("--devices", default="", help="an NPU's device number, or several: 0,1")
-    parser.add_argument("--limits", default="", help="keys of params.yaml that shape no bytes, as words key=value")
+    parser.add_argument("--devices", default="", help="device number of an NPU, or several: 0,1")
+    parser.add_argument("--limits", default="", help="settings that do not change outputs, as words key=value")
     parser.add_argument("--out", type=Path, required=True, help="the manifest.json to write, in the outputs' folder")
     args = parser.parse_args()
     model, bins = needed_record(args.model, args.record), needed_record(args.bins, args.bins)
-    made = model["provenance"]
-    engine, constants = made["engine"], engines.constants_of(made["engine"])
-    # The options too: the same compiled model may run in another precision, or with other streams.
-    inputs = {"model": model["sha256"], "bins": bins["digest"], "engine": engine, "options": made["options"]}
+    provenance = model["provenance"]
+    engine = provenance["engine"]
+    constants = engines.constants_of(engine)
+    # The options are part of the key: the same compiled model can run in another precision, or with other streams.
+    inputs = {"model": model["sha256"], "bins": bins["digest"], "engine": engine, "options": provenance["options"]}
     packages, part = constants.PACKAGES.get("run", ()), engines.module_of(engine, "run")
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), packages, part)
-    precision = model.get("engine", {}).get("precision", "as the given model's")
-    upstream = {**made, **bins["provenance"], "precision": precision}
+    precision = model.get("engine", {}).get("precision", "as compiled")  # a model of the user's own does not state it
+    upstream = {**provenance, **bins["provenance"], "precision": precision}
     with artifact.build_folder(args.out, key, upstream) as job:
         request = RunRequest(
             model=args.model,
@@ -70,10 +72,10 @@ def main() -> None:
             limits=engines.options_of(args.limits),
             log=args.out.parent.with_name("infer.log"),
         )
-        work = Work(args.bins, bins, made["batch_size"], args.format, args.model)
+        work = Work(args.bins, bins, provenance["batch_size"], args.format, args.model)
         run = run_in_process if constants.IN_PROCESS else run_program
-        found, conditions = run(engine, request, work, job.path)
-        job.record.update(count=bins["count"], format=args.format, digest=found)
+        digest, conditions = run(engine, request, work, job.path)
+        job.record.update(count=bins["count"], format=args.format, digest=digest)
         job.record["provenance"].update(conditions)
 
 

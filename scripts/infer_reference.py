@@ -1,4 +1,4 @@
-"""Plain export + bins -> the answers of the reference engine in float32: image_<i>_0.bin, manifest.json."""
+"""Plain export + bins -> outputs of the reference engine in float32: image_<i>_0.bin, manifest.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = "bin"
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
     parser.add_argument("--out", type=Path, required=True, help="the manifest.json to write, in the outputs' folder")
     args = parser.parse_args()
     onnx, bins = needed_record(args.onnx), needed_record(args.bins, args.bins)

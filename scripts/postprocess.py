@@ -1,13 +1,13 @@
 """Outputs + labels -> accuracy.txt and accuracy.json: Top-1, Wilson's 95 % interval, a row per class, provenance.
 
-Exits 1 unless there is exactly one output per label, finite and with one value per class, and unless the outputs are
-those that inference wrote with this model. Python 3.7.
+Exits 1 unless there is exactly one output per label, with one finite value per class, and unless inference wrote the
+outputs with this model. Python 3.7.
 """
 
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, again, needed_record, read_record
+from _support.artifact import Record, needed_record, read_record, rebuild_hint
 from _support.cli import die
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple
 
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record
-from reporting.provenance import conditions, digests, made_from
+from reporting.provenance import conditions_line, provenance_lines, source_line
 
 SETTINGS: Dict[str, str] = {}
 
@@ -33,19 +33,19 @@ def check_origins(inputs: Inputs, model: Record) -> None:
     """Exits 1 if the outputs come from another model, or the labels from another archive than the outputs' bins."""
     provenance = inputs.outputs["provenance"]
     if provenance["model"] != model.get("sha256"):
-        problem = "outputs of an earlier run: another model made them"
-        die(inputs.manifest, problem, again(inputs.manifest))
+        problem = "these outputs were written with another model"
+        die(inputs.manifest, problem, rebuild_hint(inputs.manifest))
     if provenance["archive"] != inputs.labels["provenance"]["archive"]:
-        problem = "not the labels that were made with these bins"
-        die(inputs.labels_path, problem, again(inputs.labels_path))
+        problem = "the labels and the bins come from different dataset archives"
+        die(inputs.labels_path, problem, rebuild_hint(inputs.labels_path))
 
 
 def judge_outputs(inputs: Inputs, published: str) -> Record:
-    """accuracy.json, but for its cache key; exits 1 unless there is exactly one output per label."""
+    """The contents of accuracy.json without the cache key; exits 1 unless there is exactly one output per label."""
     labels = read_labels(inputs.labels_path)
     if inputs.outputs["count"] != len(labels):
         problem = f"{inputs.outputs['count']} outputs for {len(labels)} labels"
-        die(inputs.manifest, problem, again(inputs.manifest))
+        die(inputs.manifest, problem, rebuild_hint(inputs.manifest))
     logits = read_outputs(inputs.manifest, inputs.outputs, len(labels))
     provenance = {**inputs.outputs["provenance"], "labels": inputs.labels["sha256"]}
     return accuracy_record(logits, labels, published, provenance)
@@ -55,7 +55,7 @@ def format_page(accuracy: Record) -> List[str]:
     """The lines of accuracy.txt; `make accuracy` prints the first six."""
     low, high = accuracy["wilson95"]
     quote, provenance = accuracy["published"], accuracy["provenance"]
-    published = "Published: nothing for these inputs"
+    published = "Published: no figure for these inputs"
     if quote:
         published = f"Published ({quote['device']}): {100 * quote['top1']:.2f}%, ratio to it {quote['ratio']:.4f}"
     lines = [
@@ -63,23 +63,23 @@ def format_page(accuracy: Record) -> List[str]:
         f"Correct: {accuracy['correct']} of {accuracy['total']} images",
         f"Wilson 95% interval: {100 * low:.2f}% to {100 * high:.2f}%",
         published,
-        made_from(provenance),
-        conditions(provenance),
+        source_line(provenance),
+        conditions_line(provenance),
         "",
         f"{'class':<8}{'correct':>9}{'total':>9}{'accuracy':>11}",
     ]
     for name, row in accuracy["classes"].items():
         share = f"{100 * row['correct'] / row['total']:.2f}%" if row["total"] else "no images"
         lines.append(f"{name:<8}{row['correct']:>9}{row['total']:>9}{share:>11}")
-    return lines + digests(provenance)
+    return lines + provenance_lines(provenance)
 
 
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--outputs", type=Path, required=True, help="the manifest.json of the outputs")
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--model-record", type=Path, required=True, help="of the model that must have made the outputs")
-    parser.add_argument("--published", default="", help="the device and its Top-1 to quote: `DEVICE PERCENT`")
+    parser.add_argument("--model-record", type=Path, required=True, help="record of the model that wrote the outputs")
+    parser.add_argument("--published", default="", help="device and Top-1 to quote: `DEVICE PERCENT`")
     parser.add_argument("--out", type=Path, required=True, help="accuracy.txt; accuracy.json is written beside it")
     args = parser.parse_args()
     outputs, model = needed_record(args.outputs, args.outputs), read_record(args.model_record)

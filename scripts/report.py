@@ -1,9 +1,9 @@
 """Results -> report.html, report.md and junit.xml.
 
 The records results/<chip>/bs<n>/{accuracy,perf,compare}.json are grouped by their inputs: official, own or sample data
-and checkpoint, own models. Groups share no table and no figure. Published figures are quoted in columns and curves of
-their own, and the published accuracy in the official group only. The page needs no network and no script. The same
-results give the same bytes. A record that cannot be read is left out, and the page names it.
+and checkpoint, own models. Groups share neither a table nor a figure. Published figures have separate columns and
+curves, only in the group of the official inputs. The page needs no network and no scripts. The same results give the
+same bytes. A record that cannot be read is left out, and the page names it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def main() -> None:
     for line in left_out:
         print(f"  {line}")
     if not results:
-        remedy = "type: make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
-        die(args.results, "no results that can be read", remedy)
+        remedy = "run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
+        die(args.results, "no readable results", remedy)
     sections, notes = sections_of(results, settings), notes_of(results, left_out)
     write_text(args.out, render_html(sections, notes))
     write_text(args.out.with_name("report.md"), render_markdown(sections, notes))
     write_text(args.out.with_name("junit.xml"), render_junit(results, settings.references))
-    print(f"All of it: {args.out}, with report.md and junit.xml beside it")
+    print(f"Full report: {args.out} (report.md and junit.xml are in the same folder)")
 
 
 if __name__ == "__main__":

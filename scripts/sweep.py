@@ -167,7 +167,7 @@ def print_summary(perfs: Perfs, published: Throughput, best: int, out: Path) -> 
     print(made_from(perfs[best]["provenance"]))
     first = next(iter(published), "")
     quoted = f"/{first} … are ratios to published figures, quoted, not measured here. " if first else ""
-    print(f"{quoted}All of it: {out}")
+    print(f"{quoted}Full report: {out}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The gate: Top-1 in accuracy.json against its reference in params.yaml; exits 1 below reference - tolerance.
+"""Compares Top-1 in accuracy.json with its reference in params.yaml; exits 1 below reference - tolerance.
 
 Exits 1 also if there is no reference for the source of the data and the chip, or if the inputs are the user's own.
 """

@@ -15,7 +15,7 @@ from benchmark.entries import Entry, Limit
 from benchmark.layout import Root
 from benchmark.processes import Absent
 from formats.outputs import read_labels, read_outputs
-from reporting.agreement import compared
+from reporting.agreement import compare_logits
 
 KEPT = ("images", "top1", "agreement", "mended", "broken", "other", "mcnemar_p")  # of a comparison, in bench.json
 
@@ -52,7 +52,7 @@ def check_accuracy(logits: NDArray[Any], reference: Reference, loss: float) -> R
     that became right, are at most `loss` per cent."""
     if logits.shape != reference.logits.shape or not np.isfinite(logits).all():
         return {"passed": False, "why": f"its answers are {list(logits.shape)}, or not all finite"}
-    comparison = compared(logits.astype(np.float64), reference.logits, reference.labels)
+    comparison = compare_logits(logits.astype(np.float64), reference.logits, reference.labels)
     lost = 100 * (comparison["broken"] - comparison["mended"]) / len(reference.labels)
     result = {name: comparison[name] for name in KEPT}
     result.update(labels_changed=len(comparison["flips"]), relative_error=comparison["logits"]["relative_error"])

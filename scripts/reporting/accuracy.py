@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from network.spec import CLASSES
 from reporting.provenance import source_of
 
-MISTAKES = 24  # at most so many are recorded, and shown in the report
+MISTAKES = 24  # the most that are recorded and shown in the report
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
 def wilson(correct: int, total: int) -> Tuple[float, float]:
-    """Wilson's score interval of a fraction, at 95 % (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927)."""
+    """Wilson's 95 % score interval of the fraction correct / total (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927)."""
     p, n = correct / total, total
     middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def surest_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> List[Record]:
+def confident_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> List[Record]:
     """The misclassified images with the highest probability (softmax), at most MISTAKES, highest first.
 
     `logits` are float64 [images, classes], `labels` int [images].
     """
     predictions = logits.argmax(1)
-    confidence = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # the share of the largest logit
+    confidence = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # softmax of the largest logit
     wrong = np.flatnonzero(predictions != labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     return [
@@ -47,7 +47,7 @@ def surest_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> List[Record]:
 
 
 def published_quote(published: str, top1: float, provenance: Record) -> Record | None:
-    """The published device and Top-1 with the ratio to it. `published` is "DEVICE PERCENT" or empty.
+    """The published device and Top-1, and `top1` relative to it. `published` is "DEVICE PERCENT" or empty.
 
     None if nothing was published, or if the data or the checkpoint are not the official ones.
     """
@@ -58,10 +58,10 @@ def published_quote(published: str, top1: float, provenance: Record) -> Record |
 
 
 def accuracy_record(logits: NDArray[Any], labels: NDArray[Any], published: str, provenance: Record) -> Record:
-    """accuracy.json, but for its cache key.
+    """The contents of accuracy.json without the cache key.
 
-    `logits` are float64 [images, classes], `labels` int [images]; `provenance` is that of the outputs, with the
-    digest of the labels; `published` as in published_quote().
+    `logits` are float64 [images, classes], `labels` int [images]. `published` is as in published_quote().
+    `provenance` is that of the outputs and contains the digest of the labels.
     """
     predictions = logits.argmax(1)
     confusion = np.zeros((len(CLASSES), len(CLASSES)), int)  # rows: true, columns: predicted
@@ -78,7 +78,7 @@ def accuracy_record(logits: NDArray[Any], labels: NDArray[Any], published: str, 
             name: {"correct": int(confusion[k, k]), "total": int(confusion[k].sum())} for k, name in enumerate(CLASSES)
         },
         "confusion": confusion.tolist(),
-        "mistakes": surest_mistakes(logits, labels),
+        "mistakes": confident_mistakes(logits, labels),
         "source": source_of(provenance),
         "published": published_quote(published, correct / total, provenance),
         "digests": {name: provenance[name] for name in ("model", "labels", "predictions")},

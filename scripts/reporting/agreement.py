@@ -1,4 +1,4 @@
-"""Two sets of logits compared image by image: changed labels, McNemar's exact test, errors of the logits."""
+"""Compares two sets of logits image by image: changed predictions, McNemar's exact test, errors of the logits."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def mcnemar(mended: int, broken: int) -> float:
+def mcnemar(fixed: int, broken: int) -> float:
     """The two-sided p of McNemar's exact test (Q. McNemar, Psychometrika 12, 1947).
 
-    It is the probability, by the binomial distribution at 1/2, of a split at least as uneven as `mended` to `broken`.
+    It is the probability of a split at least as uneven as `fixed` to `broken` under a binomial distribution with 1/2.
     """
-    n, k = mended + broken, min(mended, broken)
+    n, k = fixed + broken, min(fixed, broken)
     tail: int = sum(math.comb(n, i) for i in range(k + 1))
     return float(min(1.0, tail / 2 ** max(n - 1, 0)))
 
 
-def find_flips(here: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> list[Record]:
-    """Every image whose predicted label changed, with its true label; all arguments are labels, int [images]."""
+def find_flips(predictions: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> list[Record]:
+    """Every image whose prediction differs from the reference's, with its true label; arguments: int [images]."""
     return [
         {
             "image": int(image),
             "label": int(labels[image]),
             "reference": int(reference[image]),
-            "here": int(here[image]),
+            "here": int(predictions[image]),
         }
-        for image in np.flatnonzero(here != reference)
+        for image in np.flatnonzero(predictions != reference)
     ]
 
 
 def logit_errors(logits: NDArray[Any], reference: NDArray[Any]) -> Record:
     """The errors of logits against the reference, both float64 [images, classes].
 
-    Largest and mean |Δ|; the largest |Δ| relative to the largest |reference|; the cosine between the two logits of an
-    image, its mean and its minimum over all images.
+    Largest and mean |Δ|; the largest |Δ| relative to the largest |reference|; mean and minimum over all images of the
+    cosine similarity between an image's logits.
     """
     error = np.abs(logits - reference)
     lengths = np.linalg.norm(logits, axis=1) * np.linalg.norm(reference, axis=1)
@@ -53,20 +53,20 @@ def logit_errors(logits: NDArray[Any], reference: NDArray[Any]) -> Record:
     }
 
 
-def compared(logits: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> Record:
+def compare_logits(logits: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> Record:
     """The figures of compare.json, from logits, float64 [images, classes], and labels, int [images]."""
-    here, there = logits.argmax(1), reference.argmax(1)
-    flips = find_flips(here, there, labels)
-    mended, broken = (sum(flip[side] == flip["label"] for flip in flips) for side in ("here", "reference"))
+    predictions, reference_predictions = logits.argmax(1), reference.argmax(1)
+    flips = find_flips(predictions, reference_predictions, labels)
+    fixed, broken = (sum(flip[side] == flip["label"] for flip in flips) for side in ("here", "reference"))
     return {
         "images": len(labels),
-        "top1": float((here == labels).mean()),
-        "reference_top1": float((there == labels).mean()),
-        "agreement": float((here == there).mean()),
-        "mended": mended,
+        "top1": float((predictions == labels).mean()),
+        "reference_top1": float((reference_predictions == labels).mean()),
+        "agreement": float((predictions == reference_predictions).mean()),
+        "mended": fixed,
         "broken": broken,
-        "other": len(flips) - mended - broken,
-        "mcnemar_p": mcnemar(mended, broken),
+        "other": len(flips) - fixed - broken,
+        "mcnemar_p": mcnemar(fixed, broken),
         "logits": logit_errors(logits, reference),
         "flips": flips,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.cli import plain
+from _support.cli import one_line
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -57,10 +57,10 @@ def render_junit(results: list[Result], references: References) -> str:
         verdict = gate.judge_accuracy(accuracy, result.chip, references)
         outcomes.append(verdict.outcome)
         name = f"bs{result.batch} ({accuracy['source']})"
-        case = ElementTree.SubElement(suite, "testcase", classname=plain(result.chip), name=name)
+        case = ElementTree.SubElement(suite, "testcase", classname=one_line(result.chip), name=name)
         if verdict.outcome != gate.PASSED:
             tag = "failure" if verdict.outcome == gate.FAILED else "skipped"
-            ElementTree.SubElement(case, tag, message=plain(f"{verdict.finding}; {verdict.remedy}"))
+            ElementTree.SubElement(case, tag, message=one_line(f"{verdict.finding}; {verdict.remedy}"))
     suite.set("tests", str(len(judged)))
     suite.set("failures", str(outcomes.count(gate.FAILED)))
     suite.set("skipped", str(outcomes.count(gate.NO_REFERENCE)))

@@ -7,7 +7,7 @@ otherwise several, so that unrelated figures never share a row.
 from __future__ import annotations
 
 from _support.artifact import Record, read_record
-from _support.cli import plain
+from _support.cli import one_line
 
 import re
 from itertools import groupby
@@ -165,7 +165,7 @@ def agree(one: Result, other: Result) -> bool:
 
 def add_record(results: list[Result], path: Path, record: Record) -> None:
     """Adds a record to the result that it belongs to, or a new result with it."""
-    texts = {name: plain(v) for name, v in record["provenance"].items() if isinstance(v, (str, int, float))}
+    texts = {name: one_line(v) for name, v in record["provenance"].items() if isinstance(v, (str, int, float))}
     new = Result(path.parts[-3], int(path.parts[-2][2:]), texts, {path.stem: record})
     for result in results:
         if agree(new, result) and path.stem not in result.records:
@@ -188,7 +188,7 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
             continue
         reason = validation_error(path, record)
         if reason:
-            left_out.append(f"{plain('/'.join(path.parts[-3:]))} is left out: {reason}")
+            left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out: {reason}")
         else:
             add_record(results, path, record)
     order = {chip: i for i, chip in enumerate(chips)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support.artifact import read_record
-from _support.cli import plain
+from _support.cli import one_line
 
 import base64
 import io
@@ -108,7 +108,7 @@ def picture(path: Path) -> str:
 def mistakes_parts(result: Result, bins: Path) -> list[Part]:
     """The most confident mistakes: a table, with pictures if the bins in ROOT are those of this result."""
     mistakes = result.records["accuracy"].get("mistakes")
-    where = f"on {plain(result.chip)} at batch size {result.batch}"
+    where = f"on {one_line(result.chip)} at batch size {result.batch}"
     if not mistakes:
         reason = "no image was misclassified" if mistakes == [] else "its accuracy.json does not name them"
         return [Part(f"Most surely misclassified {where}: {reason}.")]
@@ -139,7 +139,7 @@ def perf_parts(name: str, results: list[Result], sizes: list[int], published: Pu
     perfs = [result.records["perf"] for result in results if "perf" in result.records]
     if not perfs:
         return [Part(f"Throughput and latency: {NONE}.")]
-    methods = dict.fromkeys(plain(perf.get("method", "")) for perf in perfs)  # each once, in order
+    methods = dict.fromkeys(one_line(perf.get("method", "")) for perf in perfs)  # each once, in order
     notes = [Part(f"How it was timed: {method}") for method in methods if method]
     figures = perf_figures(name, results, sizes, published)
     return [Part(table=tables.perf_table(results, sizes)), *notes, Part(figures=figures)]

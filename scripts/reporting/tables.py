@@ -6,7 +6,7 @@ Published and measured figures never share a column, and a cell without a measur
 from __future__ import annotations
 
 from _support.artifact import Record
-from _support.cli import plain
+from _support.cli import one_line
 
 import re
 from itertools import groupby
@@ -116,7 +116,7 @@ def accuracy_table(
     rows = list(rows_of(results, {"accuracy", "compare"}, sizes))
     head = ["chip", "batch", "Top-1 %", "Wilson 95 % interval", "correct", "gate", "agreement %"]
     head += ["mended / broken / other", "McNemar p"]
-    body = [[plain(chip), str(batch), *accuracy_cells(result, chip, references)] for chip, batch, result in rows]
+    body = [[one_line(chip), str(batch), *accuracy_cells(result, chip, references)] for chip, batch, result in rows]
     table = Table("Accuracy", head, body, "lrrrrlrrr")
     table = with_inputs(table, [result for _, _, result in rows], results)
     if published and published.accuracy:
@@ -151,7 +151,7 @@ def series_of(results: list[Result]) -> list[Series]:
     series = []
     for (chip, *variant), run in members.items():
         is_only = sum(key[0] == chip for key in members) == 1
-        label = plain(chip) if is_only else ", ".join([plain(chip), *(text[:12] for text in variant if text)])
+        label = one_line(chip) if is_only else ", ".join([one_line(chip), *(text[:12] for text in variant if text)])
         rank = [(device_rates(result)["throughput_images_per_s"], result.batch) for result in run]
         series.append(Series(label, run, max(rank)[1] if len(rank) > 1 else 0))
     return series
@@ -164,7 +164,7 @@ def perf_cells(result: Result | None, is_best: bool) -> list[str]:
         perf, rates = result.records["perf"], device_rates(result)
         end_to_end = perf.get("end_to_end", {}).get("throughput_images_per_s")
         why = perf.get("stability", {}).get("why")
-        reasons = "; ".join(map(plain, why if isinstance(why, list) else [])) or "no reason given"
+        reasons = "; ".join(map(one_line, why if isinstance(why, list) else [])) or "no reason given"
         cells[0] = ("best " if is_best else "") + f"{rates['throughput_images_per_s']:.2f}"
         cells[1] = f"{end_to_end:.2f}" if end_to_end else NONE
         cells[2:5] = [f"{rates['latency_ms'][name]:.3f}" for name in PERCENTILES]
@@ -176,7 +176,7 @@ def perf_table(results: list[Result], sizes: list[int]) -> Table:
     """A row per chip and batch size; device and end-to-end figures are columns of their own."""
     best = {id(result) for series in series_of(results) for result in series.results if result.batch == series.best}
     rows = list(rows_of(results, {"perf"}, sizes))
-    body = [[plain(chip), str(batch), *perf_cells(result, id(result) in best)] for chip, batch, result in rows]
+    body = [[one_line(chip), str(batch), *perf_cells(result, id(result) in best)] for chip, batch, result in rows]
     head = ["chip", "batch", "images/s, device", "images/s, end to end", *(f"{name} ms" for name in PERCENTILES)]
     table = Table("Throughput and device latency", [*head, "queries", "stable"], body, "lrrrrrrrl")
     return with_inputs(table, [result for _, _, result in rows], results)
@@ -192,7 +192,7 @@ def confusion_table(result: Result) -> Table:
     """Rows true, columns predicted. The shade is the square root of the share of the row, so that few are visible."""
     counts = np.array(result.records["accuracy"]["confusion"])
     shades = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist()
-    caption = f"Confusion on {plain(result.chip)} at batch size {result.batch}"
+    caption = f"Confusion on {one_line(result.chip)} at batch size {result.batch}"
     rows = [[name, *map(str, row)] for name, row in zip(CLASSES, counts.tolist())]
     return Table(caption, ["true ↓ said →", *CLASSES], rows, "l" + "r" * len(CLASSES), keys=1, shades=shades)
 
@@ -203,7 +203,7 @@ def provenance_tables(results: list[Result]) -> list[Table]:
     def entries(result: Result, names: Iterable[str]) -> list[str]:
         return [result.provenance.get(name, "–") for name in names]
 
-    keys = [[plain(result.chip), str(result.batch)] for result in results]
+    keys = [[one_line(result.chip), str(result.batch)] for result in results]
     kinds = [", ".join(sorted(result.records)) for result in results]
     digests = [name for name in DIGESTS if any(name in result.provenance for result in results)]
     return [

@@ -1,7 +1,7 @@
 """Statistics of the times of a measurement: percentiles, drift, spread, stability, caching. Python 3.7.
 
-Terms and rules are those of MLPerf Inference: a query is one batch; a timed warm-up, then a minimum duration and a
-minimum number of queries; a small version of its TEST04 (no caching).
+Terms and rules follow MLPerf Inference. A query is one batch. After a timed warm-up a run lasts a minimum duration and
+a minimum number of queries. check_no_caching() is a small version of its TEST04.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Measured(NamedTuple):
 
     times_ms: List[float]  # of each query inside the engine, in order
     images: int  # processed in these queries, without padding
-    numbers: NDArray[Any]  # int [n], the images whose logits were kept
-    answers: NDArray[Any]  # float [n, classes], their logits
+    numbers: NDArray[Any]  # int [n], the numbers of the images that were run
+    logits: NDArray[Any]  # float [n, classes], of these images
     end_to_end: Record  # what, throughput_images_per_s and more
-    device: Record  # facts about the device other than its times: name, copies
+    device: Record  # name, and other facts about the device that are not times
     warmup: Record  # seconds, queries
-    cache: Record  # the medians of the check for caching, see must_not_cache()
+    cache: Record  # the medians of check_no_caching()
     others: float | None  # load of the device by other processes, 0 to 1; None: unknown
-    method: str  # one sentence
+    method: str  # how it was timed, one sentence
     conditions: Record  # for the provenance
 
 
@@ -41,10 +41,10 @@ def latency(times_ms: Sequence[float]) -> Dict[str, float]:
 
 
 def stability(times_ms: Sequence[float], others: float | None, limits: Dict[str, float]) -> Record:
-    """drift, spread and others, their `limits`, and why: a sentence for each that exceeds its limit.
+    """The record {drift, spread, others, limits, why}; `why` has one sentence for each value above its limit.
 
-    drift: the median of the last third relative to that of the first, less 1; spread: (p90 - p10) / p50; others: as
-    given. A run is stable if there is no sentence.
+    drift: median of the last third / median of the first third - 1. spread: (p90 - p10) / p50. others: load from other
+    processes, 0 to 1, or None. A run is stable if `why` is empty.
     """
     third = max(1, len(times_ms) // 3)
     first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
@@ -52,40 +52,42 @@ def stability(times_ms: Sequence[float], others: float | None, limits: Dict[str,
     summary: Record = {"drift": float(last / first - 1), "spread": float((p90 - p10) / p50), "others": others}
     why = []
     if not abs(summary["drift"]) <= limits["drift"]:  # so that NaN is not stable either
-        why.append(f"the last third's times are {100 * summary['drift']:+.1f}% off the first's")
+        change = f"{100 * summary['drift']:+.1f}%, limit {100 * limits['drift']:g}%"
+        why.append(f"the median time changed from the first to the last third of the run ({change})")
     if not summary["spread"] <= limits["spread"]:
-        why.append(f"the times spread over {100 * summary['spread']:.1f}% of their median")
+        width = f"{100 * summary['spread']:.1f}% of p50, limit {100 * limits['spread']:g}%"
+        why.append(f"the times vary too much (p90 - p10 is {width})")
     if others is not None and others > limits["others"]:
-        why.append(f"others kept {100 * others:.0f}% of the device busy")
+        why.append(f"load from other processes was {100 * others:.0f}% (limit {100 * limits['others']:g}%)")
     return {**summary, "limits": limits, "why": why}
 
 
-def must_not_cache(subject: object, seen: Sequence[float], new: Sequence[float], factor: float) -> Record:
+def check_no_caching(subject: object, seen: Sequence[float], new: Sequence[float], factor: float) -> Record:
     """The median times, in ms, of the same work on repeated (`seen`) and on new inputs, measured in pairs.
 
-    Exits 1 if the engine seems to cache (MLPerf's TEST04): if new inputs are slower than repeated ones by `factor` in
-    80 % of the pairs, since times vary, or by 2 x `factor` in the median, and by at least 0.05 ms in the median, below
-    which the overhead of a call dominates.
+    Exits 1 if the engine seems to cache results (MLPerf's TEST04): new inputs are slower than repeated ones by `factor`
+    in 80 % of the pairs, or by 2 x `factor` in the median, and by at least 0.05 ms in the median. Below 0.05 ms the
+    overhead of a call dominates.
     """
     pairs = np.array([seen, new])
     medians = {"seen_ms": float(np.median(pairs[0])), "new_ms": float(np.median(pairs[1])), "pairs": pairs.shape[1]}
     suspicious = np.mean(pairs[1] > factor * pairs[0]) >= 0.8 or medians["new_ms"] > 2 * factor * medians["seen_ms"]
     if suspicious and np.median(pairs[1] - pairs[0]) > 0.05:
         took = f"{medians['seen_ms']:.2f} ms, new ones {medians['new_ms']:.2f} ms"
-        problem = f"the engine seems to answer from a cache: inputs that it had seen before took it {took}"
-        die(subject, problem, "nothing was written; turn its cache off")
+        problem = f"the engine seems to return cached results: repeated inputs took {took}"
+        die(subject, problem, "nothing was written; turn the engine's result cache off")
     return medians
 
 
-class Busy:
-    """The load by other processes on the CPUs that this process may use, from /proc/stat (man 5 proc)."""
+class CpuLoad:
+    """Measures the load from other processes on the CPUs of this process's affinity, from /proc/stat (man 5 proc)."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self.stat = stat
         self.begin = self.now()
 
     def now(self) -> List[float]:
-        """CPU seconds [of all processes, of this one and its children, idle]; empty if they are unknown."""
+        """CPU seconds [of all processes, of this one and its children, idle]; empty if /proc/stat cannot be read."""
         try:
             cpus = os.sched_getaffinity(0)
             lines = self.stat.read_text().splitlines()
@@ -98,9 +100,9 @@ class Busy:
             return []
 
     def others(self) -> float | None:
-        """The share of the CPUs' time, 0 to 1, that other processes used since this object was made; None: unknown."""
+        """The share of CPU time, 0 to 1, that other processes used since this object was created; None: unknown."""
         now = self.now()
         if not self.begin or not now:
             return None
-        busy, ours, idle = (after - before for before, after in zip(self.begin, now))
-        return min(1.0, max(0.0, busy - ours) / max(busy + idle, 1e-9))
+        busy, own, idle = (after - before for before, after in zip(self.begin, now))
+        return min(1.0, max(0.0, busy - own) / max(busy + idle, 1e-9))

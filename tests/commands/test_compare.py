@@ -46,7 +46,7 @@ def planted() -> tuple[Any, Any, Any]:
 
 
 def test_flips_are_counted_by_the_way_they_went() -> None:
-    record = agreement.compared(*planted())
+    record = agreement.compare_logits(*planted())
     assert (record["mended"], record["broken"], record["other"]) == (7, 4, 2)
     assert record["agreement"] == pytest.approx(1 - 13 / 500)
     assert (record["top1"], record["reference_top1"]) == pytest.approx((494 / 500, 491 / 500))
@@ -84,7 +84,7 @@ def test_make_compare_shows_what_nearest_costs_and_names_the_resize(project: Pro
     assert "Agreement with the reference engine: " in done.stdout
     layers = json.loads((project.root / "results/cpu/bs5/layers.json").read_text())
     assert "Resize" in layers["first"]
-    assert f"First tensor past 0.001: {layers['first']}" in done.stdout
+    assert f"First tensor above 0.001: {layers['first']}" in done.stdout
     before = [error for name, error in layers["errors"].items() if name != layers["first"]]
     assert max(before[: list(layers["errors"]).index(layers["first"])]) < 1e-5
 
@@ -125,7 +125,7 @@ def test_the_same_images_of_another_origin_are_told_on_every_page(project: Proje
         own.write(packed.read())
     project.make("compare", "perf", f"ARCHIVE={tmp_path / 'own.tar.gz'}")
     for name in ("compare.txt", "perf.txt"):
-        assert "Made from: own data" in (project.root / "results/null/bs16" / name).read_text(), name
+        assert "Source: own data" in (project.root / "results/null/bs16" / name).read_text(), name
 
 
 def test_wrong_answers_are_told_image_by_image(project: Project) -> None:
@@ -142,7 +142,7 @@ def test_an_engine_that_shows_no_tensors_says_so(project: Project) -> None:
     done = project.make("compare", "LAYERS=1", "BS=2", "CHIP=310P3", check=False, **ascend_host(project.tree))
     assert done.returncode == 2
     assert "Agreement with the reference engine: 100.00%" in done.stdout  # all the same
-    assert "engine ascend shows nothing between input and output; leave LAYERS out" in done.stderr
+    assert "engine ascend cannot output intermediate tensors; omit LAYERS" in done.stderr
 
 
 def test_no_chip_may_be_called_reference(project: Project) -> None:

@@ -410,9 +410,9 @@ def test_a_damaged_output_is_refused_whatever_its_form(form: str, changes: list[
         assert decode(Path("image_0_0"), bytes(data[: max(0, size)]), form).shape == (10,)
 
 
-def test_the_surest_mistakes_come_first_with_their_softmax() -> None:
+def test_the_most_confident_mistakes_come_first_with_their_softmax() -> None:
     logits = np.array([[0.0] * 9 + [5.0], [9.0] + [0.0] * 9, [0.0, 2.0] + [0.0] * 8, [0.0] * 3 + [700.0] + [0.0] * 6])
-    found = accuracy.surest_mistakes(logits, np.array([9, 1, 0, 0]))
+    found = accuracy.confident_mistakes(logits, np.array([9, 1, 0, 0]))
     assert [(m["image"], m["label"], m["found"]) for m in found] == [(3, 0, 3), (1, 1, 0), (2, 0, 1)]
     assert found[0]["probability"] == 1.0
     assert math.isclose(found[2]["probability"], math.exp(2) / (math.exp(2) + 9))
@@ -429,7 +429,7 @@ def test_wilson_is_scipys_score_interval() -> None:
         assert accuracy.wilson(k, n) == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.parametrize(("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "THE BUILT-IN SAMPLE")])
+@pytest.mark.parametrize(("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "Source: built-in sample")])
 def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path: Path, origin: str, words: str) -> None:
     assert Outputs(tmp_path, origin=origin).judge("--published", "GPU 95.40").returncode == 0
     text = (tmp_path / "accuracy.txt").read_text()
@@ -465,7 +465,7 @@ def break_outputs(outputs: Outputs, fault: str) -> str:
         return "digest"
     elif fault == "of another model":
         write_record(outputs.model, {"sha256": "another"})
-        return "earlier run"
+        return "written with another model"
     elif fault == "fewer labels":
         outputs.write_labels("".join(outputs.labels.read_text().splitlines(keepends=True)[:-1]))
         return "40 outputs for 39 labels"
@@ -474,11 +474,11 @@ def break_outputs(outputs: Outputs, fault: str) -> str:
         return "labels.txt:4"
     elif fault == "labels changed by hand":
         outputs.labels.write_text(outputs.labels.read_text().replace("3\n", "4\n", 1))
-        return "not the file that labels.json tells of"
+        return "its digest differs from the one in labels.json"
     elif fault == "labels of another archive":
         record = {"sha256": digest(outputs.labels), "provenance": {"archive": "b"}}
         write_record(outputs.labels.with_suffix(".json"), record)
-        return "not the labels"
+        return "different dataset archives"
     return "image_17_0.txt"
 
 
@@ -521,7 +521,7 @@ def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(t
 def test_make_verify_judges_this_chips_result(project: Project) -> None:
     done = project.make("verify", check=False)
     assert done.returncode == 2
-    assert "no reference for sample data with sample checkpoint on null" in done.stderr
+    assert "no reference accuracy for sample data with sample checkpoint on null" in done.stderr
     project.set("verify.sample.null", "0.01 0.01")
     assert "verified: Top-1" in project.make("verify").stdout
 
@@ -534,7 +534,7 @@ def test_the_sample_mixed_with_own_inputs_says_both(tmp_path: Path, origins: tup
     assert outputs.judge("--published", "GPU 95.40").returncode == 0
     line = (tmp_path / "accuracy.txt").read_text().splitlines()[4]
     own = "own data" if origins[0] == "own" else "own checkpoint"
-    assert "THE BUILT-IN SAMPLE'S" in line
+    assert "built-in sample" in line
     assert own in line
     assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "sample"
 
@@ -544,7 +544,11 @@ def test_a_model_that_is_not_the_one_of_its_record_is_refused(model: Path, bins:
         shutil.copyfile(model.with_name(name), tmp_path / name)
     with open(tmp_path / model.name, "ab") as file:
         file.write(b"x")
-    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), model.name, "not the file that bs8.json tells of")
+    refused(
+        infer(tmp_path / model.name, bins, tmp_path / "outputs"),
+        model.name,
+        "its digest differs from the one in bs8.json",
+    )
     write_record(tmp_path / "bs8.json", {"a": 1})
     refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), "bs8.json", f"rm {tmp_path / model.name}")
 

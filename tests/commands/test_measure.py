@@ -137,8 +137,8 @@ def test_a_steady_run_is_stable() -> None:
     [
         (np.linspace(10, 12, 100), 0.0, "last third"),
         (np.linspace(12, 10, 100), 0.0, "last third"),
-        ([8.0, 12.0] * 51, 0.0, "spread over"),
-        ([10.0] * 100, 0.4, "others kept 40%"),
+        ([8.0, 12.0] * 51, 0.0, "vary too much"),
+        ([10.0] * 100, 0.4, "other processes was 40%"),
     ],
 )
 def test_drift_jitter_and_company_are_told(times: list[float], others: float, word: str) -> None:
@@ -194,7 +194,7 @@ def test_a_cache_of_batches_or_of_images_is_caught(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: Any
 ) -> None:
     engine = Engine([10.0], key)
-    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "answer from a cache", "10.00 ms")
+    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "return cached results", "10.00 ms")
 
 
 def test_a_cache_of_the_last_batch_alone_is_caught(
@@ -206,7 +206,7 @@ def test_a_cache_of_the_last_batch_alone_is_caught(
             return super().__call__(images)
 
     engine = Last([10.0], lambda images: images.tobytes())
-    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "answer from a cache")
+    refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "return cached results")
 
 
 def test_a_cache_that_holds_most_images_is_caught_by_its_medians() -> None:
@@ -238,7 +238,7 @@ def test_images_of_the_set_alone_in_a_cache_are_caught(
             self.times = [0.01 if images[0].tobytes() in known else 10.0]
             return super().__call__(images)
 
-    refused(capsys, lambda: measured(Full([0.0]), bins, tmp_path, monkeypatch), "answer from a cache")
+    refused(capsys, lambda: measured(Full([0.0]), bins, tmp_path, monkeypatch), "return cached results")
 
 
 def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
@@ -304,13 +304,13 @@ def test_a_fast_wrong_engine_fails(
     found = measured(Wrong([1.0]), bins, tmp_path, monkeypatch)
     refused(
         capsys,
-        lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"),
-        *("not those of the accuracy run", "its speed counts for nothing"),
+        lambda: measure.check_logits(found, wanted, 1e-3, "perf.txt"),
+        *("do not match the accuracy run", "its speed is not valid"),
     )
     found = found._replace(logits=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
-    refused(capsys, lambda: measure.must_answer_as_before(found, wanted, 1e-3, "perf.txt"), "off by 2.00e-03")
+    refused(capsys, lambda: measure.check_logits(found, wanted, 1e-3, "perf.txt"), "relative error 2.00e-03")
     right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
-    assert measure.must_answer_as_before(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0
+    assert measure.check_logits(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0
 
 
 # By make
@@ -322,7 +322,7 @@ def perf_of(project: Project, size: int = 16) -> Any:
 
 def test_make_perf_writes_what_is_pinned_and_what_ran_it(project: Project) -> None:
     done = project.make("perf", NULL='{"ms": 5}')
-    begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Made from: THE BUILT-IN SAMPLE"]
+    begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Source: built-in sample"]
     assert all(f"\n{begin}" in done.stdout for begin in begins)
     perf = perf_of(project)
     assert {"batch_size", "throughput_images_per_s", "latency_ms", "queries", "device", "end_to_end", "stable"} <= {
@@ -343,7 +343,7 @@ def test_make_perf_writes_what_is_pinned_and_what_ran_it(project: Project) -> No
 
 @pytest.mark.parametrize(
     ("plan", "words"),
-    [({"wrong": 1}, "not those of the accuracy run"), ({"ms": 20, "cache": True}, "seems to answer from a cache")],
+    [({"wrong": 1}, "do not match the accuracy run"), ({"ms": 20, "cache": True}, "seems to return cached results")],
 )
 def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(project: Project, plan: dict[str, Any], words: str) -> None:
     done = project.make("perf", check=False, NULL=json.dumps(plan))

@@ -497,7 +497,7 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> No
     own = npu.tree / "ready.om"
     own.write_bytes(held.read_bytes() + b" \n")
     done = make(npu, "accuracy", f"OM={own}")
-    assert "Made from: THE BUILT-IN SAMPLE'S data, own .om" in done.stdout
+    assert "Source: built-in sample data, own .om" in done.stdout
     assert held.read_bytes() == own.read_bytes()
     npu.set("atc.precision_mode", "default")
     before = npu.artifacts()

@@ -24,7 +24,7 @@ def test_an_own_graph_takes_the_exports_place_and_stays_until_another_is_given(p
     project.set("optimize.resize", "none")
     done = project.make("accuracy", f"ONNX={own}")
     assert held.read_bytes() == own.read_bytes()
-    assert "Made from: THE BUILT-IN SAMPLE'S data, own .onnx" in done.stdout
+    assert "Source: built-in sample data, own .onnx" in done.stdout
     project.make("accuracy", f"ONNX={own}")
     assert project.pythons() == []  # the same again is a no-op
     before = project.artifacts()
