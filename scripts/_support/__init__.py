@@ -1,3 +1,3 @@
-"""What every command needs: errors, artifacts, other programs, the machine. Python 3.7, standard library only."""
+"""Support code of every command: errors, artifacts, child processes, the machine. Python 3.7, standard library only."""
 
-PROJECT = "residual-attention-build"  # what a host shares is named so: its locks, the User-Agent of downloads
+PROJECT = "residual-attention-build"  # in names shared on a host: the lock folder, the User-Agent of downloads

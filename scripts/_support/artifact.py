@@ -1,9 +1,9 @@
-"""What every script needs to leave whole files behind; nothing here shapes an artifact's bytes.
+"""Artifacts, their records, cache keys and locks. An artifact is complete or absent.
 
-make asks by time, a script decides by content: `build_file` and `build_folder` take the artifact's lock, compare the
-record that lies beside it (digests of inputs, scripts and flags) and, if nothing differs, only renew the time and
-exit 0. Otherwise the caller fills a temporary file or folder, which gets its name when it is whole.
-Runs on Python 3.7 and newer, with the standard library alone.
+make compares times; the command that it starts compares contents. `build_file` and `build_folder` take the artifact's
+lock and compare the record beside it (digests of inputs, scripts and settings) with the cache key. If nothing differs,
+they only renew the file's time and exit 0. Otherwise the caller fills a temporary file or folder, which is renamed when
+it is complete. This module does not influence the bytes of an artifact. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator
 
-UNFINISHED = 314159265  # ns after 1970: the time of a file whose record is not yet written, and of no other
-OUTDATED = UNFINISHED + 10**9  # ns: the time of a file that was built of settings that have changed meanwhile
+UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
+OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
 Record = Dict[str, Any]
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """A file's bytes; exits 1 on a pipe or another thing that may never end."""
+    """Yields a file's bytes in blocks of 1 MiB; exits 1 if it is not a regular file, because a pipe may never end."""
     if path.exists() and not path.is_file():
         die(path, "not a file", "move it away and run the same command again")
     with open(path, "rb") as stream:
@@ -37,47 +37,47 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for block in blocks(path):
-        found.update(block)
-    return found.hexdigest()
+        sha256.update(block)
+    return sha256.hexdigest()
 
 
 def git_blob(path: Path) -> str:
-    """What `git hash-object` names a file: the sha1 of "blob <size>\\0" and its bytes, in hexadecimal."""
-    found = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # on FIPS hosts too
+    """The id that `git hash-object` prints for a file: the sha1 of "blob <size>\\0" and its bytes, in hexadecimal."""
+    sha1 = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # usedforsecurity: for FIPS hosts
     for block in blocks(path):
-        found.update(block)
-    return found.hexdigest()
+        sha1.update(block)
+    return sha1.hexdigest()
 
 
 def read_record(path: Path) -> Record:
-    """The record at `path`, or an empty one where there is none that can be read."""
+    """The record at `path`, or an empty one if it is missing or cannot be read."""
     try:
-        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def needed_record(artifact: Path, path: Path | None = None) -> Record:
-    """The record of `artifact`; exits 1 where there is none of ours, or if it tells of other bytes than are there."""
+    """The record of `artifact`; exits 1 if it is missing or invalid, or if its digest differs from the artifact's."""
     path = path or record_of(artifact)
     record = read_record(path)
     if not isinstance(record.get("provenance"), dict):
-        die(path, "no such record, or not one of ours", rebuild_hint(artifact))
+        die(path, "missing, or not a record of this project", rebuild_hint(artifact))
     if artifact.name != "manifest.json" and record.get("sha256") != digest(artifact):
-        die(artifact, f"not the file that {path.name} tells of", rebuild_hint(artifact))
+        die(artifact, f"its digest differs from the one in {path.name}", rebuild_hint(artifact))
     return record
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole small file or none."""
+    """Writes a small text file completely or not at all."""
     write_atomically(path, text.encode("utf-8"))
 
 
 def write_atomically(path: Path, data: bytes, time_ns: int = 0) -> None:
-    """The same of bytes, with the time given, if any."""
+    """Writes a small file completely or not at all; `time_ns`, if not 0, is its modification time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
@@ -86,14 +86,14 @@ def write_atomically(path: Path, data: bytes, time_ns: int = 0) -> None:
             os.utime(temporary, ns=(time_ns, time_ns))
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or path  # a full disk names no file
+        error.filename = error.filename or path  # ENOSPC has no file name
         raise
     finally:
         remove(temporary)
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of one of many small files, without the cost of open()."""
+    """The bytes of a file. os.open and os.read are faster than open() for thousands of small files."""
     file = os.open(path, os.O_RDONLY)
     try:
         return b"".join(iter(lambda: os.read(file, 1 << 12), b""))
@@ -102,7 +102,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Writes one of many small files, without the cost of open()."""
+    """Writes a file. os.open and os.write are faster than open() for thousands of small files."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         while data:
@@ -125,8 +125,11 @@ def remove(path: Path) -> None:
 
 
 def start_time() -> int:
-    """The time, in ns, of what this run makes: its start, since later edits are not in it, but not older than any
-    prerequisite (make's $^, in DEPS), since clocks may jump."""
+    """The modification time, in ns, of the artifacts of this run.
+
+    It is the start of the run, because later edits are not part of them. It is not older than any prerequisite (make's
+    $^, in DEPS), because the clock may have been set back.
+    """
     times = [time.time_ns()]
     for name in os.environ.get("DEPS", "").split():
         with contextlib.suppress(OSError):
@@ -138,30 +141,30 @@ START_TIME = start_time()
 
 
 def renew(path: Path, time_ns: int = 0) -> None:
-    """Gives `path` the time of this run (see start_time()), or a later one.
+    """Sets the modification time of `path` to the time of this run (see start_time()), or to `time_ns` if it is later.
 
-    But an old one, so that the next make asks again, if settings or scripts have changed since make read them: another
-    make has put them into .make meanwhile, and this run may still have used what was there before.
+    If settings or scripts have changed since make read them, the time is OUTDATED, so that the next make checks the
+    artifact again: another make has updated .make, and this run may have used the previous version.
     """
     time_ns = max(START_TIME, time_ns)
     root, known = root_of(path), os.environ.get("INPUTS_DIGEST")
     inputs = root / ".make" / "inputs.mk" if root else None
     if known and inputs and inputs.is_file() and inputs != path.absolute():
-        same = f"input.digest := {known}\n" in inputs.read_text("utf-8")
-        time_ns = time_ns if same else OUTDATED
+        is_current = f"input.digest := {known}\n" in inputs.read_text("utf-8")
+        time_ns = time_ns if is_current else OUTDATED
     os.utime(path, ns=(time_ns, time_ns))
 
 
 def time_after_all(root: Path) -> int:
-    """A time, in ns, after that of every artifact below ROOT, and not before now.
+    """A time, in ns, later than the modification time of every artifact below ROOT, and not before now.
 
-    What changes and is no prerequisite's result (a setting, a script, a given file) gets this time. By the clock alone
-    a change could be older than what was made before it: clocks are set back, and other hosts' clocks are ahead.
+    Changed sources (a setting, a script, a user's file) get this time. With the clock alone a change could look older
+    than an artifact built before it: clocks are set back, and clocks of other hosts may be ahead.
     """
     places = ("data/*", "data/bin/manifest.json", "models/*", "models/*/*", "models/om/*/*", "results/*/*/*")
     manifests = ("results/*/outputs/manifest.json", "results/*/*/outputs/manifest.json")
     times = [path.lstat().st_mtime_ns for place in (*places, *manifests) for path in root.glob(place)]
-    return max([time.time_ns(), *(known + 10**6 for known in times)])
+    return max([time.time_ns(), *(time_ns + 10**6 for time_ns in times)])
 
 
 def root_of(artifact: Path) -> Path | None:
@@ -171,10 +174,10 @@ def root_of(artifact: Path) -> Path | None:
 
 @contextlib.contextmanager
 def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
-    """Holds the one lock of `artifact`. The kernel frees it with the process, so a dead one leaves nothing behind.
+    """Holds the exclusive lock of `artifact`. The kernel releases it when the process ends.
 
-    POSIX record locks, because they hold across the hosts of a shared file system too. The lock's file lies under
-    the nearest .make, or beside the artifact where there is none or the caller says so.
+    It is a POSIX record lock, because that works across the hosts of a shared file system. The lock file is below the
+    nearest .make; if there is none, or if `beside` is set, it is beside the artifact.
     """
     artifact = artifact.absolute()
     root = root_of(artifact)
@@ -193,8 +196,11 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
 
 
 def key_of(inputs: Record, settings: Record, packages: Iterable[str] = (), part: str = "") -> Record:
-    """The cache key of an artifact, what decides its bytes: digests of its inputs, settings, the running script with
-    all that it imports (and the dotted module `part`, an engine's), versions of packages."""
+    """The cache key of an artifact: everything that determines its bytes.
+
+    These are the digests of its inputs, its settings, the digests of the running script, of the dotted module `part`
+    (an engine's) and of all that they import, and the versions of packages.
+    """
     scripts = local_imports(Path(sys.argv[0]).resolve())
     if part:
         scripts += local_imports(SCRIPTS.joinpath(*part.split(".")).with_suffix(".py"))
@@ -211,7 +217,7 @@ KEY_WORDS = {"inputs": "input", "flags": "setting", "scripts": "script", "versio
 
 
 def differences(before: Record, key: Record) -> Iterator[str]:
-    """What differs between two cache keys, in words."""
+    """Yields the differences between two cache keys, as texts such as `setting opset 11 -> 12`."""
     for part, values in key.items():
         old = before.get(part)
         if not isinstance(values, dict) or not isinstance(old, dict):
@@ -224,64 +230,67 @@ def differences(before: Record, key: Record) -> Iterator[str]:
 
 
 def explain_rebuild(artifact: Path, record: Record, key: Record) -> None:
-    """Under make WHY=1: prints why an artifact is built again, by the cache key in its record."""
+    """Under make WHY=1: prints what differs between the recorded cache key of an artifact and its present one."""
     if os.environ.get("WHY") != "1":
         return
     before = record.get("key")
     reasons = [*differences(before, key)] if isinstance(before, dict) else ["no record"]
     if not artifact.exists():
         reasons = ["no such file"]
-    print(f"            built because of: {', '.join(reasons) or 'bytes that are not those of its record'}", flush=True)
+    print(f"            built because of: {', '.join(reasons) or 'digest differs from the record'}", flush=True)
 
 
 class Unchanged(SystemExit):
-    """The artifact is what it would be: the process exits 0, or the caller goes on."""
+    """Raised when the artifact is up to date: the process exits 0, unless the caller catches it and continues."""
 
 
 class Job:
-    """An artifact being made: fill `path`, add to `record`, whose provenance begins with that of its inputs."""
+    """An artifact that is being built: the caller fills `path` and adds to `record`.
+
+    The record's provenance starts as a copy of the inputs' provenance, `upstream`.
+    """
 
     def __init__(self, path: Path, key: Record, upstream: Record) -> None:
-        self.path, self.time = path, 0  # a later time for the artifact than this run's, in ns
+        self.path, self.time = path, 0  # ns; if not 0, a modification time later than that of this run
         self.record: Record = {"key": key, "inherited": sorted(upstream), "provenance": dict(upstream)}
 
 
 def record_of(artifact: Path) -> Path:
-    """Where an artifact's record lies: archive.tar.gz -> archive.json, beside it."""
+    """The path of an artifact's record, beside it: archive.tar.gz -> archive.json."""
     return artifact.with_name(artifact.name.split(".")[0] + ".json")
 
 
-def origin_of(held: Path, found: str = "") -> str:
-    """What an input that ROOT holds is: "sample", "official" (by its digest), "given" (also by hand), or "": none.
-    `found` is its digest, where it is known."""
-    if not held.is_file() or held.stat().st_mtime_ns == UNFINISHED:
+def origin_of(path: Path, sha256: str = "") -> str:
+    """Where an input below ROOT comes from: "sample", "official" (by its digest), "given" (imported, or copied there by
+    hand), or "" if there is none. `sha256` is its digest, if it is known."""
+    if not path.is_file() or path.stat().st_mtime_ns == UNFINISHED:
         return ""
-    record = read_record(record_of(held))
-    return str(record.get("origin")) if record.get("sha256") == (found or digest(held)) else "given"
+    record = read_record(record_of(path))
+    return str(record.get("origin")) if record.get("sha256") == (sha256 or digest(path)) else "given"
 
 
 def rebuild_hint(artifact: Path) -> str:
-    """The remedy for an artifact that is not what was made."""
+    """The remedy for an artifact that is missing or damaged."""
     return f"type: rm {artifact}, then the same make command"
 
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:
-    """The same bytes may have come by another way: writes the provenance of today's inputs into a record."""
+    """Writes the provenance of the present inputs into a record; inputs of another origin may give the same bytes."""
     before, inherited = record.get("provenance"), record.get("inherited", ())
     own = {name: value for name, value in (before if isinstance(before, dict) else {}).items() if name not in inherited}
-    today = {**own, **upstream}
-    if today != record.get("provenance"):
-        write_record(path, {**record, "inherited": sorted(upstream), "provenance": today})
+    provenance = {**own, **upstream}
+    if provenance != record.get("provenance"):
+        write_record(path, {**record, "inherited": sorted(upstream), "provenance": provenance})
 
 
 @contextlib.contextmanager
 def build_file(
     out: Path, key: Record, upstream: Record | None = None, record_path: Path | None = None
 ) -> Iterator[Job]:
-    """Makes the file `out` and its record. Exits 0 at once if the record's key is `key` and the bytes are the record's.
+    """Builds the file `out` and its record. Exits 0 at once if the record has this `key` and the digest of the file.
 
-    Order of the end: the file under its name with a time of 1970, then the record, then the time of this run. Killed
-    in between, the next make finds the file old and asks again.
+    The last steps are: rename the file, with a time of 1970; write the record; set the time of this run. If the process
+    is killed in between, the next make sees an old file and builds it again.
     """
     record_path = record_path or record_of(out)
     with locked(out):
@@ -304,10 +313,10 @@ def build_file(
 
 @contextlib.contextmanager
 def build_folder(manifest: Path, key: Record, upstream: Record | None = None) -> Iterator[Job]:
-    """Makes the folder of `manifest` with the manifest, its record, inside; make follows the manifest, never the files.
+    """Builds the folder of `manifest`, the record inside it; make looks at the manifest, not at the files.
 
-    The caller sets record["count"], the number of files beside the manifest. Exits 0 at once if the manifest's key is
-    `key` and that many files are there.
+    The caller sets record["count"], the number of files beside the manifest. Exits 0 at once if the manifest has this
+    `key` and the folder contains that many files.
     """
     folder = manifest.parent
     with locked(folder):
@@ -333,7 +342,10 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
 
 @contextlib.contextmanager
 def temporary(out: Path) -> Iterator[Path]:
-    """A name beside `out`, whose lock is held, to build under: orphans of killed runs go first, ours if we fail."""
+    """A temporary path beside `out`, whose lock the caller holds.
+
+    Leftovers of killed runs are removed first. At the end the path is removed if it still exists.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     for orphan in out.parent.glob(f"{out.name}.tmp.*"):
         remove(orphan)
@@ -341,7 +353,7 @@ def temporary(out: Path) -> Iterator[Path]:
     try:
         yield path
     except OSError as error:
-        error.filename = error.filename or out  # a full disk names no file
+        error.filename = error.filename or out  # ENOSPC has no file name
         raise
     finally:
         remove(path)

@@ -1,8 +1,8 @@
-"""What every command needs from its first line: one line for what a user can cause, arguments, Ctrl-C.
+"""Error messages, arguments and Ctrl-C of the commands.
 
-Commands import this module before all else, because it has side effects: from here on Ctrl-C amid slow imports (numpy,
-onnx) ends the command in silence, and an exception that nobody catches, a package that is not installed among them, is
-one line. None of this happens where another program, such as pytest, imports it. Python 3.7, standard library only.
+Commands import this module first, because it has side effects: Ctrl-C during slow imports (numpy, onnx) ends the
+command without a message, and an uncaught exception, such as a missing package, is printed as one line. It has no side
+effects when another program, such as pytest, imports it. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -22,45 +22,46 @@ IS_COMMAND = SCRIPTS in Path(sys.argv[0]).resolve().parents
 
 
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
-    """Prints `script: subject: problem; remedy` on stderr and exits with `status` (1: wrong matter, 2: wrong call).
+    """Prints `script: subject: problem; remedy` on stderr and exits with `status`.
 
-    In another thread than the main one it only raises: whoever ends the script with it prints it, and nothing else.
+    The status is 1 for bad input or environment, 2 for a usage error. In a thread other than the main one it only
+    raises SystemExit with the line, which is printed when it ends the script.
     """
     line = f"{Path(sys.argv[0]).name}: {one_line(subject)}: {one_line(problem)}; {one_line(remedy)}"
     if threading.current_thread() is not threading.main_thread():
-        raise SystemExit(line)  # which Python prints, and exits 1
+        raise SystemExit(line)  # Python prints the line and exits 1
     print(line, file=sys.stderr)
     raise SystemExit(status)
 
 
 def one_line(text: object) -> str:
-    """`text` on one line, without control characters, and not without end."""
+    """`text` on one line, without control characters, cut after 1000 characters."""
     shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     return shown if len(shown) < 1000 else shown[:1000] + "…"
 
 
 def explain_exception(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The hook for what nobody caught: one line for what a user can cause, a traceback only for our own mistakes."""
+    """sys.excepthook: one line for an error that a user can cause, a traceback for a bug."""
     script = Path(sys.argv[0]).name
     if isinstance(error, KeyboardInterrupt):
-        print(f"{script}: interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"{script}: interrupted; run the same command again to continue", file=sys.stderr)
     elif isinstance(error, BrokenPipeError):
         pass
     elif isinstance(error, ModuleNotFoundError):
-        remedy = "run make setup, or give PYTHON= an interpreter that has what requirements.txt lists"
+        remedy = "run make setup, or set PYTHON= to an interpreter that has the packages of requirements.txt"
         print(f"{script}: {error.name}: not installed for {sys.executable}; {remedy}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno is not None:
         remedy = {
-            errno.ENOSPC: "free some space and run the same command again",
-            errno.EDQUOT: "free some space and run the same command again",
+            errno.ENOSPC: "free disk space and run the same command again",
+            errno.EDQUOT: "free disk space and run the same command again",
             errno.EFBIG: "raise the limit on file size (ulimit -f) and run the same command again",
-            errno.EACCES: "check who owns it and its permissions",
-            errno.EROFS: "give a ROOT= that can be written",
-            errno.ENOENT: "check the path, or run make with the stage that makes it",
+            errno.EACCES: "check its owner and permissions",
+            errno.EROFS: "set ROOT= to a writable folder",
+            errno.ENOENT: "check the path, or run the make target that builds it",
         }.get(error.errno, "check the path")
         print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
     elif sys.version_info < (3, 10):
-        remedy = "give PYTHON= 3.10 to 3.12, or leave it out; inference and what follows it run on 3.7 and newer"
+        remedy = "set PYTHON= to Python 3.10 to 3.12, or omit it; only inference and later stages run on 3.7 and newer"
         problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {one_line(error)})"
         print(f"{script}: PYTHON={sys.executable}: {problem}; {remedy}", file=sys.stderr)
     else:
@@ -68,19 +69,19 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
 
 
 def raise_on_interrupt() -> None:
-    """From here on Ctrl-C is a KeyboardInterrupt, so that a script can clean up."""
+    """Makes Ctrl-C raise KeyboardInterrupt, so that a command can clean up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, interrupt_once)
 
 
 def interrupt_once(*_: object) -> None:
-    """A second Ctrl-C would interrupt the explanation of the first."""
+    """Raises KeyboardInterrupt and ignores further Ctrl-C, which would interrupt the clean-up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments as flags; a wrong call is one line on stderr and status 2."""
+    """Parser of a command's flags; a usage error is one line on stderr and status 2."""
 
     def __init__(self, doc: str | None) -> None:
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -97,7 +98,7 @@ def settings_of(args: argparse.Namespace, settings: Dict[str, str]) -> Dict[str,
 
 if IS_COMMAND:
     sys.excepthook = explain_exception
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # file names may contain what the terminal cannot show
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # the terminal may not support a file name's characters
         stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The machine that this process runs on: CPU threads, memory, names. Python 3.7, standard library only."""
+"""The machine that this process runs on: CPU threads, memory, CPU name, interpreters. Python 3.7, standard library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def quota_of(folder: Path) -> float:
-    """CPUs that one cgroup allows (cpu.max of version 2, cpu.cfs_* of version 1); infinite where it sets none."""
+    """CPUs that one cgroup allows (cpu.max of version 2, cpu.cfs_* of version 1); infinite if it has no quota."""
     try:
         limit, period = (folder / "cpu.max").read_text().split()
         return math.inf if limit == "max" else int(limit) / int(period)
@@ -27,7 +27,7 @@ def quota_of(folder: Path) -> float:
 
 
 def quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """The smallest quota of this process's cgroup and of those above it."""
+    """The smallest quota, in CPUs, of this process's cgroup and its parents."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -40,22 +40,25 @@ def quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgro
 
 
 def threads() -> int:
-    """The smaller of affinity mask and cgroup quota, at least 1; never the host's count (onnxruntime#29510)."""
+    """Threads to use: the smaller of CPU affinity and cgroup quota, at least 1.
+
+    The host's CPU count is not used: in a container it is too high (onnxruntime#29510).
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, math.ceil(min(quota(), 1 << 16))))
 
 
 def memory_gb() -> float:
-    """GB that this process may use: the machine's, or its cgroup's if that is less."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Memory, in GB, that this process may use: the machine's, or its cgroup's limit if that is smaller."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
-            found.append(int(Path("/sys/fs/cgroup", name).read_text()))
-    return min(found) / 1e9
+            sizes.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(sizes) / 1e9
 
 
 def cpu_name() -> str:
-    """The CPU's name."""
+    """The CPU's model name, of /proc/cpuinfo if it has one."""
     try:
         with open("/proc/cpuinfo") as stream:
             names = [line.partition(":")[2].strip() for line in stream if line.startswith(("model name", "Model"))]
@@ -68,14 +71,15 @@ VERSIONS = ("3.12", "3.11", "3.10")
 
 
 def supported_python() -> str | None:
-    """An interpreter of a supported version: python3 of PATH if it is one, else python3.12, 3.11, 3.10; or none."""
+    """The path of a Python of a supported version that has venv: this interpreter, else python3.12, python3.11 or
+    python3.10 of PATH; None if there is none."""
     probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
         path = shutil.which(name)
         if path:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 command = [path, "-c", probe]
-                answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
-                if answer.stdout.decode("ascii", "replace").strip() in VERSIONS:
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
+                if done.stdout.decode("ascii", "replace").strip() in VERSIONS:
                     return path
     return None

@@ -1,4 +1,4 @@
-"""Other people's programs: run with a log, a time limit, and nothing left behind. Shapes no bytes; Python 3.7."""
+"""Runs other programs with a log and a time limit, and ends all their processes. Locks. Python 3.7."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from typing import IO, Callable, ContextManager, Dict, Iterator, List, NamedTupl
 
 
 def command_from_env(variable: str, default: str) -> List[str]:
-    """The command that the environment variable holds, split as a shell splits words, or `default` split so.
+    """The words of the command in an environment variable, or else of `default`, split as a shell does.
 
-    It may run in another folder, so words that name a file are made absolute, but for a first one to be found on PATH.
+    The command may run in another folder, so words that name an existing file become absolute paths. The first word
+    stays as it is if it has no slash, because it is looked up in PATH.
     """
     try:
         first, *rest = shlex.split(os.environ.get(variable, "")) or shlex.split(default)
         first, *rest = ["env", first, *rest] if re.match(r"\w+=", first) else [first, *rest]
     except ValueError as error:
-        cli.die(f"{variable}={os.environ[variable]}", f"{error}".lower(), "give a command as you would type it")
+        cli.die(f"{variable}={os.environ[variable]}", f"{error}".lower(), "write the command as in a shell")
     rest = [os.path.abspath(word) if os.path.isfile(word) else word for word in rest]
     return [os.path.abspath(first) if "/" in first else first, *rest]
 
 
 def prepare_child() -> None:
-    """In a child: leaves Ctrl-C to its parent, which explains it, and dies with it, where the kernel sees to that."""
+    """Set-up of a child process: ignores SIGINT, which the parent reports, and dies with the parent (Linux only)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG, prctl(2)
 
 
 @contextlib.contextmanager
 def kill_group_at_exit(group: int) -> Iterator[None]:
-    """Kills a process group at the end of the block, or as soon as this process ends for any reason, kill -9 included.
+    """Kills a process group at the end of the block, or when this process ends for any reason, even by kill -9.
 
     `group` is the process id of a child that was started with start_new_session=True.
     """
-    # The guard reads until we close the pipe or die, then kills the group: the kernel would only kill our child.
+    # The guard's read ends when this process closes the pipe or dies; then it kills the group. PR_SET_PDEATHSIG would
+    # only kill the direct child.
     guard = ["sh", "-c", 'read _; kill -s KILL -- "-$1" 2> /dev/null', "guard", str(group)]
     with subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True):
         yield
 
 
 class Program(NamedTuple):
-    """A program to run, with both its streams in a log."""
+    """A program to run; the log gets its stdout and stderr."""
 
     command: Sequence[str]
     cwd: Path
@@ -61,16 +63,16 @@ class Program(NamedTuple):
     limit: int  # s
 
 
-def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], None] = lambda seconds: None) -> int:
-    """Runs a program; returns its status, as a shell tells it (137: killed).
+def run(program: Program, locks: Sequence[IO[str]] = (), tick: Callable[[float], None] = lambda seconds: None) -> int:
+    """Runs a program and returns its exit status as a shell reports it (137: killed by SIGKILL).
 
-    Its files are private to user and group. After its limit it is killed, and 124 returned as timeout(1) does. Whatever
-    it has left running at its end is killed, and all of it if this process ends before, however that comes. It inherits
-    the `held` locks. `tick` is called every second. Exits 1 if there is no such program.
+    Its files are not readable for others (umask 027). After the time limit it is killed and the status is 124, as with
+    timeout(1). Processes that it leaves behind are killed, also if this process is killed. The program inherits the
+    files of the `locks` and so keeps them locked. `tick` is called every second. Exits 1 if the program cannot be run.
     """
     command, cwd = program.command, program.cwd
 
-    def prepared() -> None:
+    def prepare() -> None:
         prepare_child()
         os.umask(0o027)
 
@@ -86,12 +88,12 @@ def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], 
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=prepared,
-                pass_fds=[lock.fileno() for lock in held],
+                preexec_fn=prepare,
+                pass_fds=[lock.fileno() for lock in locks],
             )
         except OSError as error:
             problem = f"cannot be run ({(error.strerror or '').lower()})"
-            cli.die(command[0], problem, "make doctor tells what is there and what to do")
+            cli.die(command[0], problem, "run make doctor, which lists what is missing")
         with kill_group_at_exit(process.pid):
             begin = time.monotonic()
             while True:
@@ -105,12 +107,15 @@ def run(program: Program, held: Sequence[IO[str]] = (), tick: Callable[[float], 
 
 
 def log_text(log: Path) -> str:
-    """What a log holds below its first line, our own; a bar's \\r count as line ends."""
+    """A program's output in its log, without the first line, which run() wrote; \\r of progress bars become \\n."""
     return log.read_bytes().decode("utf-8", "replace").replace("\r", "\n").partition("\n")[2]
 
 
 def ask_program(command: Sequence[str], environment: Dict[str, str], limit: float = 10) -> Tuple[int, str]:
-    """(status, both streams) of a short question to a program: 124 if it takes longer, 127 if it cannot be run."""
+    """(status, stdout and stderr) of a program that is expected to end within `limit` s.
+
+    The status is 124 if it takes longer, 127 if it cannot be run.
+    """
     try:
         process = subprocess.Popen(
             list(command),
@@ -123,13 +128,13 @@ def ask_program(command: Sequence[str], environment: Dict[str, str], limit: floa
         )
     except OSError as error:
         return 127, f"{command[0]}: {(error.strerror or '').lower()}"
-    with process:  # which closes the pipe, whoever holds its other end
+    with process:  # closes the pipe, even if a grandchild holds its other end
         try:
             data, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as late:
             if process.poll() is None:
                 return 124, f"no answer within {limit:g} s"
-            data = late.output or b""  # what it has left running holds the pipe
+            data = late.output or b""  # it ended, but a process that it left behind keeps the pipe open
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -138,8 +143,8 @@ def ask_program(command: Sequence[str], environment: Dict[str, str], limit: floa
 
 
 def lock_path(name: str) -> Path:
-    """The file of a lock that all of this user's runs on this host share, whatever their ROOT."""
-    temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # not tempfile's, which writes to it: a lock needs no byte
+    """The path of a lock file that all runs of this user on this host share, whatever their ROOT."""
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # tempfile.gettempdir() would need free space
     folder = (temporary if temporary.is_dir() else Path("/tmp")) / f"{PROJECT}-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / name
@@ -147,12 +152,12 @@ def lock_path(name: str) -> Path:
 
 @contextlib.contextmanager
 def lock_one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[IO[str]]:
-    """Holds the lock of one of the files `places`, waiting for the first that gets free; `what` says so to the user.
+    """Holds the lock of one of the files `places` and waits until one is free; `what` names them in the message.
 
-    A `shared` one several may hold, but nobody beside it that has it alone. By flock(2), which children inherit with
-    the open file: see run().
+    Several processes may hold a `shared` lock at once, but not together with an exclusive one. It uses flock(2), so
+    child processes inherit the lock with the open file: see run().
     """
-    told = False
+    reported = False
     while True:
         for place in places:
             stream = open(place, "a")  # noqa: SIM115 - closed below
@@ -164,12 +169,12 @@ def lock_one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iter
             with stream:
                 yield stream
             return
-        if not told:
+        if not reported:
             print(f"  {what} in use; waiting", file=sys.stderr)
-            told = True
+            reported = True
         time.sleep(0.2)
 
 
 def lock_cpu(shared: bool = False) -> ContextManager[IO[str]]:
-    """Holds this machine's CPU: alone to measure, `shared` to work while nobody measures."""
+    """Holds the lock of this machine's CPU: exclusive for a measurement, `shared` for other work."""
     return lock_one_of([lock_path("cpu")], "this machine's CPU", shared)

@@ -1,4 +1,4 @@
-"""A bar with rate and time left; like artifact.py it shapes no artifact's bytes. Python 3.7 and newer."""
+"""A progress bar with rate and time left. Python 3.7, standard library only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 
 
 def display_form(terminal: bool) -> str:
-    """How to show it: "bar", "lines", or "" for not at all, by make's own flags, which recipes find in MAKEFLAGS.
+    """How to show progress: "bar", "lines" or "" (not at all), by make's flags in MAKEFLAGS.
 
-    Several jobs' bars would overwrite each other on one line, and a CI keeps what it was shown.
+    There is no bar under make -j, where jobs would overwrite each other's line, nor in CI, which logs all output.
     """
     letters, *others = os.environ.get("MAKEFLAGS", "").split(" ")
     if "s" in letters.partition("=")[0] and not letters.startswith("-"):
@@ -20,22 +20,21 @@ def display_form(terminal: bool) -> str:
 
 
 class Progress:
-    """A bar on a terminal, a plain line every five seconds in CI and under make -j, nothing under make -s; on stderr,
-    with rate and time left.
+    """Shows progress on stderr: a bar on a terminal, a line every five seconds otherwise, nothing under make -s.
 
-    `total` (0: not known) and `done` count single things, `scale` of which make one `unit`; `begin` were there before.
+    `total` (0: unknown) and `done` are counts; a count of `scale` is one `unit`. `begin` is the count at the start.
     """
 
     def __init__(self, total: int, unit: str, scale: int = 1, begin: int = 0) -> None:
         self.total, self.unit, self.scale, self.begin = total, unit, scale, begin
         self.start = self.shown = time.monotonic()
-        self.form = display_form(sys.stderr.isatty())
+        self.display = display_form(sys.stderr.isatty())
         self.open = False
 
     def update(self, done: int) -> None:
         now = time.monotonic()
         last = done == self.total
-        if not self.form or (not last and now - self.shown < (0.1 if self.form == "bar" else 5.0)):
+        if not self.display or (not last and now - self.shown < (0.1 if self.display == "bar" else 5.0)):
             return
         self.shown = now
         rate = (done - self.begin) / max(now - self.start, 1e-9)
@@ -47,7 +46,7 @@ class Progress:
         if self.total and rate:
             left = (self.total - done) / rate
             text += f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left"
-        if self.form == "bar":
+        if self.display == "bar":
             bar = "#" * (24 * done // (self.total or done or 1))
             print(f"\r  [{bar:<24}] {text}\033[K", end="\n" if last else "", file=sys.stderr, flush=True)
             self.open = not last
@@ -55,7 +54,7 @@ class Progress:
             print(f"  {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Ends the line of a bar that will not get to its end."""
+        """Ends the line of a bar that is not complete."""
         if self.open:
             print(file=sys.stderr)
             self.open = False

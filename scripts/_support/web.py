@@ -1,7 +1,7 @@
-"""Requests as the environment asks for them, and their faults in a few words; shapes no artifact's bytes.
+"""HTTP requests with the proxies and CA bundles of the environment, and short texts for their errors.
 
 Proxies: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY. CA bundles: SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE,
-else the system's. Python 3.7 and newer, with the standard library alone.
+else the system's. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -20,36 +20,38 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-PASSING = (408, 416, 425, 429)  # the statuses of 4xx that another try may mend (RFC 9110, 8470, 6585)
+RETRYABLE = (408, 416, 425, 429)  # 4xx statuses after which a retry may succeed (RFC 9110, 8470, 6585)
 
 
 class RetryableError(Exception):
-    """A download that another try may mend."""
+    """A download failed; a retry may succeed."""
 
 
 class PermanentError(Exception):
-    """A url that no other try will mend."""
+    """A download failed; a retry of the same url would fail again."""
 
 
 def host(url: str) -> str:
-    """The host and port of a url, also of a broken one: all that a message needs, and no password."""
+    """The host and port of a url, also of an invalid one, without user name and password."""
     return re.sub(r"^\w+://", "", url).rsplit("@", 1)[-1].split("/")[0]
 
 
 def is_plain_url(url: str) -> bool:
+    """Whether a url is http or https and has no user name, password or query, which may contain secrets."""
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        plain = bool(parts.hostname) and "@" not in parts.netloc and not parts.query and parts.port != 0  # may raise
-        return parts.scheme in ("http", "https") and plain
+        is_plain = bool(parts.hostname) and "@" not in parts.netloc and not parts.query and parts.port != 0  # may raise
+        return parts.scheme in ("http", "https") and is_plain
     return False
 
 
 def proxies() -> dict[str, str]:
-    found = urllib.request.getproxies()
+    """{scheme: proxy} of the environment; ALL_PROXY applies to http and https if they have none of their own."""
+    by_scheme = urllib.request.getproxies()
     for scheme in ("http", "https"):
-        if "all" in found:
-            found.setdefault(scheme, found["all"])
-    return found
+        if "all" in by_scheme:
+            by_scheme.setdefault(scheme, by_scheme["all"])
+    return by_scheme
 
 
 def proxy_of(url: str) -> str:
@@ -58,29 +60,29 @@ def proxy_of(url: str) -> str:
 
 
 def new_opener() -> urllib.request.OpenerDirector:
-    """What opens a url as the environment asks for: its proxies, its CA bundle or else the system's."""
+    """An opener with the proxies and the CA bundle of the environment, else the system's CA bundle."""
     name = next((name for name in CA_BUNDLES if os.environ.get(name)), None)
     bundle = os.environ[name] if name else None
     try:
         folder = bool(bundle) and os.path.isdir(str(bundle))
         context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     except OSError as error:  # also ssl.SSLError
-        die(f"{name}={bundle}", f"no CA bundle ({error.strerror or error})", f"mend or unset {name}")
-    made = urllib.request.OpenerDirector()  # not build_opener, which would follow a redirect to ftp or a file
+        die(f"{name}={bundle}", f"not a CA bundle ({error.strerror or error})", f"correct or unset {name}")
+    director = urllib.request.OpenerDirector()  # build_opener would follow redirects to ftp: and file: urls
     for handler in (
         *(urllib.request.ProxyHandler(proxies()), urllib.request.UnknownHandler(), Redirects()),
         *(urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(context=context)),
         *(urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()),
     ):
-        made.add_handler(handler)
-    return made
+        director.add_handler(handler)
+    return director
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Those of urllib, and 308 (RFC 9110), which Python 3.10 does not know."""
+    """Follows the redirects of urllib and also 308 (RFC 9110), which Python 3.10 does not support."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        fp.close()  # or its body, however long, would be read into memory
+        fp.close()  # else its whole body would be read into memory
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     def http_error_308(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
@@ -88,22 +90,22 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def download_error(url: str, error: Exception) -> Exception:
-    """PermanentError or RetryableError, with the reason in a few words."""
+    """The PermanentError or RetryableError for an exception of urllib, with a short reason without secrets."""
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
-            circle = "infinite loop" in str(error.msg)
-            return PermanentError(
-                "redirects in a circle" if circle else f"HTTP {error.code}, a redirect that is refused"
-            )
-        passing = error.code in PASSING or error.code >= 500
-        return (RetryableError if passing else PermanentError)(
+            is_loop = "infinite loop" in str(error.msg)
+            return PermanentError("redirect loop" if is_loop else f"HTTP {error.code}, redirect refused")
+        is_retryable = error.code in RETRYABLE or error.code >= 500
+        return (RetryableError if is_retryable else PermanentError)(
             cli.one_line(f"HTTP {error.code} {str(error.msg)[:100]}")
         )
     inner = getattr(error, "reason", error)
     if isinstance(inner, ssl.SSLCertVerificationError):
-        return PermanentError(f"certificate not trusted ({inner.verify_message}; name your CA bundle in SSL_CERT_FILE)")
+        return PermanentError(f"certificate not trusted ({inner.verify_message}; set SSL_CERT_FILE to your CA bundle)")
     if isinstance(error, (ValueError, http.client.InvalidURL)) or "unknown url type" in str(inner):
-        return PermanentError("a proxy, or a redirect, to what is no http url")  # its text may hold a password
+        return PermanentError(
+            "a proxy or redirect that is not an http url"
+        )  # the url is not shown: it may contain a password
     proxy = proxy_of(url)
     by = f" (through the proxy {host(proxy)})" if proxy else ""
     return RetryableError(
@@ -112,13 +114,13 @@ def download_error(url: str, error: Exception) -> Exception:
 
 
 def open_url(url: str, begin: int) -> Any:
-    """The answer to a request of a url's bytes from `begin` on."""
+    """The response to a request for the bytes of a url from offset `begin`; raises Permanent- or RetryableError."""
     headers = {"User-Agent": PROJECT, "Accept-Encoding": "identity"}
     if begin:
         headers["Range"] = f"bytes={begin}-"
     proxy = proxy_of(url)
     if not re.match(r"https?://|(?!\w+://)", proxy):
-        raise PermanentError(f"its proxy {host(proxy)} is not one for http, such as SOCKS")
+        raise PermanentError(f"unsupported proxy {host(proxy)}: only http and https proxies work")
     try:
         return new_opener().open(urllib.request.Request(url, headers=headers))
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -81,7 +81,7 @@ def test_an_interrupt_is_one_line(pins: Project) -> None:
     assert "venv --clear" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
-    assert error == "setup_env.py: interrupted; run the same command again to go on\n"
+    assert error == "setup_env.py: interrupted; run the same command again to continue\n"
 
 
 def test_what_a_killed_installation_left_running_is_waited_for(pins: Project) -> None:

@@ -549,5 +549,7 @@ def test_an_engine_that_is_not_python_is_one_line(project: Project) -> None:
     with open(project.tree / "scripts/engines/null/run.py", "a") as file:
         file.write("def broken(:\n")
     done = project.make("accuracy", check=False)
-    assert re.search(r"sync_inputs.py: scripts/engines/null/run.py:\d+: not Python: .*; correct that line", done.stderr)
+    assert re.search(
+        r"sync_inputs.py: scripts/engines/null/run.py:\d+: not valid Python: .*; correct that line", done.stderr
+    )
     assert "Traceback" not in done.stderr

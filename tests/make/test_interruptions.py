@@ -150,7 +150,7 @@ def test_ctrl_c_is_one_line_and_costs_nothing(built: Project, project: Project, 
     ):  # before that, amid imports, it ends in silence
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert f"{script}.py: interrupted; run the same command again to go on\n" in stopped(process)
+    assert f"{script}.py: interrupted; run the same command again to continue\n" in stopped(process)
     assert process.returncode != 0
     finish(project, digests(built))
 
@@ -164,7 +164,7 @@ def test_ctrl_c_amid_inference_ends_it_at_once(built: Project, project: Project)
     time.sleep(0.5)  # now the engine runs, and both threads wait
     os.killpg(process.pid, signal.SIGINT)
     took = time.monotonic()
-    assert "infer.py: interrupted; run the same command again to go on\n" in stopped(process)
+    assert "infer.py: interrupted; run the same command again to continue\n" in stopped(process)
     assert time.monotonic() - took < 20
     finish(project, digests(built))
 

@@ -237,14 +237,14 @@ def test_litter_of_editors_does_not_stop_make(project: Project) -> None:
     project.make("accuracy")
     assert project.pythons() == []
     (project.tree / "scripts/scratch.py").write_bytes(b"x = '\xfc\x00'\n")
-    assert "scripts/scratch.py:1: not Python: " in project.make("accuracy", check=False).stderr
+    assert "scripts/scratch.py:1: not valid Python: " in project.make("accuracy", check=False).stderr
 
 
 def test_what_make_cannot_follow_is_refused(project: Project) -> None:
     engine = project.tree / "scripts/engines/null"
     with open(engine / "run.py", "a") as file:
         file.write("from .extra import thing\n")
-    assert "imports .extra, a relative name" in project.make("accuracy", check=False).stderr
+    assert "relative import .extra" in project.make("accuracy", check=False).stderr
     (engine / "sub").mkdir()
     (engine / "sub/deep.py").write_text("")
     text = (engine / "run.py").read_text()

@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         ("import no_such_package", "no_such_package: not installed"),
         ("open('/proc/no/such')", "/proc/no/such: no such file"),
         ("raise KeyboardInterrupt", "interrupted"),
-        ("raise OSError(28, 'No space left on device', 'big.bin')", "free some space"),
+        ("raise OSError(28, 'No space left on device', 'big.bin')", "free disk space"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
@@ -210,7 +210,7 @@ def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "AttributeError" in done.stderr
-    assert "give PYTHON= 3.10 to 3.12" in done.stderr
+    assert "set PYTHON= to Python 3.10 to 3.12" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
