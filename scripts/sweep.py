@@ -1,8 +1,8 @@
-"""Measures batch sizes one after the other, each by make, prints the table as it grows and writes perf.csv.
+"""Measures batch sizes one after the other by calling make, prints a table row for each, and writes perf.csv.
 
-The batch sizes are --sizes. With --search, others from 1 to 64 follow, within --search-limit seconds. The search does
-not assume that throughput grows with the batch size: published, one NPU is fastest at 16, not at 64. A result that
-exists and is not stale is not measured again.
+First come the batch sizes of --sizes. With --search, others from 1 to 64 follow, within --search-limit seconds. The
+search does not assume that throughput grows with the batch size: by the published figures, one NPU is fastest at 16,
+not at 64. A result that is up to date is not measured again.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from pathlib import Path
 from typing import Dict, Iterator, List
 
 from reporting import words
-from reporting.provenance import CONDITIONS, made_from
+from reporting.provenance import CONDITIONS, source_line
 from reporting.records import validation_error
 
 SETTINGS = {"sizes": "batch_sizes", "published": "published.throughput.*.*", "search_limit": "perf.search"}
-# Results that share a table agree in these entries of their provenance.
-ALIKE = ("checkpoint", "onnx", "optimized", "bins", "options", "precision", "runtime", "threads", "device", "host")
+# All results in one table have the same values in these entries of their provenance.
+SHARED = ("checkpoint", "onnx", "optimized", "bins", "options", "precision", "runtime", "threads", "device", "host")
 
 Throughput = Dict[str, Dict[str, str]]  # published images/s by device and batch size
 Perfs = Dict[int, Record]  # perf.json by batch size
 
 
 def make_target(make: str, size: int, target: Path) -> None:
-    """Has make build `target` for this batch size, without other jobs beside it; exits 1 if make fails."""
+    """Builds `target` for this batch size with make, one job at a time; exits 1 if make fails."""
     flags = re.sub(r"(^| )(-j\d*|--jobserver-\w+=\S+)", "", os.environ.get("MAKEFLAGS", ""))
     command, environment = [make, "--no-print-directory", str(target), f"BS={size}"], {**os.environ, "MAKEFLAGS": flags}
     if subprocess.run([*command, "-q"], env=environment, capture_output=True).returncode == 0:
         return
     with subprocess.Popen(command, env=environment) as process:
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # make then ends what it started
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # make then stops its own child processes
         status = process.wait()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if status:
@@ -60,8 +60,8 @@ def fastest(perfs: Perfs) -> int:
 def next_size(speeds: dict[int, float]) -> int | None:
     """The next batch size to try, or None if all are measured.
 
-    It is, alternately, the middle of the widest gap between measured sizes, and the middle of the wider of the two gaps
-    beside the fastest; 0 and 65 count as measured.
+    It alternates between the middle of the widest gap between measured sizes, and the middle of the wider gap next to
+    the fastest size. 0 and 65 count as measured.
     """
     edges = sorted({0, 65, *speeds})
     gaps = [(high - low, low, high) for low, high in zip(edges, edges[1:]) if high - low > 1]
@@ -74,17 +74,17 @@ def next_size(speeds: dict[int, float]) -> int | None:
 
 
 def sizes_to_measure(sizes: List[int], limit: float | None, perfs: Perfs) -> Iterator[int]:
-    """The batch sizes to measure: `sizes`, then, with a limit in seconds, those of the search.
+    """The batch sizes to measure: `sizes`, then, if there is a `limit` in seconds, those of the search.
 
-    The caller adds the result of each size to `perfs` before it asks for the next. With a limit it ends before a size
-    that would exceed it, if that took as long as the slowest so far.
+    The caller must add the result of each size to `perfs` before it requests the next one. The search ends before a
+    size that would exceed the limit if it took as long as the slowest one so far.
     """
     begin, slowest = time.monotonic(), 0.0
     pending = sorted(set(sizes))
     while pending:
         started = time.monotonic()
         if limit is not None and perfs and started - begin + slowest > limit:
-            print(f"  the {limit:.0f} s of perf.search are over; run the same command again to continue")
+            print(f"  time limit reached (perf.search: {limit:.0f} s); run the same command again to continue")
             return
         yield pending.pop(0)
         slowest = max(slowest, time.monotonic() - started)
@@ -93,9 +93,9 @@ def sizes_to_measure(sizes: List[int], limit: float | None, perfs: Perfs) -> Ite
 
 
 def ratios(perf: Record, published: Throughput) -> dict[str, float | None]:
-    """Throughput relative to the published one of each device at this batch size.
+    """{device: throughput relative to its published throughput at this batch size}.
 
-    None if none was published, and for a graph or model of the user's own.
+    None if no figure was published, and for a graph or model of the user's own.
     """
     is_own, speed = perf["provenance"].get("given"), perf["throughput_images_per_s"]
     figures = {device: float(row.get(str(perf["batch_size"]), 0)) for device, row in published.items()}
@@ -103,13 +103,13 @@ def ratios(perf: Record, published: Throughput) -> dict[str, float | None]:
 
 
 def format_head(published: Throughput) -> str:
-    """The head of the table on the screen."""
+    """The header line of the printed table."""
     columns = "".join(f"{'/' + device:>10}" for device in published)
     return f"{'batch':>6}{'images/s':>11}{'p50 ms':>10}{'p99 ms':>10}{columns}"
 
 
 def format_row(perf: Record, published: Throughput, note: str) -> str:
-    """A line of the table on the screen; `note` ends it."""
+    """A line of the printed table, followed by `note`."""
     times = perf["latency_ms"]
     text = f"{perf['batch_size']:>6}{perf['throughput_images_per_s']:>11.2f}{times['p50']:>10.2f}{times['p99']:>10.2f}"
     text += "".join(f"{'-' if ratio is None else f'{ratio:.4f}':>10}" for ratio in ratios(perf, published).values())
@@ -117,7 +117,7 @@ def format_row(perf: Record, published: Throughput, note: str) -> str:
 
 
 def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
-    """perf.csv: a row per batch size, first the figures, then the conditions."""
+    """The text of perf.csv: a row per batch size, first the figures, then the conditions."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     figures = ["batch_size", "throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s"]
@@ -136,13 +136,13 @@ def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
 
 
 def differences(perf: Record, baseline: Record) -> list[str]:
-    """The names of the conditions in which two results differ, so that they may not share a table."""
-    names = [name for name in ALIKE if perf["provenance"].get(name) != baseline["provenance"].get(name)]
+    """The names of the conditions in which two results differ; if there are any, they must not share a table."""
+    names = [name for name in SHARED if perf["provenance"].get(name) != baseline["provenance"].get(name)]
     return names + [name for name in ("flags", "scripts") if perf["key"].get(name) != baseline["key"].get(name)]
 
 
 def comparable_perfs(results: Path, baseline: Record) -> Perfs:
-    """The results below `results` that may share a table with `baseline`, itself included; prints those left out."""
+    """The results below `results` that can share a table with `baseline`, including itself; prints the others."""
     perfs = {}
     for page in sorted(results.glob("bs*/perf.txt")):
         path = page.with_suffix(".json")
@@ -150,24 +150,25 @@ def comparable_perfs(results: Path, baseline: Record) -> Perfs:
         reason = validation_error(path, perf)
         if not reason:
             names = differences(perf, baseline)
-            reason = f"measured with another {' and '.join(names)}" if names else ""
+            reason = f"measured with different {', '.join(names)}" if names else ""
         if reason:
-            print(f"  {page}: left out, {reason}; remove it to have it measured again")
+            print(f"  {page}: not in the table: {reason}; to measure it again, remove it")
         else:
             perfs[perf["batch_size"]] = perf
     return perfs
 
 
 def print_summary(perfs: Perfs, published: Throughput, best: int, out: Path) -> None:
-    """The whole table, the best batch size and its conditions."""
+    """Prints the complete table, the best batch size and its source."""
     rows = (format_row(perfs[size], published, "  best" if size == best else "") for size in sorted(perfs))
     print("", format_head(published), *rows, sep="\n")
-    speed, doubt = speeds_of(perfs)[best], "" if perfs[best]["stable"] else ", though not stable"
-    print(f"Best: batch size {best}, {speed:.2f} images/s of {len(perfs)} measured{doubt}")
-    print(made_from(perfs[best]["provenance"]))
-    first = next(iter(published), "")
-    quoted = f"/{first} … are ratios to published figures, quoted, not measured here. " if first else ""
-    print(f"{quoted}Full report: {out}")
+    speed, warning = speeds_of(perfs)[best], "" if perfs[best]["stable"] else ", not stable"
+    print(f"Best: batch size {best}, {speed:.2f} images/s ({len(perfs)} batch sizes measured){warning}")
+    print(source_line(perfs[best]["provenance"]))
+    if published:
+        columns = ", ".join(f"/{device}" for device in published)
+        print(f"Columns {columns}: throughput relative to published figures, which were not measured here")
+    print(f"Full report: {out}")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from benchmark.processes import Absent
 from benchmark.ratios import TIME_AT_CEILING, Figure, judge_all
 from benchmark.rounds import run_rounds
 from reporting import timing
-from reporting.provenance import made_from, source_of
+from reporting.provenance import source_line, source_of
 
 WHOLE = "whole"  # the word of bench.contenders that asks for whole processes
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -188,7 +188,7 @@ def run(plan: Plan, folder: Path) -> Record:
     return {
         "conditions": {**conditions(), "others": load, "rounds": plan.rounds, "seconds": plan.seconds},
         "source": source_of(made),
-        "made_from": made_from(made),
+        "made_from": source_line(made),
         "images": root.images(),
         "provenance": made,
         "macs_an_image": session.macs,

@@ -1,4 +1,4 @@
-"""Curves over the batch size as SVG without a script; colours and dashes come from the page's style sheet.
+"""Draws curves over the batch size as SVG without scripts; colours and dashes come from the page's style sheet.
 
 The batch size is on a log2 axis. Values are on a linear axis from 0, or on a logarithmic one if they span more than a
 factor of 20. Measured and published curves differ in class, dash and marker.
@@ -14,12 +14,15 @@ from typing import Iterator, List, NamedTuple, Tuple
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 466, 26, 256  # the area between the axes
 MARGIN = 16  # between the area's sides and the first and last batch size
-LABEL_WIDTH = 20  # the least distance between two labels of the batch size axis
+LABEL_WIDTH = 20  # minimum distance between two labels of the batch size axis
 MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "M-4-4H4V4H-4z", "M0-5.5L5.5 0L0 5.5L-5.5 0z", "M0-5L5 4H-5z")
 
 
 class Curve(NamedTuple):
-    """Values at batch sizes, smallest first: (batch size, value, end of its whisker or the value again)."""
+    """A curve with points (batch size, value, end of the whisker), smallest batch size first.
+
+    A point without a whisker repeats its value.
+    """
 
     label: str
     points: List[Tuple[int, float, float]]
@@ -27,12 +30,12 @@ class Curve(NamedTuple):
     best: int = 0  # the batch size to mark, if any
 
     def css(self, i: int) -> str:
-        """The classes of the i-th curve of its kind."""
+        """The CSS classes of the i-th curve of its kind."""
         return "curve quoted" if self.quoted else f"curve c{i % 6}"
 
 
 def steps(low: float, high: float, log: bool) -> list[float]:
-    """Round values for an axis, the first at most `low` (or 0) and the last at least `high`."""
+    """Round values for an axis; the first is at most `low` (0 on a linear axis), the last at least `high`."""
     if not log:
         rough = high / 5
         unit = 10.0 ** math.floor(math.log10(rough))
@@ -65,7 +68,7 @@ class Axes(NamedTuple):
 
 
 def axes_of(curves: list[Curve]) -> Axes:
-    """Axes that hold all curves and their whiskers."""
+    """Axes that contain all curves and their whiskers."""
     values = [value for curve in curves for point in curve.points for value in point[1:]]
     sizes = [math.log2(size) for curve in curves for size, _, _ in curve.points]
     left, right = min(sizes), max(sizes)
@@ -78,13 +81,13 @@ def mark(i: int) -> str:
 
 
 def numbered(curves: list[Curve]) -> list[tuple[int, Curve]]:
-    """Each curve with its number among the measured or the quoted ones, which decides its colour and marker."""
+    """Each curve with its index among the measured or the quoted ones, which selects its colour and marker."""
     numbers = {False: count(), True: count()}
     return [(next(numbers[curve.quoted]), curve) for curve in curves]
 
 
 def legend(curves: list[Curve]) -> list[tuple[str, str]]:
-    """(a key as SVG, the label) of each curve."""
+    """The legend: (line and marker as SVG, label) of each curve."""
     key = '<svg class="key" viewBox="0 0 32 14" aria-hidden="true"><g class="{}"><path class="line" d="M1 7H31"/>'
     return [
         (key.format(curve.css(i)) + f'<g transform="translate(16 7)">{mark(i)}</g></g></svg>', curve.label)
@@ -101,7 +104,7 @@ def description(unit: str, axes: Axes, curves: list[Curve]) -> str:
 
 
 def value_axis(axes: Axes) -> Iterator[str]:
-    """A line and a label per tick; of many ticks of a logarithmic axis only the powers of ten."""
+    """A line and a label per tick; if a logarithmic axis has many ticks, only for powers of ten."""
     few = len(axes.ticks) < 10
     for value in axes.ticks if few else [value for value in axes.ticks if math.log10(value) % 1 < 1e-9]:
         yield f'<path class="grid" d="M{LEFT} {axes.y(value):.1f}H{RIGHT}"/>'
@@ -109,7 +112,7 @@ def value_axis(axes: Axes) -> Iterator[str]:
 
 
 def size_axis(axes: Axes, sizes: list[int], listed: list[int]) -> Iterator[str]:
-    """A tick and a label per batch size where there is room, the listed ones first."""
+    """A tick and a label for each batch size that fits; those in `listed` have priority."""
     labelled: list[float] = []
     for size in [*(size for size in listed if sizes[0] <= size <= sizes[-1]), *sizes]:
         if all(abs(axes.x(size) - other) > LABEL_WIDTH for other in labelled):
@@ -120,7 +123,7 @@ def size_axis(axes: Axes, sizes: list[int], listed: list[int]) -> Iterator[str]:
 
 
 def curve_svg(axes: Axes, i: int, curve: Curve) -> Iterator[str]:
-    """The line of a curve, then whisker, marker and tooltip of each point."""
+    """The line of a curve, and the whisker, marker and tooltip of each point."""
     line = "L".join(f"{axes.x(size):.1f} {axes.y(value):.1f}" for size, value, _ in curve.points)
     yield f'<g class="{curve.css(i)}"><path class="line" d="M{line}"/>'
     for size, value, end in curve.points:

@@ -1,4 +1,4 @@
-"""report.html, report.md and junit.xml as text."""
+"""Renders report.html, report.md and junit.xml as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def render_markdown(sections: list[Section], notes: list[str]) -> str:
-    """The page's text and tables."""
+    """The text and tables of the report as Markdown."""
     blocks = [f"# {TITLE}", *map(escaped, notes)]
     for section in sections:
         blocks.append(f"## {escaped(section.title)}")
@@ -32,7 +32,7 @@ def render_markdown(sections: list[Section], notes: list[str]) -> str:
 
 
 def render_html(sections: list[Section], notes: list[str]) -> str:
-    """The page, complete in one file."""
+    """The report as one self-contained HTML page."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -48,11 +48,11 @@ def render_html(sections: list[Section], notes: list[str]) -> str:
 
 
 def render_junit(results: list[Result], references: References) -> str:
-    """The gate's verdicts for CI: a test case per accuracy.json; one without a reference counts as skipped."""
-    judged = [result for result in results if "accuracy" in result.records]
+    """The verdicts of the gate for CI: a test case per accuracy.json; one without a reference counts as skipped."""
+    verified = [result for result in results if "accuracy" in result.records]
     suite = ElementTree.Element("testsuite", name="accuracy gate")
     outcomes = []
-    for result in judged:
+    for result in verified:
         accuracy = result.records["accuracy"]
         verdict = gate.judge_accuracy(accuracy, result.chip, references)
         outcomes.append(verdict.outcome)
@@ -61,7 +61,7 @@ def render_junit(results: list[Result], references: References) -> str:
         if verdict.outcome != gate.PASSED:
             tag = "failure" if verdict.outcome == gate.FAILED else "skipped"
             ElementTree.SubElement(case, tag, message=one_line(f"{verdict.finding}; {verdict.remedy}"))
-    suite.set("tests", str(len(judged)))
+    suite.set("tests", str(len(verified)))
     suite.set("failures", str(outcomes.count(gate.FAILED)))
     suite.set("skipped", str(outcomes.count(gate.NO_REFERENCE)))
     root = ElementTree.Element("testsuites")

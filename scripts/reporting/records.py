@@ -1,7 +1,7 @@
-"""The records in results/<chip>/bs<n>/: accuracy.json, perf.json and compare.json, each validated before it is used.
+"""Reads and validates the records in results/<chip>/bs<n>/: accuracy.json, perf.json and compare.json.
 
-Records of one chip and batch size form one Result if they were made from the same inputs under the same conditions,
-otherwise several, so that unrelated figures never share a row.
+Records of one chip and batch size form one Result if they have the same inputs and conditions. Otherwise they form
+several Results, so that unrelated figures never share a row.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 from network.spec import CLASSES
 
 ORIGINS = ("data_origin", "checkpoint_origin", "given")
-ALIKE = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these may still share a table
-# The conditions that the report shows.
-MEASURED_UNDER = ("runtime", "precision", "device", "driver", "threads", "host", "python", "numpy")
-SAME = (*ALIKE, *MEASURED_UNDER, "model")  # the records of one result agree in these, as far as both contain them
+INPUTS = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these can still share a table
+CONDITIONS = ("runtime", "precision", "device", "driver", "threads", "host", "python", "numpy")  # shown in the report
+SHARED = (*INPUTS, *CONDITIONS, "model")  # the records of one result agree in those of these that they contain
 PERCENTILES = ("p50", "p90", "p99")
 
 
 def is_number(value: Any) -> bool:
-    """An int or float from 0 to 1e12, neither NaN nor a boolean."""
+    """Whether `value` is an int or float from 0 to 1e12, not NaN and not a boolean."""
     return type(value) in (int, float) and bool(0 <= value < 1e12)
 
 
@@ -42,12 +41,12 @@ def is_class(value: Any) -> bool:
 
 
 def is_list(value: Any, is_item: Callable[[Any], bool], length: int | None = None) -> bool:
-    """A list of valid items, with `length` of them if that is given."""
+    """Whether `value` is a list of valid items, of the given length if there is one."""
     return isinstance(value, list) and length in (None, len(value)) and all(map(is_item, value))
 
 
 def is_mistake(value: Any) -> bool:
-    """One of the most confident mistakes in accuracy.json."""
+    """Whether `value` is a valid item of "mistakes" in accuracy.json."""
     return (
         isinstance(value, dict)
         and is_count(value.get("image"))
@@ -80,7 +79,7 @@ def has_rates(value: Any) -> bool:
 def invalid_fields(valid: dict[str, bool]) -> str:
     """The reason to reject a record, from {field: whether it is valid}; empty if all of them are."""
     fields = [name for name, is_valid in valid.items() if not is_valid]
-    return f"damaged, or not a record of this version ({', '.join(fields)})" if fields else ""
+    return f"damaged, or written by another version ({', '.join(fields)})" if fields else ""
 
 
 def check_accuracy(record: Record) -> str:
@@ -149,13 +148,13 @@ def validation_error(path: Path, record: Record) -> str:
         return reason
     provenance, (chip, folder) = record["provenance"], path.parts[-3:-1]
     if (provenance.get("chip", chip), f"bs{provenance.get('batch_size', folder[2:])}") != (chip, folder):
-        return "its chip or batch size is not that of its folder"
+        return "its chip or batch size differs from the name of its folder"
     return ""
 
 
 def agree(one: Result, other: Result) -> bool:
-    """Whether two results were made from the same inputs under the same conditions, as far as both contain them."""
-    shared = [name for name in SAME if name in one.provenance and name in other.provenance]
+    """Whether two results have the same chip, batch size, inputs and conditions, in all entries that both contain."""
+    shared = [name for name in SHARED if name in one.provenance and name in other.provenance]
     return (
         (one.chip, one.batch) == (other.chip, other.batch)
         and one.group() == other.group()
@@ -184,11 +183,11 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
         if not is_result or not re.fullmatch(r"bs[1-9]\d{0,3}", path.parts[-2]):
             continue
         record = read_record(path)
-        if not path.with_suffix(".txt").is_file():  # the user removed the page to have the result made again
+        if not path.with_suffix(".txt").is_file():  # the user removed the page so that make builds the result again
             continue
         reason = validation_error(path, record)
         if reason:
-            left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out: {reason}")
+            left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {reason}")
         else:
             add_record(results, path, record)
     order = {chip: i for i, chip in enumerate(chips)}
@@ -197,9 +196,9 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
 
 
 def rows_of(results: list[Result], kinds: set[str], sizes: list[int]) -> Iterator[tuple[str, int, Result | None]]:
-    """(chip, batch size, result) for each chip, and each batch size that is listed or has a record of these kinds.
+    """(chip, batch size, result) for each chip, and each batch size that is in `sizes` or has a record of these kinds.
 
-    The result is None where there is no such record.
+    The result is None if there is no such record.
     """
     for chip, members in groupby(results, lambda result: result.chip):
         measured = [result for result in members if kinds & result.records.keys()]
@@ -209,6 +208,6 @@ def rows_of(results: list[Result], kinds: set[str], sizes: list[int]) -> Iterato
                 yield chip, batch, row
 
 
-def unlike(results: list[Result], names: Sequence[str] = ALIKE) -> list[str]:
-    """The inputs in which these results differ."""
+def different_inputs(results: list[Result], names: Sequence[str] = INPUTS) -> list[str]:
+    """The names of the inputs in which these results differ."""
     return [name for name in names if len({result.provenance.get(name, "") for result in results} - {""}) > 1]

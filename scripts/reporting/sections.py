@@ -1,4 +1,4 @@
-"""The sections of the report, from results and from published figures."""
+"""Builds the sections of the report from results and published figures."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ from reporting.accuracy import MISTAKES
 from reporting.curves import Curve, legend, plot
 from reporting.gate import References
 from reporting.provenance import ORIGIN_WORDS
-from reporting.records import Result, unlike
+from reporting.records import Result, different_inputs
 from reporting.tables import NONE, Published, Table
 
 OFFICIAL, SAMPLE = ("official", "official", ""), ("sample", "sample", "")
 METHOD = (
-    "Published in Ascend's ModelZoo, quoted, not measured here, and not one method. NPUs: ais_bench's device time, no "
-    "copies, padding counted as work. GPU: trtexec in fp16. Whether an NPU's figures are those of one chip or of a "
-    "card with several is not stated."
+    "Quoted from Ascend's ModelZoo, not measured here; the methods differ. NPUs: device time of ais_bench without "
+    "copies, and padding images count. GPU: trtexec in fp16. The source does not state whether the figures of an NPU "
+    "are for one chip or for a card with several chips."
+)
+ACCURACY_NOTE = (
+    "gate: Top-1 compared with the reference in params.yaml (make verify). agreement, fixed / broken / other and "
+    "McNemar p: predictions compared with those of the reference engine, ONNX Runtime in float32 (make compare)."
 )
 
 
 class Settings(NamedTuple):
-    """What every section needs from the command line."""
+    """The command-line values that every section uses."""
 
     sizes: list[int]
     bins: Path  # their manifest.json
@@ -48,12 +52,12 @@ class Figure(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A piece of a section: a sentence, a table, figures or pictures."""
+    """A part of a section: a sentence, a table, figures or pictures."""
 
     note: str = ""
     table: Table | None = None
     figures: Sequence[Figure] = ()
-    pictures: Sequence[str] = ()  # a data: URL per row of the table; the page then shows them in its place
+    pictures: Sequence[str] = ()  # a data: URL per row of the table; the page shows them instead of the table
 
 
 class Section(NamedTuple):
@@ -75,7 +79,7 @@ def published_curves(published: Published) -> list[Curve]:
 
 
 def perf_figures(name: str, results: list[Result], sizes: list[int], published: Published | None) -> list[Figure]:
-    """Throughput, with the published curves if any are given, and latency over the batch size."""
+    """The figures of throughput, with the published curves if there are any, and of latency over the batch size."""
     throughput, latency = [], []
     for label, members, best in tables.series_of(results):
         rates = [(result.batch, tables.device_rates(result)) for result in members]
@@ -84,18 +88,18 @@ def perf_figures(name: str, results: list[Result], sizes: list[int], published: 
         times = [(batch, rate["latency_ms"]) for batch, rate in rates]
         latency.append(Curve(label, [(batch, time["p50"], time["p99"]) for batch, time in times]))
     quoted = published_curves(published) if published else []
-    title, caption = "Throughput over batch size", "Solid: measured here, on the device. "
-    caption += f"Dashed and hollow: {METHOD}" if quoted else ""
+    title, caption = "Throughput over batch size", "Solid lines: measured here, device time. "
+    caption += f"Dashed lines: published. {METHOD}" if quoted else ""
     curves = throughput + quoted
     figures = [Figure(title, plot(f"{name}-throughput", title, "images/s", curves, sizes), legend(curves), caption)]
-    title, caption = "Latency over batch size", "Measured here, on the device: p50, whisker to p99."
-    caption += " No latencies are published."
-    svg = plot(f"{name}-latency", title, "ms a batch", latency, sizes)
+    title, caption = "Latency over batch size", "Measured here, device time of a batch: p50, whisker up to p99."
+    caption += " No published latency is available."
+    svg = plot(f"{name}-latency", title, "ms per batch", latency, sizes)
     return [*figures, Figure(title, svg, legend(latency), caption)]
 
 
 def picture(path: Path) -> str:
-    """A bin, float32 IMAGE_SHAPE in 0..1, as a data: URL of a PNG; ValueError if it has another size."""
+    """A bin, float32 IMAGE_SHAPE in 0..1, as a data: URL of a PNG; raises ValueError if it has another size."""
     from PIL import Image
 
     image = np.fromfile(path, np.float32).reshape(IMAGE_SHAPE).transpose(1, 2, 0)
@@ -106,54 +110,55 @@ def picture(path: Path) -> str:
 
 
 def mistakes_parts(result: Result, bins: Path) -> list[Part]:
-    """The most confident mistakes: a table, with pictures if the bins in ROOT are those of this result."""
+    """The most confident mistakes: as pictures if the bins in ROOT are those of this result, otherwise as a table."""
     mistakes = result.records["accuracy"].get("mistakes")
-    where = f"on {one_line(result.chip)} at batch size {result.batch}"
+    caption = f"Most confident mistakes of {one_line(result.chip)} at batch size {result.batch}"
     if not mistakes:
-        reason = "no image was misclassified" if mistakes == [] else "its accuracy.json does not name them"
-        return [Part(f"Most surely misclassified {where}: {reason}.")]
+        reason = "no image was misclassified" if mistakes == [] else "accuracy.json does not contain them"
+        return [Part(f"{caption}: {reason}.")]
     mistakes = mistakes[:MISTAKES]
     rows = [
         [str(m["image"]), CLASSES[m["label"]], CLASSES[m["found"]], f"{100 * m['probability']:.1f} %"] for m in mistakes
     ]
-    table = Table(f"Most surely misclassified {where}", ["image", "true", "said", "probability"], rows, "rllr", keys=1)
+    table = Table(caption, ["image", "true", "predicted", "probability"], rows, "rllr", keys=1)
     if read_record(bins).get("digest") != result.provenance.get("bins", ""):
-        return [Part("There are no pictures: the bins here are not those of this result."), Part(table=table)]
+        return [Part("No pictures: data/bin does not contain the images of this result."), Part(table=table)]
     try:
         pictures = [picture(bins.with_name(f"image_{mistake['image']}.bin")) for mistake in mistakes]
     except (OSError, ValueError):
-        return [Part("There are no pictures: a bin is missing or damaged."), Part(table=table)]
+        return [Part("No pictures: a bin is missing or damaged."), Part(table=table)]
     return [Part(table=table, pictures=pictures)]
 
 
 def title_of(group: tuple[str, ...]) -> str:
-    """The inputs of a group, in the words of accuracy.txt."""
+    """The inputs of a group, worded as in accuracy.txt."""
     if group in (OFFICIAL, SAMPLE):
-        return "CIFAR-10 with the official checkpoint" if group == OFFICIAL else "THE BUILT-IN SAMPLE, not CIFAR-10"
+        return "CIFAR-10 with the official checkpoint" if group == OFFICIAL else "Built-in sample, not CIFAR-10"
     data, checkpoint, given = group
     return f"{ORIGIN_WORDS[data]} data, " + (given or f"{ORIGIN_WORDS[checkpoint]} checkpoint")
 
 
 def perf_parts(name: str, results: list[Result], sizes: list[int], published: Published | None) -> list[Part]:
-    """The table of throughput and latency, how it was measured, and the figures; `name` is the section's."""
+    """The table of throughput and latency, the timing method, and the figures; `name` is that of the section."""
     perfs = [result.records["perf"] for result in results if "perf" in result.records]
     if not perfs:
         return [Part(f"Throughput and latency: {NONE}.")]
     methods = dict.fromkeys(one_line(perf.get("method", "")) for perf in perfs)  # each once, in order
-    notes = [Part(f"How it was timed: {method}") for method in methods if method]
+    notes = [Part(f"Timing method: {method}") for method in methods if method]
     figures = perf_figures(name, results, sizes, published)
     return [Part(table=tables.perf_table(results, sizes)), *notes, Part(figures=figures)]
 
 
 def group_section(name: str, group: tuple[str, ...], results: list[Result], settings: Settings) -> Section:
-    """All results of one group; published figures are quoted in the official one only."""
+    """All results of one group; only the official group quotes published figures."""
     sizes, published = settings.sizes, settings.published if group == OFFICIAL else None
     parts = [Part("These figures only show that the pipeline runs.")] if group == SAMPLE else []
-    differences = unlike(results)
+    differences = different_inputs(results)
     if differences:
-        parts.append(Part(f"The rows were made from different inputs: they differ in {', '.join(differences)}."))
+        parts.append(Part(f"The rows have different inputs. They differ in: {', '.join(differences)}."))
     if any({"accuracy", "compare"} & result.records.keys() for result in results):
         parts.append(Part(table=tables.accuracy_table(results, sizes, settings.references, published)))
+        parts.append(Part(ACCURACY_NOTE))
     else:
         parts.append(Part(f"Accuracy: {NONE}."))
     parts += perf_parts(name, results, sizes, published)
@@ -165,23 +170,26 @@ def group_section(name: str, group: tuple[str, ...], results: list[Result], sett
 
 
 def published_section(published: Published, sizes: list[int], with_curves: bool) -> Section:
-    """The published figures; with their curves if no measured ones share a figure with them."""
+    """The published figures, with their curves if `with_curves`: no other figure of the page shows them."""
     sizes = sorted({*sizes, *(int(batch) for row in published.throughput.values() for batch in row)})
     parts = []
     if published.accuracy:
         rows = [[device, top1] for device, top1 in published.accuracy.items()]
-        caption = "Published Top-1 in per cent, 10,000 test images"
+        caption = "Published Top-1 in per cent, on 10,000 test images"
         parts.append(Part(table=Table(caption, ["device", "Top-1"], rows, "lr", keys=1)))
     parts += [Part(METHOD), Part(table=tables.published_rows(published.throughput, sizes))]
     if with_curves:
-        title, curves = "Quotations: published throughput over batch size", published_curves(published)
+        title, curves = "Published throughput over batch size", published_curves(published)
         figure = Figure(title, plot("quoted", title, "images/s", curves, sizes), legend(curves), "")
         parts.append(Part(figures=[figure]))
-    return Section("published", "Published elsewhere, quoted", parts)
+    return Section("published", "Published figures, not measured here", parts)
 
 
 def sections_of(results: list[Result], settings: Settings) -> list[Section]:
-    """The official group first, the sample last, then the published figures, unless all models are the user's own."""
+    """All sections: the official group first, the sample last, then the published figures.
+
+    The published figures are omitted if all models are the user's own.
+    """
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         groups.setdefault(result.group(), []).append(result)
@@ -196,4 +204,5 @@ def sections_of(results: list[Result], settings: Settings) -> list[Section]:
 def notes_of(results: list[Result], left_out: list[str]) -> list[str]:
     """The lines at the top of the page."""
     is_missing = all(result.group() != OFFICIAL for result in results)
-    return [*(["CIFAR-10 with the official checkpoint was not measured here."] if is_missing else []), *left_out]
+    note = "This page has no results for CIFAR-10 with the official checkpoint."
+    return [*([note] if is_missing else []), *left_out]

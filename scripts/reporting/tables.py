@@ -1,6 +1,6 @@
 """The tables of report.html and report.md, from results and from published figures.
 
-Published and measured figures never share a column, and a cell without a measurement says so.
+Published and measured figures never share a column. A cell without a measurement contains "not measured".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from network.spec import CLASSES
 from reporting.gate import References, judge_accuracy
-from reporting.records import MEASURED_UNDER, PERCENTILES, Result, rows_of, unlike
+from reporting.records import CONDITIONS, PERCENTILES, Result, different_inputs, rows_of
 
 NONE = "not measured"
 DIGESTS = ("archive", "checkpoint", "onnx", "optimized", "model", "bins", "labels", "outputs", "predictions")
@@ -28,11 +28,11 @@ class Published(NamedTuple):
 
     accuracy: dict[str, str]  # Top-1 in per cent by device
     throughput: dict[str, dict[str, str]]  # images/s by device and batch size
-    devices: dict[str, str]  # the device whose Top-1 is quoted by chip; empty: none
+    devices: dict[str, str]  # by chip, the device whose Top-1 is quoted; empty: none
 
 
 class Cell(NamedTuple):
-    """A cell of the page; `full` is the digest that the text abbreviates, `shade` the colour's strength."""
+    """A cell of the page; `full` is the digest that the text abbreviates, `shade` the intensity of the colour."""
 
     text: str
     css: str = ""
@@ -53,7 +53,7 @@ class Table(NamedTuple):
     shades: Any = None  # of a confusion matrix: 0 to 1 for each cell but the first column
 
     def css(self, row: int, column: int) -> str:
-        """The classes of a cell, by its text or its column."""
+        """The CSS classes of a cell, by its text or its column."""
         text, name = self.rows[row][column], self.head[column]
         if self.shades is not None and column:
             return ("hit" if row == column - 1 else "miss") + (" none" if text == "0" else "")
@@ -62,12 +62,12 @@ class Table(NamedTuple):
         if name in ("gate", "stable"):
             classes = {"passed": "good", "yes": "good", "no reference": "none"}
             return classes.get(text, "bad") + (" long" if len(text) > 20 else "")
-        if name == "made from":
+        if name == "inputs":
             return "inputs"
         return ("number" if self.align[column] == "r" else "") + (" quote" if name.startswith("published") else "")
 
     def cells(self) -> Iterator[list[Cell]]:
-        """The rows of the page; neighbouring cells without a measurement are merged."""
+        """The rows of the page; adjacent cells without a measurement are merged."""
         for i, row in enumerate(self.rows):
             runs = groupby(range(len(row)), lambda j: NONE if row[j] == NONE else j)  # noqa: B023 - used at once
             columns = [list(run) for _, run in runs]
@@ -85,16 +85,16 @@ def add_column(table: Table, name: str, cells: list[str], align: str) -> Table:
 
 
 def with_inputs(table: Table, rows: list[Result | None], results: list[Result]) -> Table:
-    """The table with a column that tells results of different inputs apart, if there are any."""
-    names = unlike(results)
+    """The table with an additional column "inputs" if the results have different inputs."""
+    names = different_inputs(results)
     if not names:
         return table
     inputs = [", ".join(f"{name} {r.provenance.get(name, '–')[:12]}" for name in names) if r else NONE for r in rows]
-    return add_column(table, "made from", inputs, "l")
+    return add_column(table, "inputs", inputs, "l")
 
 
 def accuracy_cells(result: Result | None, chip: str, references: References) -> list[str]:
-    """Top-1, interval, correct, gate, agreement, flips and p, as far as they were measured."""
+    """The cells of Top-1, interval, correct, gate, agreement, changed predictions and p."""
     records = result.records if result else {}
     cells = [NONE] * 7
     if "accuracy" in records:
@@ -112,10 +112,10 @@ def accuracy_cells(result: Result | None, chip: str, references: References) -> 
 def accuracy_table(
     results: list[Result], sizes: list[int], references: References, published: Published | None
 ) -> Table:
-    """A row per chip and batch size; the published accuracy, if any is given, is a column of its own."""
+    """A row per chip and batch size; the published accuracy, if there is any, is a separate column."""
     rows = list(rows_of(results, {"accuracy", "compare"}, sizes))
     head = ["chip", "batch", "Top-1 %", "Wilson 95 % interval", "correct", "gate", "agreement %"]
-    head += ["mended / broken / other", "McNemar p"]
+    head += ["fixed / broken / other", "McNemar p"]
     body = [[one_line(chip), str(batch), *accuracy_cells(result, chip, references)] for chip, batch, result in rows]
     table = Table("Accuracy", head, body, "lrrrrlrrr")
     table = with_inputs(table, [result for _, _, result in rows], results)
@@ -127,14 +127,14 @@ def accuracy_table(
 
 
 def device_rates(result: Result) -> Record:
-    """The throughput and the latencies of the device itself, without reading, preparing and writing files."""
+    """The throughput and latency of the device alone, without reading, preparing and writing files."""
     perf = result.records["perf"]
     rates: Record = perf.get("device", perf)
     return rates
 
 
 class Series(NamedTuple):
-    """Results that one curve joins. `best` is the batch size of the fastest, as in perf.csv; 0 if there is only one."""
+    """The results of one curve. `best` is the batch size of the fastest, as in perf.csv; 0 if there is only one."""
 
     label: str
     results: list[Result]
@@ -158,7 +158,7 @@ def series_of(results: list[Result]) -> list[Series]:
 
 
 def perf_cells(result: Result | None, is_best: bool) -> list[str]:
-    """Device and end-to-end throughput, percentiles, queries and stability, as far as they were measured."""
+    """The cells of device and end-to-end throughput, percentiles, queries and stability."""
     cells = [NONE] * 7
     if result:
         perf, rates = result.records["perf"], device_rates(result)
@@ -173,7 +173,7 @@ def perf_cells(result: Result | None, is_best: bool) -> list[str]:
 
 
 def perf_table(results: list[Result], sizes: list[int]) -> Table:
-    """A row per chip and batch size; device and end-to-end figures are columns of their own."""
+    """A row per chip and batch size, with device and end-to-end figures."""
     best = {id(result) for series in series_of(results) for result in series.results if result.batch == series.best}
     rows = list(rows_of(results, {"perf"}, sizes))
     body = [[one_line(chip), str(batch), *perf_cells(result, id(result) in best)] for chip, batch, result in rows]
@@ -189,16 +189,19 @@ def shown_result(results: list[Result]) -> Result | None:
 
 
 def confusion_table(result: Result) -> Table:
-    """Rows true, columns predicted. The shade is the square root of the share of the row, so that few are visible."""
+    """The confusion matrix: rows are true classes, columns are predictions.
+
+    A cell's shade is the square root of its share of the row, so that small counts are visible.
+    """
     counts = np.array(result.records["accuracy"]["confusion"])
     shades = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist()
-    caption = f"Confusion on {one_line(result.chip)} at batch size {result.batch}"
+    caption = f"Confusion matrix of {one_line(result.chip)} at batch size {result.batch}"
     rows = [[name, *map(str, row)] for name, row in zip(CLASSES, counts.tolist())]
-    return Table(caption, ["true ↓ said →", *CLASSES], rows, "l" + "r" * len(CLASSES), keys=1, shades=shades)
+    return Table(caption, ["true ↓ predicted →", *CLASSES], rows, "l" + "r" * len(CLASSES), keys=1, shades=shades)
 
 
 def provenance_tables(results: list[Result]) -> list[Table]:
-    """The conditions and the digests of the inputs: a row per result."""
+    """The conditions and the digests of all results, a row per result."""
 
     def entries(result: Result, names: Iterable[str]) -> list[str]:
         return [result.provenance.get(name, "–") for name in names]
@@ -208,13 +211,13 @@ def provenance_tables(results: list[Result]) -> list[Table]:
     digests = [name for name in DIGESTS if any(name in result.provenance for result in results)]
     return [
         Table(
-            "What was measured where",
-            ["chip", "batch", "records", *MEASURED_UNDER],
-            [[*key, kind, *entries(result, MEASURED_UNDER)] for key, kind, result in zip(keys, kinds, results)],
-            "lrl" + "l" * len(MEASURED_UNDER),
+            "Conditions",
+            ["chip", "batch", "records", *CONDITIONS],
+            [[*key, kind, *entries(result, CONDITIONS)] for key, kind, result in zip(keys, kinds, results)],
+            "lrl" + "l" * len(CONDITIONS),
         ),
         Table(
-            "sha256 of what it was made from",
+            "SHA-256 digests",
             ["chip", "batch", *digests],
             [[*key, *entries(result, digests)] for key, result in zip(keys, results)],
             "lr" + "l" * len(digests),
@@ -224,7 +227,7 @@ def provenance_tables(results: list[Result]) -> list[Table]:
 
 
 def published_rows(throughput: dict[str, dict[str, str]], sizes: Iterable[int], first: str = "batch") -> Table:
-    """The published throughput, images/s: a row per batch size, a column per device; `first` heads the first column."""
+    """The published throughput, images/s: a row per batch size, a column per device. `first` is the first header."""
     rows = [[str(size), *(row.get(str(size), "none") for row in throughput.values())] for size in sizes]
     return Table("Published throughput, images/s", [first, *throughput], rows, "r" * (1 + len(throughput)), keys=1)
 
@@ -235,7 +238,7 @@ def published_table(throughput: dict[str, dict[str, str]], sizes: Iterable[int],
 
 
 def escaped(text: str) -> str:
-    """`text` with the characters escaped that markdown or HTML would interpret."""
+    """`text` with all characters escaped that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 

@@ -1,7 +1,7 @@
-"""Reads the words `name=value` in which make passes settings with free names (a `*` in a command's SETTINGS).
+"""Parses the arguments `name=value` with which make passes settings that have free names (a `*` in SETTINGS).
 
-The functions are types for argparse: a word of another form ends the command with a usage error. Figures stay texts,
-because pages quote them as they were published.
+The functions are types for argparse: an argument of another form is a usage error. Published figures stay strings,
+because pages quote them exactly as published.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 def split_word(word: str, pattern: str, form: str) -> Tuple[str, ...]:
-    """The groups of `pattern`, a regular expression that describes `form`; ArgumentTypeError if it does not match."""
+    """The groups of `pattern`, a regular expression for `form`; raises ArgumentTypeError if `word` does not match."""
     match = re.fullmatch(pattern, word)
     if not match:
         raise argparse.ArgumentTypeError(f"{word!r} does not have the form {form}")
@@ -45,7 +45,7 @@ def reference(word: str) -> Tuple[str, str, Reference]:
 
 
 def quoted_device(word: str) -> Tuple[str, str]:
-    """chip=device,Top-1: the device whose published accuracy is quoted for a chip, or chip=: none. Top-1 is dropped."""
+    """chip=device,Top-1: the device whose published accuracy is quoted for a chip; chip= for none. Drops Top-1."""
     chip, device = split_word(word, f"{NAME}=(?:{NAME},{FIGURE})?", "CHIP=DEVICE,PERCENT or CHIP=")[:2]
     return chip, device
 

@@ -140,13 +140,13 @@ def tables_of(markdown: str) -> Iterator[list[list[str]]]:
         yield [[cell.strip() for cell in row] for row in rows]
 
 
-OFFICIAL, SAMPLE = "CIFAR-10 with the official checkpoint", "THE BUILT-IN SAMPLE, not CIFAR-10"
+OFFICIAL, SAMPLE = "CIFAR-10 with the official checkpoint", "Built-in sample, not CIFAR-10"
 
 
 def test_groups_share_nothing(tree: Tree) -> None:
     page, text = tree.full().page(), tree.page("report.md")
     sections = Reader(page).sections
-    assert list(sections)[1:] == [OFFICIAL, "own data, own .om", SAMPLE, "Published elsewhere, quoted"]
+    assert list(sections)[1:] == [OFFICIAL, "own data, own .om", SAMPLE, "Published figures, not measured here"]
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)[1:]
     for title, figures in (
         (OFFICIAL, ("95.26", "222.25")),
@@ -157,7 +157,7 @@ def test_groups_share_nothing(tree: Tree) -> None:
             assert [name for name, words in sections.items() if figure in words] == [title]
             assert [part.split("\n")[0] for part in text.split("\n## ") if figure in part] == [title]
     assert "only show that the pipeline runs" in sections[SAMPLE]
-    assert "was not measured here." not in page
+    assert "no results for CIFAR-10" not in page
 
 
 def test_records_that_are_not_of_one_making_are_not_one_row(tree: Tree) -> None:
@@ -185,14 +185,14 @@ def test_published_accuracy_stands_beside_the_official_group_alone(tree: Tree, o
     tree.perf("cpu", 16, 222.25, origin, given=given)
     for name in ("report.html", "report.md"):
         page = tree.page(name)
-        assert "CIFAR-10 with the official checkpoint was not measured here." in page
-        measured, _, quoted = page.partition('id="published"' if "html" in name else "## Published elsewhere")
+        assert "no results for CIFAR-10 with the official checkpoint" in page
+        measured, _, quoted = page.partition('id="published"' if "html" in name else "## Published figures")
         assert "95.40" not in measured
         assert "95.34" not in measured
         assert ("95.40" in quoted) == ("3533.76" in quoted) == (not given)  # the quotations have a section of their own
-        assert "3533.76" not in page.split("Published elsewhere")[0]
+        assert "3533.76" not in page.split("Published figures, not measured")[0]
     if not given:
-        assert "Quotations: published throughput" in tree.page()
+        assert "Published throughput over batch size" in tree.page()
 
 
 def test_published_figures_have_a_column_and_curves_of_their_own(tree: Tree) -> None:
@@ -220,9 +220,9 @@ def test_rows_of_unlike_inputs_are_told_apart_and_share_no_curve(tree: Tree) -> 
     tree.perf("cpu", 1, 10, resize="nearest")
     tree.perf("cpu", 16, 20, optimized="f" * 64, resize="exact")
     page, text = tree.page(), tree.page("report.md")
-    assert "they differ in optimized, resize." in text
-    made_from = [row[-1] for row in next(tables_of(text))[2:]]
-    assert made_from == ["optimized 000000000000, resize nearest", f"optimized {'f' * 12}, resize exact"]
+    assert "They differ in: optimized, resize." in text
+    inputs = [row[-1] for row in next(tables_of(text))[2:]]
+    assert inputs == ["optimized 000000000000, resize nearest", f"optimized {'f' * 12}, resize exact"]
     assert f"cpu, float32, {'f' * 12}" in page
     assert 'class="ring"' not in page
 
@@ -257,10 +257,10 @@ def test_a_damaged_record_is_left_out_and_named(tree: Tree, damage: str) -> None
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     done = tree.run()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("  310P3/bs16/accuracy.json is left out: ")
+    assert done.stdout.startswith("  310P3/bs16/accuracy.json is left out of the report: ")
     for name in ("report.html", "report.md"):
         page = (tree.results / name).read_text("utf-8")
-        assert "310P3/bs16/accuracy.json is left out" in page
+        assert "310P3/bs16/accuracy.json is left out of the report" in page
         assert "95.26" in page
 
 
@@ -301,10 +301,10 @@ def test_a_record_with_one_invalid_field_is_rejected_by_its_name(
 
 
 def test_without_results_one_line_says_what_to_do(tree: Tree) -> None:
-    refused(tree.run(), "no results", "make accuracy")
+    refused(tree.run(), "no readable results", "make accuracy")
     tree.write("reference", 16, "accuracy", tree.accuracy("cpu", 16, 0.9))
     shutil.rmtree(tree.results / "cpu")
-    refused(tree.run(), "no results", "make accuracy")
+    refused(tree.run(), "no readable results", "make accuracy")
     assert not list(tree.results.glob("report*"))
 
 
@@ -398,7 +398,7 @@ def test_pictures_are_the_bins_pixels(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     page = tree.page()
     images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
-    assert [image["alt"] for image in images] == ["image 2: cat, said to be dog", "image 0: cat, said to be dog"]
+    assert [image["alt"] for image in images] == ["image 2: cat, predicted dog", "image 0: cat, predicted dog"]
     for image, i in zip(images, (2, 0)):
         data = base64.b64decode(str(image["src"]).split(",", 1)[1])
         wanted = np.fromfile(tree.bins.with_name(f"image_{i}.bin"), np.float32).reshape(3, 32, 32)
@@ -423,7 +423,7 @@ def test_without_pictures_a_sentence_says_why(tree: Tree, fault: str) -> None:
         tree.write("cpu", 16, "accuracy", {k: v for k, v in record.items() if k != "mistakes"})
     page = tree.page()
     assert "<img" not in page
-    assert ("There are no pictures: " in page) == ("mistake" not in fault and "known" not in fault)
+    assert ("No pictures: " in page) == ("mistake" not in fault and "known" not in fault)
     assert ("no image was misclassified" in page) == (fault == "no mistakes")
 
 
@@ -431,7 +431,7 @@ def test_flips_stand_in_the_order_that_the_head_names(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     tree.compare("cpu", 16)
     accuracy = next(tables_of(tree.page("report.md")))
-    assert accuracy[0][7] == "mended / broken / other"
+    assert accuracy[0][7] == "fixed / broken / other"
     assert accuracy[-1][6:9] == ["99.87", "4 / 6 / 3", "0.754"]
 
 

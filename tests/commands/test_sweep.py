@@ -81,11 +81,11 @@ def test_a_result_under_other_conditions_stands_in_no_table(project: Project) ->
     project.set("optimize.resize", "exact")
     project.make("perf", "BS=6")
     done = project.make("perf-all")
-    assert "bs5/perf.txt: left out, measured with another optimized" in done.stdout
+    assert "bs5/perf.txt: not in the table: measured with different optimized" in done.stdout
     project.set("perf.min_queries", "13")
     (project.root / "results/null/bs5/perf.json").unlink()  # as a kill leaves it
     done = project.make("perf-all")
-    assert "bs6/perf.txt: left out, measured with another flags" in done.stdout
+    assert "bs6/perf.txt: not in the table: measured with different flags" in done.stdout
     assert [int(row["batch_size"]) for row in rows_of(project)] == SIZES
     project.set("perf.min_queries", "12")
     done = project.make("perf-all")
@@ -95,7 +95,7 @@ def test_a_result_under_other_conditions_stands_in_no_table(project: Project) ->
 def test_best_searches_within_its_budget_and_goes_on_later(project: Project) -> None:
     project.set("perf.search", "1")
     done = project.make("best", NULL='{"ms": 2}')
-    assert "the 1 s of perf.search are over" in done.stdout
+    assert "time limit reached (perf.search: 1 s)" in done.stdout
     some = len(rows_of(project))
     project.set("perf.search", "6")
     project.make("best", NULL='{"ms": 2}')
@@ -128,7 +128,7 @@ def test_a_listed_size_measured_elsewhere_is_not_called_best(project: Project) -
     record["throughput_images_per_s"] = record["device"]["throughput_images_per_s"] = 1e9
     path.write_text(json.dumps(record))
     done = project.make("perf-all")
-    assert "bs4/perf.txt: left out, measured with another host" in done.stdout
+    assert "bs4/perf.txt: not in the table: measured with different host" in done.stdout
     assert "Best: batch size 4," not in done.stdout
     assert "4" not in [row["batch_size"] for row in rows_of(project)]
 
