@@ -14,7 +14,7 @@ from typing import Tuple
 
 import engines
 from engines import RunRequest
-from engines.feed import Work, answer_all
+from engines.feed import Work, run_all
 from formats.bins import check_bins
 from formats.outputs import digest_of
 
@@ -30,7 +30,7 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
         runner: engines.InProcess = engines.load(engine, "run")
         options = engines.options_of(request.record["provenance"]["options"])
         session = runner.open_session(request.model, options)
-        return answer_all(session, work, out), session.conditions
+        return run_all(session, work, out), session.conditions
 
 
 def run_program(engine: str, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:

@@ -8,7 +8,7 @@ from _support.artifact import needed_record
 from pathlib import Path
 
 import engines
-from engines.feed import Work, answer_all
+from engines.feed import Work, run_all
 
 BATCH_SIZE = 16
 FORMAT = "bin"
@@ -29,7 +29,7 @@ def main() -> None:
             runner: engines.InProcess = engines.load(engines.REFERENCE, "run")
             session = runner.open_session(args.onnx, {})
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)
-            digest = answer_all(session, work, job.path)
+            digest = run_all(session, work, job.path)
         job.record.update(count=bins["count"], format=FORMAT, digest=digest)
         job.record["provenance"].update(session.conditions, precision="float32", model=onnx["sha256"])
 

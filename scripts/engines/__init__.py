@@ -1,16 +1,16 @@
-"""The contract of an engine. Each engine is a folder here, and nothing outside this folder knows an engine's name.
+"""The interface of an engine. Each engine is a folder here. Code outside this folder does not know engines by name.
 
-    __init__.py   the constants of `Constants`, one assignment each; they are read by `ast` and not run
+    __init__.py   the constants of `Constants`, one assignment each; the file is parsed, not imported
     compile.py    compile_model(request) -> what to record
-    run.py        open_session(model, options) -> Session, of an engine that runs in this process (IN_PROCESS = True);
-                  infer(request, out) -> what to record, of one that is a program of its own
-    perf.py       measure(request, rules, batches) -> Measured, of one that is a program of its own
+    run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True);
+                  infer(request, out) -> what to record, if it is a separate program
+    perf.py       measure(request, rules, batches) -> Measured, only if it is a separate program
     layers.py     tensor_names(model), tensors(model, images, names): optional, for make compare LAYERS=1
     profile.py    profile(model, options, macs, images) -> rows by operator: optional, for make bench
-    _find.py      find(chips) -> Found: optional, the chip that this host has (Python 3.7, standard library only)
+    _find.py      find(chips) -> Found: optional, detects the chip of this host (Python 3.7, standard library only)
     _doctor.py    Checker(query, options, chips): optional, rows of make doctor (Python 3.7, standard library only)
 
-tests/fakes/null_engine is the smallest engine. Runs on Python 3.7, standard library only.
+tests/fakes/null_engine is the smallest example. Runs on Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -38,72 +38,72 @@ else:
     Protocol = object
 
 ENGINES = Path(__file__).resolve().parent
-REFERENCE = "onnxruntime"  # the engine that answers the plain export in float32; every comparison is against it
+REFERENCE = "onnxruntime"  # runs the plain export in float32; its logits are the reference of every comparison
 Options = Dict[str, str]
 
 
 class Constants(NamedTuple):
-    """What an engine's __init__.py says; only the first two have to be there."""
+    """The constants in an engine's __init__.py. Only the first two are required."""
 
     ENDING: str  # of the compiled model's file name
-    IN_PROCESS: bool  # run.py has open_session, else infer
+    IN_PROCESS: bool  # run.py has open_session(), otherwise infer()
     PACKAGES: Dict[str, Tuple[str, ...]] = {}  # {"compile" | "run": packages whose versions are part of the cache key}
-    NEEDS: Tuple[str, ...] = ()  # options that a chip's line has to give
-    VALUES: Dict[str, Tuple[str, ...]] = {}  # {option: the values that it may have}
-    OPTIONS: Tuple[str, ...] = ()  # keys of params.yaml that are options of every chip of this engine
-    LIMITS: Tuple[str, ...] = ()  # keys of params.yaml that the engine gets beside them; not part of any cache key
-    INT8: str = ""  # a word of a chip's line that asks for the quantized graph
+    NEEDS: Tuple[str, ...] = ()  # options that a chip's line must have
+    VALUES: Dict[str, Tuple[str, ...]] = {}  # {option: its allowed values}
+    OPTIONS: Tuple[str, ...] = ()  # keys of params.yaml that become options of every chip of this engine
+    LIMITS: Tuple[str, ...] = ()  # keys of params.yaml that the engine also gets; not part of any cache key
+    INT8: str = ""  # the word in a chip's line that selects the int8 graph
 
 
 class CompileRequest(NamedTuple):
     """One graph to compile for one batch size."""
 
-    model: Path  # the optimized or quantized ONNX file
-    unquantized: Path | None  # the graph before quantization, if `model` is quantized
+    model: Path  # the optimized or int8 graph, ONNX
+    unquantized: Path | None  # the optimized graph, if `model` is the int8 graph
     batch_size: int
     out: Path  # the file to write
-    log: Path  # what a program says
+    log: Path  # the file for a program's output
     options: Options
     limits: Options
 
 
 class RunRequest(NamedTuple):
-    """One compiled model to run on bins, by an engine that is a program of its own."""
+    """One compiled model to run on bins, by an engine that is a separate program."""
 
     model: Path
-    record: Record  # the model's
+    record: Record  # of the model
     bins: Path  # the folder with image_<i>.bin, float32 [*IMAGE_SHAPE] each
-    images: int  # how many of them
+    images: int  # number of bins
     output_format: str  # txt, bin or npy
     devices: str  # "0" or "0,1"; empty: 0
     limits: Options
-    log: Path  # what the program says; private folders of the run are made beside it
+    log: Path  # the file for the program's output; private folders of the run are made in the same folder
 
 
 class PerfRules(NamedTuple):
-    """How long a timed run lasts, and when it counts as stable (params.yaml, perf)."""
+    """How long a timed run lasts, and which load it tolerates (params.yaml, perf)."""
 
     warmup: float  # s
     min_duration: float  # s
     min_queries: int
-    others: float  # share of the CPUs or of the NPU, 0 to 1, that other processes may use
+    others: float  # limit of the load from other processes, as a share of the CPUs or of the NPU, 0 to 1
 
 
 class Found(NamedTuple):
-    """The chip of this host, or the reason that none was found."""
+    """The chip of this host, or the reason that it is unknown."""
 
     chip: str
-    problem: str = ""  # what is wrong: the chip is empty then
+    problem: str = ""  # why the chip cannot be determined although there is a device; chip is empty then
     remedy: str = ""
-    absent: str = ""  # why no device was found: nothing is wrong, the fallback chip is used
-    source: str = ""  # the program that shows the devices, for messages
+    absent: str = ""  # why no device was found; this is not an error, the fallback chip is used
+    source: str = ""  # the program that lists the devices, for messages
 
 
 class Blocker(NamedTuple):
-    """What a chip needs and this host does not have."""
+    """Something that a chip needs and this host lacks."""
 
     text: str  # a noun: "numpy < 2"
-    kinds: Tuple[str, ...]  # what is not possible without it: RUN, COMPILE; UNKNOWN: the host may have it
+    kinds: Tuple[str, ...]  # RUN, COMPILE: not possible without it; UNKNOWN: the host may have it
 
 
 RUN, COMPILE, UNKNOWN = "run", "compile", "unknown"
@@ -114,21 +114,21 @@ class Row(NamedTuple):
 
     what: str
     found: str
-    fix: str = ""  # what to do; empty: nothing
-    blocks: Tuple[Blocker, ...] = ()  # what this row prevents, for chips of the engine that it is about
+    fix: str = ""  # what to do; empty if nothing is wrong
+    blocks: Tuple[Blocker, ...] = ()  # for chips of the engine that the row belongs to
 
 
 class Session(Protocol):
     """A loaded model in this process."""
 
-    conditions: Record  # runtime, threads, streams …: what to record of a run
+    conditions: Record  # what to record of a run: runtime, threads, streams …
 
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """The logits of each batch, in order: float32 [batch, classes] for float32 [batch, *IMAGE_SHAPE].
 
-        Logits have to stay until the next ones are asked for. It may take more batches before it answers the first, to
-        keep several requests in flight, but only from within a call for the next answer, and only so many that memory
-        stays bounded. See feed.OneAtATime for the usual way.
+        Logits stay valid until the next ones are requested. To keep several requests in flight, a session may take
+        more batches before it yields the first logits, but only while it is asked for logits, and only a bounded
+        number. feed.OneAtATime is the usual implementation.
         """
 
 
@@ -160,35 +160,35 @@ class Profiler(Protocol):
 
 class Finder(Protocol):
     def find(self, chips: List[str]) -> Found:
-        """The chip of this host's devices, one of `chips`, the names in params.yaml."""
+        """Detects the chip of this host's devices. `chips`: the names in params.yaml."""
 
 
 class Checker(Protocol):
-    """What this host has for an engine. It asks other programs when it is made, all at once by `query`."""
+    """Examines this host for an engine. The constructor starts all queries to other programs by `query`."""
 
     part: str  # the group of its rows in the JSON of make doctor
 
     def __init__(self, query: BackgroundQueries, options: Options, chips: List[str]) -> None:
-        """`options`: the engine's LIMITS by their keys and, if make doctor was asked about a chip of this engine, the
-        words of the chip's line. `chips`: the names in params.yaml; the first is the fallback."""
+        """`options`: the engine's LIMITS by their keys and, if CHIP= is a chip of this engine, the words of the chip's
+        line. `chips`: the names in params.yaml; the first is the fallback."""
 
     def rows(self, devices: str, root: Path) -> Iterator[Row]:
-        """The rows for the devices "0" or "0,1" (empty: not given). A row named as one of the machine's own rows
-        (memory, CPU) extends that row."""
+        """The rows for the devices "0" or "0,1" (empty: not given). A row that is named like a row of the machine, such
+        as memory or CPU, extends it."""
 
     def found(self) -> Found:
-        """The same as find() of _find.py, without asking again."""
+        """The result of find() of _find.py, from the queries that were made already."""
 
 
 def constants_of(name: str, engines: Path = ENGINES) -> Constants:
-    """The constants of an engine, read from its __init__.py by `ast`; exits 1 if one is missing or not a literal."""
+    """Reads an engine's constants by parsing its __init__.py. Exits 1 if one is missing or is not a literal."""
     path = engines / name / "__init__.py"
-    given: Dict[str, Any] = {}
+    values: Dict[str, Any] = {}
     try:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                given[node.targets[0].id] = ast.literal_eval(node.value)
-        constants = Constants(**given)
+                values[node.targets[0].id] = ast.literal_eval(node.value)
+        constants = Constants(**values)
         wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(constants, name), kind)]
         if wrong or not re.fullmatch(r"\w+", constants.ENDING):
             raise ValueError(f"{(wrong or ['ENDING'])[0]} is {getattr(constants, (wrong or ['ENDING'])[0])!r}")
@@ -202,7 +202,7 @@ KINDS.update({name: tuple for name in ("NEEDS", "OPTIONS", "LIMITS")})
 
 
 def names_of(engines: Path = ENGINES) -> List[str]:
-    """Every engine."""
+    """The names of all engines."""
     return sorted(path.parent.name for path in engines.glob("*/compile.py"))
 
 
@@ -216,10 +216,10 @@ def module_of(name: str, part: str) -> str:
 
 
 def load(name: str, part: str) -> Any:
-    """The module <name>/<part>.py of an engine. Its type is one of the protocols above."""
+    """Imports the module <name>/<part>.py of an engine. Its type is one of the protocols above."""
     return importlib.import_module(module_of(name, part))
 
 
 def options_of(words: str) -> Options:
-    """{name: value} of words name=value."""
+    """Returns {name: value} for words name=value."""
     return dict(word.split("=", 1) for word in words.split())

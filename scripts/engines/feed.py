@@ -1,4 +1,4 @@
-"""Feeds an engine that runs in this process: bins are read, and outputs written, while it runs."""
+"""Runs an engine in this process over all bins; bins are read and outputs are written in other threads meanwhile."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from network.spec import CLASSES
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
 REPORT = "nothing was written; report it, with the engine's version"
-AHEAD = 2  # blocks that are read before they are asked for, and that may wait to be written
+AHEAD = 2  # blocks that are read in advance, and blocks that may wait to be written
 
 
 class OneAtATime:
-    """A session that answers each batch before it takes the next one.
+    """A session that finishes each batch before it takes the next one.
 
     `run` takes float32 [batch, *IMAGE_SHAPE] and returns float32 [batch, classes].
     """
@@ -48,17 +48,17 @@ def run_one(session: Session, batch: NDArray[Any]) -> NDArray[Any]:
 
 
 class Work(NamedTuple):
-    """What is to be answered, and where the answers go."""
+    """The bins to run, and the form of the outputs."""
 
-    bins: Path  # their manifest.json
+    bins: Path  # manifest.json of the bins
     record: Record  # its contents
     batch_size: int
     output_format: str  # txt, bin or npy
-    subject: object  # what messages name: the model's file
+    subject: object  # the model's file, for messages
 
 
 def read_ahead(items: Iterator[NDArray[Any]], thread: ThreadPoolExecutor) -> Generator[NDArray[Any], None, None]:
-    """The same items, AHEAD of them made in `thread` before they are asked for; its errors are raised here."""
+    """Yields the same items; up to AHEAD of them are computed in advance by `thread`. Its errors are raised here."""
     jobs = deque(thread.submit(next, items, None) for _ in range(AHEAD))
     try:
         while True:
@@ -73,8 +73,8 @@ def read_ahead(items: Iterator[NDArray[Any]], thread: ThreadPoolExecutor) -> Gen
 
 
 def batches_of(parts: Iterable[NDArray[Any]], batch_size: int) -> Iterator[NDArray[Any]]:
-    """Whole batches of images that come in parts of a multiple of `batch_size`. The last batch is padded with its
-    first image."""
+    """Splits `parts`, arrays of images, into batches. All parts but the last have a multiple of `batch_size` images.
+    The last batch is padded with its first image."""
     for images in parts:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
@@ -86,19 +86,19 @@ def batches_of(parts: Iterable[NDArray[Any]], batch_size: int) -> Iterator[NDArr
 def check_shape(logits: NDArray[Any], batch_size: int, subject: object) -> None:
     """Exits 1 unless logits are float32 [batch_size, classes]."""
     if logits.shape != (batch_size, len(CLASSES)) or logits.dtype != np.float32:
-        problem = f"answered {logits.dtype} {list(logits.shape)}"
-        die(subject, problem, "type: make om, and report it if it stays")
+        problem = f"returned {logits.dtype} {list(logits.shape)}, expected float32 {[batch_size, len(CLASSES)]}"
+        die(subject, problem, "run make om, report it if it happens again")
 
 
 class Writer:
-    """Writes logits as output files in a thread of its own, in order; knows the sha256 of their bytes."""
+    """Writes logits as output files in another thread, in order; computes the sha256 of their bytes."""
 
     def __init__(self, work: Work, out: Path, thread: ThreadPoolExecutor) -> None:
         self.work, self.out, self.thread = work, out, thread
         self.digest, self.progress = hashlib.sha256(), Progress(work.record["count"], "images")
         self.jobs: Deque[Any] = deque()
-        self.rows: List[NDArray[Any]] = []  # taken, and not yet given to the thread
-        self.taken = self.given = 0  # images
+        self.rows: List[NDArray[Any]] = []  # not yet passed to the thread
+        self.taken = self.submitted = 0  # images
 
     def write(self, rows: NDArray[Any], first: int) -> int:
         for i, row in enumerate(rows, first):
@@ -108,32 +108,32 @@ class Writer:
         return first + len(rows)
 
     def add(self, logits: NDArray[Any]) -> None:
-        """Takes the logits of the next batch, and drops those of the padding."""
+        """Takes the logits of the next batch and drops those of the padding."""
         count = self.work.record["count"]
-        rows = np.array(logits[: count - self.taken])  # copied: the next logits may come in the same place
+        rows = np.array(logits[: count - self.taken])  # copied: an engine may reuse the array
         self.rows.append(rows)
         self.taken += len(rows)
-        if self.taken - self.given >= BLOCK or self.taken == count:
+        if self.taken - self.submitted >= BLOCK or self.taken == count:
             self.submit()
 
     def submit(self) -> None:
-        self.jobs.append(self.thread.submit(self.write, np.concatenate(self.rows), self.given))
-        self.given, self.rows = self.taken, []
+        self.jobs.append(self.thread.submit(self.write, np.concatenate(self.rows), self.submitted))
+        self.submitted, self.rows = self.taken, []
         while len(self.jobs) > 1 and (self.jobs[0].done() or len(self.jobs) > AHEAD):
             self.progress.update(self.jobs.popleft().result())
 
     def close(self) -> str:
-        """Waits for the last file; the digest."""
+        """Waits until the last file is written; returns the digest."""
         for job in self.jobs:
             self.progress.update(job.result())
         return self.digest.hexdigest()
 
 
-def answer_all(session: Session, work: Work, out: Path) -> str:
-    """Fills the folder `out` with the outputs of all bins; returns the sha256 of their bytes, in order.
+def run_all(session: Session, work: Work, out: Path) -> str:
+    """Runs all bins and writes their outputs to the folder `out`; returns the sha256 of the outputs' bytes, in order.
 
-    The engine runs in this thread, on arrays that nobody changes. Exits 1 on logits of another shape or not finite,
-    and if the bins are not those of their manifest: no output counts before this returns.
+    The engine runs in this thread, on arrays that are not changed later. Exits 1 if logits have another shape or are
+    not finite, or if the bins differ from their manifest. Outputs are valid only after it has returned.
     """
     size, done, taken = work.batch_size, 0, 0
 
@@ -149,16 +149,16 @@ def answer_all(session: Session, work: Work, out: Path) -> str:
         with contextlib.closing(read_ahead(parts, reader)) as ready:
             for logits in session.stream(counted(batches_of(ready, size))):
                 if done >= taken:
-                    die(work.subject, f"answered more than the {taken // size} batches that it took", REPORT)
+                    die(work.subject, f"returned more than the {taken // size} batches that it was given", REPORT)
                 check_shape(logits, size, work.subject)
                 finite = np.isfinite(logits[: work.record["count"] - done]).all(1)
                 if not finite.all():
-                    for _ in ready:  # if the bins are wrong, that is the reason to show
+                    for _ in ready:  # if a bin is damaged, this exits with that reason
                         pass
-                    problem = f"the answer to image {done + int(np.argmin(finite))} is not finite"
-                    die(work.subject, problem, "try optimize.resize: none, then report it")
+                    problem = f"the logits of image {done + int(np.argmin(finite))} are not finite"
+                    die(work.subject, problem, "set optimize.resize: none and try again, then report it")
                 writer.add(logits)
                 done += size
             if done != taken or done < work.record["count"]:
-                die(work.subject, f"answered {done // size} batches of {-(-work.record['count'] // size)}", REPORT)
+                die(work.subject, f"returned {done // size} of {-(-work.record['count'] // size)} batches", REPORT)
         return writer.close()

@@ -1,16 +1,16 @@
-"""How a batch is split into requests, one stream of them a thread."""
+"""Splits a batch into requests, with one stream of requests for each thread."""
 
 from __future__ import annotations
 
 import math
 
-CHUNK = 8  # images a request, as fast as 4 and 16 within 4 % on both engines; 1 and 64 are up to 15 % slower
+CHUNK = 8  # images in a request: within 4 % of 4 and 16 on both engines, where 1 and 64 are up to 15 % slower
 
 
-def shares(batch_size: int, streams: int) -> tuple[int, int]:
-    """(streams to use, images a request): a batch in equal parts, as many a stream, of at most CHUNK images.
+def split_batch(batch_size: int, streams: int) -> tuple[int, int]:
+    """Returns (streams to use, images in a request). Each stream gets as many requests, of at most CHUNK images.
 
-    A stream has threads of its own: two threads on one request wait for each other after every layer.
+    A stream runs on its own threads, because threads that share a request wait for each other after every layer.
     """
     streams = min(streams, batch_size)
     parts = streams * math.ceil(batch_size / (streams * CHUNK))

@@ -28,7 +28,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import SCRIPTS, Inputs, Project, environment, refused, script, script_here
-from engines.feed import AHEAD, OneAtATime, Work, answer_all
+from engines.feed import AHEAD, OneAtATime, Work, run_all
 from formats.bins import BLOCK, read_bin
 from formats.outputs import decode, encode, read_outputs
 from graphs import agreement
@@ -146,7 +146,7 @@ class Drawn:
     def infer(self, run: Any = None, batch_size: int = 8, form: str = "txt") -> str:
         with artifact.build_folder(self.out, {}) as job:
             work = Work(self.bins, self.record, batch_size, form, "model")
-            return answer_all(OneAtATime(run or self.run, {}), work, job.path)
+            return run_all(OneAtATime(run or self.run, {}), work, job.path)
 
     def refused(self, capsys: pytest.CaptureFixture[str], *words: str, run: Any = None) -> None:
         """Holds that it ends with one line, no traceback, no output, no orphan."""
@@ -244,7 +244,7 @@ def test_bins_that_change_while_they_are_read_are_refused(
         (tmp_path / "bin/other").replace(tmp_path / f"bin/image_{10 * BLOCK - 1}.bin")
         return drawn.run(batch)
 
-    drawn.refused(capsys, f"{drawn.bins.parent}: the bins are not those that were made", run=run)
+    drawn.refused(capsys, f"{drawn.bins.parent}: the bins' digest differs", run=run)
 
 
 def test_a_bin_that_goes_while_the_engine_runs_is_one_line(
@@ -266,7 +266,7 @@ def test_an_answer_that_is_not_finite_names_its_image_but_the_bins_first_if_they
     drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
     drawn.images[place, 0, 0, 3] = np.nan
     drawn.images[place].tofile(drawn.bins.with_name(f"image_{place}.bin"))
-    drawn.refused(capsys, "the bins are not those that were made")
+    drawn.refused(capsys, "the bins' digest differs")
     drawn.record["digest"] = hashlib.sha256(drawn.images.tobytes()).hexdigest()
     drawn.refused(capsys, f"the answer to image {place} is not finite")
 
@@ -429,7 +429,9 @@ def test_wilson_is_scipys_score_interval() -> None:
         assert accuracy.wilson(k, n) == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.parametrize(("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "Source: built-in sample")])
+@pytest.mark.parametrize(
+    ("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "Source: built-in sample")]
+)
 def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path: Path, origin: str, words: str) -> None:
     assert Outputs(tmp_path, origin=origin).judge("--published", "GPU 95.40").returncode == 0
     text = (tmp_path / "accuracy.txt").read_text()

@@ -226,8 +226,8 @@ def test_a_failure_of_atc_names_code_cause_and_log(npu: Project, code: str, cann
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("nothing", ["left no file"]),
-        ("empty", ["left no file"]),
+        ("nothing", ["wrote no model"]),
+        ("empty", ["wrote no model"]),
         ("failed-line", ["atc failed"]),
         ("no-success", ["atc failed"]),
         ("killed", ["status 137", "memory"]),
@@ -298,8 +298,8 @@ def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
         ("-j", (4, 8)),
     ):
         monkeypatch.setenv("MAKEFLAGS", flags)
-        assert atc.at_once(8) == wanted, flags
-    assert atc.at_once(100) == (1, 32)
+        assert atc.parallelism(8) == wanted, flags
+    assert atc.parallelism(100) == (1, 32)
 
 
 def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: Project) -> None:
@@ -378,10 +378,10 @@ def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: Project) -
         ("nan", ["not finite"]),
         ("stale", ["older than this run"]),
         ("nothing", ["40 of 40 outputs are missing"]),
-        ("truncated", ["not whole"]),
+        ("truncated", ["is incomplete"]),
         ("wrong-count", ["runs over"]),
-        ("no-summary", ["of this run"]),
-        ("extra", ["image_999_0.txt is one output too many"]),
+        ("no-summary", ["this run did not write"]),
+        ("extra", ["image_999_0.txt is an output of no image"]),
         ("crash", ["ais_bench failed: status 134"]),
     ],
 )
@@ -451,16 +451,16 @@ def test_another_tool_of_that_name_is_named_as_such(npu: Project, more: dict[str
 
 def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu: Project) -> None:
     refused(make(npu, "infer", check=False, STAND_IN_NPU_SMI="310"), "device 0 is a 310", "Ascend310P3", "CHIP=310")
-    refused(make(npu, "infer", "DEVICE=2", check=False), "no device 2", "0 (310P3)")
+    refused(make(npu, "infer", "DEVICE=2", check=False), "device 2 does not exist", "0 (310P3)")
     mixed = {"STAND_IN_NPU_SMI": "mixed"}
-    refused(make(npu, "infer", check=False, **mixed), "CHIP=310, or DEVICE= of 1")
+    refused(make(npu, "infer", check=False, **mixed), "CHIP=310, or DEVICE=1")
     make(npu, "infer", ASCEND_RT_VISIBLE_DEVICES="1", **mixed)  # whose device 0 is the host's device 1
     shutil.rmtree(npu.root / "results/310P3")
     done = make(npu, "infer", STAND_IN_NPU_SMI="alarm")
-    assert "health as Alarm" in done.stdout
+    assert "shows health Alarm" in done.stdout
     shutil.rmtree(npu.root / "results/310P3")
     done = make(npu, "infer", STAND_IN_NPU_SMI="no-driver")
-    assert "is not checked" in done.stdout  # a container often has no npu-smi
+    assert "not checked whether device 0 is Ascend310P3" in done.stdout  # a container often has no npu-smi
 
 
 def test_two_runs_that_number_two_devices_differently_do_not_wait_for_each_other_for_ever(npu: Project) -> None:
@@ -512,11 +512,11 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> No
 
 def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: Project) -> None:
     own = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
-    refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "takes batches of 8, not 4", "give BS=8")
+    refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "batch size is 8, not 4", "give BS=8")
     done = make(npu, "infer", "BS=4", f"OM={own}", check=False, STAND_IN_AIS_BENCH="hang")
-    refused(done, "takes batches of 8, not 4")  # as soon as ais_bench says so
+    refused(done, "batch size is 8, not 4")  # as soon as ais_bench says so
     shutil.copyfile(own, npu.tree / "nine.om")
-    refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "takes batches of 8, not 9")
+    refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "batch size is 8, not 9")
 
 
 def test_what_ais_bench_says_is_explained() -> None:
@@ -526,11 +526,11 @@ def test_what_ais_bench_says_is_explained() -> None:
         "[ERROR] load model from file failed, code 500002": "another chip",
         "ImportError: numpy.core.multiarray failed to import": "numpy < 2",
         "ImportError: libascendcl.so: cannot open shared object file: No such file or directory": "SET_ENV=",
-        "": "nothing said",
+        "": "no output",
     }.items():
-        assert words in "; ".join(ais_bench.explained(text, 1))
+        assert words in "; ".join(ais_bench.explain(text, 1))
     bar = "[INFO] load model success\nInference array Processing:  50%|#####     | 8/16 [00:16<00:16]"
-    assert ais_bench.explained(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
+    assert ais_bench.explain(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
 
 
 # Killed, and begun again

@@ -81,17 +81,17 @@ def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) ->
     slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
     summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
     expected = ais_bench.Expected(begin=0, devices=1, images=len(times), batch_size=1, output_format="txt", loop=1)
-    assert "contains invalid times" in ais_bench.summarized(summary, expected, len(times))
+    assert "contains invalid times" in ais_bench.summary_problem(summary, expected, len(times))
     summary.write_text(json.dumps({"npu_compute_time_list": [1.0] * len(times), "filesinfo": slots}))
-    assert ais_bench.summarized(summary, expected, len(times)) == ""
+    assert ais_bench.summary_problem(summary, expected, len(times)) == ""
 
 
 def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
     parts = [{"H2D_latency": {"min": 1, "max": 3, "mean": 2, "count": 3}}]
     parts += [{"H2D_latency": {"min": 2, "max": 9, "mean": 6, "count": 1}}]
-    assert perf.merged(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
-    assert perf.merged([{"H2D_latency": [1]}], "H2D_latency") == {}
-    assert perf.merged([{}], "H2D_latency") == {}
+    assert perf.merge_copy_times(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
+    assert perf.merge_copy_times([{"H2D_latency": [1]}], "H2D_latency") == {}
+    assert perf.merge_copy_times([{}], "H2D_latency") == {}
 
 
 def test_an_npu_run_lasts_the_minimum_duration(npu: Project) -> None:
@@ -102,7 +102,7 @@ def test_an_npu_run_lasts_the_minimum_duration(npu: Project) -> None:
 
 def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", STAND_IN_NPU_SMI="310P3-busy")
-    assert "npu-smi shows the device 63% busy" in done.stdout
+    assert "npu-smi shows a device load of 63%" in done.stdout
     perf = perf_of(npu)
     assert perf["stable"] is False
     assert any("load from other processes was 63%" in why for why in perf["stability"]["why"])
@@ -110,4 +110,4 @@ def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: Project) -> None:
 
 def test_one_device_is_measured_at_a_time(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", "DEVICE=0,1", check=False, STAND_IN_NPU_SMI="310P3-two")
-    refused(done, "DEVICE=0,1", "one device is measured at a time")
+    refused(done, "DEVICE=0,1", "only one device can be measured at a time")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import engines
 from conftest import FAKES, SCRIPTS, Project
-from engines.feed import OneAtATime, Work, answer_all, run_one
+from engines.feed import OneAtATime, Work, run_all, run_one
 from formats.outputs import read_outputs
 from network.spec import CLASSES
 
@@ -54,7 +54,7 @@ def test_an_engine_may_keep_several_batches_in_flight(bins: Path, tmp_path: Path
     digests = []
     for name, each in (("flight", session), ("plain", plain)):
         (tmp_path / name).mkdir()
-        digests.append(answer_all(each, Work(bins, record, batch_size, "bin", "model"), tmp_path / name))
+        digests.append(run_all(each, Work(bins, record, batch_size, "bin", "model"), tmp_path / name))
     assert digests[0] == digests[1]
     assert session.taken == -(-record["count"] // batch_size)
     assert session.most == min(session.taken, ahead + 1)
@@ -99,8 +99,10 @@ def test_too_few_or_too_many_answers_are_refused(
 ) -> None:
     session = SimpleNamespace(conditions={}, stream=lambda batches: stream(iter(batches)))
     with pytest.raises(SystemExit):
-        answer_all(session, Work(bins, read_record(bins), 8, "bin", "model"), tmp_path)
-    assert re.search(r"model: answered (more than the )?\d+ batches .*; nothing was written", capsys.readouterr().err)
+        run_all(session, Work(bins, read_record(bins), 8, "bin", "model"), tmp_path)
+    assert re.search(
+        r"model: returned (more than the )?\d+ (of \d+ )?batches.*; nothing was written", capsys.readouterr().err
+    )
 
 
 def test_one_batch_is_answered_with_nothing_else_in_flight() -> None:

@@ -53,7 +53,7 @@ def test_chips_device_numbers_and_health_are_read_from_every_layout(
 ) -> None:
     for name, value in stand_in(layout).items():
         monkeypatch.setenv(name, value)
-    driver, devices = _npu_smi.look()
+    driver, devices = _npu_smi.list_devices()
     assert "stand-in" in driver
     assert [(device.number, device.name, device.health) for device in devices] == WANTED[layout]
 

@@ -25,7 +25,7 @@ from engines.feed import OneAtATime
 from engines.openvino import compile as compiler
 from engines.openvino import cpu
 from engines.openvino import run as runner
-from engines.split import CHUNK, shares
+from engines.split import CHUNK, split_batch
 from formats import cifar10
 from formats.bins import some_bins
 from formats.python2 import write_tar
@@ -112,7 +112,7 @@ def test_an_answer_is_not_overwritten_by_the_next(optimized: Path, bins: Path, t
 
 @given(st.integers(1, 64), st.integers(1, 128))
 def test_a_batch_is_shared_out_in_equal_parts_that_waste_little(batch_size: int, streams: int) -> None:
-    used, chunk = shares(batch_size, streams)
+    used, chunk = split_batch(batch_size, streams)
     parts = math.ceil(batch_size / chunk)
     assert 1 <= used <= min(streams, batch_size) and 1 <= chunk <= CHUNK
     assert (parts - 1) * chunk < batch_size <= parts * chunk
@@ -206,7 +206,7 @@ def test_the_precision_is_recorded_and_stands_on_every_page(project: Project) ->
         ("engine=openvino precison=bf16", ["chips.cpu-f32", "no precision=", "engine openvino"]),
         ("engine=openvino precision=fp8", ["sync_inputs.py", "chips.cpu-f32: precision=fp8", "f32, bf16, int8"]),
         ("engine=openvino precision=f32 streams=0", ["streams=0", "from 1"]),
-        ("engine=openvino precision=f32 hint=latency", ["engine openvino has no option hint"]),
+        ("engine=openvino precision=f32 hint=latency", ["unknown option hint of engine openvino"]),
     ],
 )
 def test_a_wrong_option_of_a_chips_line_is_one_line(project: Project, line: str, words: list[str]) -> None:
@@ -375,8 +375,8 @@ def planted(milliseconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> 
         return OneAtATime(run, {})
 
     monkeypatch.setattr(compiler, "open_session", open_planted)
-    monkeypatch.setattr(compiler, "needed", lambda *_: "planted")
-    monkeypatch.setattr(compiler, "RACE", 0.4)
+    monkeypatch.setattr(compiler, "require_instructions", lambda *_: "planted")
+    monkeypatch.setattr(compiler, "DURATION", 0.4)
 
 
 @pytest.mark.parametrize("other", ["bf16", "f32"])

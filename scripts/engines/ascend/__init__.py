@@ -1,4 +1,4 @@
-"""Ascend NPU, by CANN's atc and ais_bench; both are programs of their own. Compiling needs no NPU."""
+"""Ascend NPU: CANN's atc compiles, ais_bench runs. Both are separate programs. Compiling needs no NPU."""
 
 ENDING = "om"
 IN_PROCESS = False

@@ -1,7 +1,7 @@
-"""What this host has for chips of engine ascend, as rows of make doctor. Changes nothing. Python 3.7, standard library.
+"""Rows of make doctor for chips of engine ascend. Changes nothing. Python 3.7, standard library only.
 
-A Checker asks in the background: npu-smi, CANN's environment, and in that atc, its python3 and the interpreter of
-ais_bench. Each group of rows is a function of the answers.
+A Checker runs in the background: npu-smi, CANN's set_env.sh and, in that environment, atc, its python3 and the
+interpreter of ais_bench. Each group of rows is a function of their results.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple, Union
 
 from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Options, Row
 from engines.ascend import _cann, _find, _npu_smi
-from engines.ascend.compile import explained
+from engines.ascend.compile import explain
 
-# The modules that atc's compiler of operators imports (contract 1.8), with their names for pip; the second list only
-# for some versions of CANN.
+# {module: its package}: what atc's operator compiler imports (docs/ascend-tools.md#python-numpy), and what only some
+# versions of CANN import.
 MODULES = {"attr": "attrs", "google.protobuf": "protobuf", "yaml": "pyyaml"}
 MODULES.update({name: name for name in ("decorator", "psutil", "sympy", "scipy", "cffi")})
 ADVISED = {"absl": "absl-py", "ml_dtypes": "ml-dtypes"}
 ADVISED.update({name: name for name in ("cloudpickle", "tornado", "requests", "jinja2")})
 PROBE = Path(__file__).with_name("_probe.py")
-MEMORY = 8  # GB that one atc takes, if params.yaml does not tell (atc.memory)
+MEMORY = 8  # GB that one atc may need, if params.yaml does not have atc.memory
 
-Output = Tuple[int, str]  # status of a program, and what it printed
+Output = Tuple[int, str]  # status and output of a program
 
 
 class Probe(NamedTuple):
-    """What _probe.py prints about an interpreter."""
+    """The output of _probe.py about an interpreter."""
 
     python: List[int]  # its version
     numpy: str  # its version; empty: not installed
-    missing: List[str]  # those of the modules asked for that are not installed
-    ais_bench: str  # "yes"; "other": only a package of that name for language models; empty: not installed
-    shadowed: bool  # the inference tool and that other package are both installed
-    flags: List[str]  # the flags of ais_bench that tell its generation
+    missing: List[str]  # requested modules that are not installed
+    ais_bench: str  # "yes"; "other": only ais-bench-benchmark, for language models; empty: not installed
+    shadowed: bool  # the inference tool and ais-bench-benchmark are both installed
+    flags: List[str]  # the flags of ais_bench by which its generations differ
     aclruntime: bool  # installed; it may not be importable
 
 
@@ -51,14 +51,14 @@ class Cann(NamedTuple):
     version: str
     home: str
     set_env: List[str]  # its set_env.sh files
-    lacks_chip: bool  # it does not know the soc_version
+    lacks_chip: bool  # it does not support the soc_version
 
 
 class Compiler(NamedTuple):
     """atc, and the python3 of PATH, which it uses."""
 
     path: str  # empty: not installed
-    answer: Union[Output, Fault, None]  # to --help
+    help_page: Union[Output, Fault, None]  # of --help
     probe: Union[Probe, Fault]
 
 
@@ -67,14 +67,14 @@ class Runner(NamedTuple):
 
     command: str
     path: str  # of its first word; empty: not installed
-    python: str  # its first word if that is an interpreter; else empty, and the rest of this is not used
-    shares_python: bool  # that interpreter is the one of atc
+    python: str  # its first word if that is an interpreter; else empty, and the fields below are not used
+    shares_python: bool  # atc uses the same interpreter
     probe: Union[Probe, Fault]
-    imported: Union[Output, Fault, None]  # `import aclruntime`
+    imported: Union[Output, Fault, None]  # result of `import aclruntime`
 
 
 class Tools(NamedTuple):
-    """All that CANN's environment has."""
+    """What is installed in CANN's environment."""
 
     cann: Cann
     compiler: Compiler
@@ -82,7 +82,7 @@ class Tools(NamedTuple):
 
 
 class Npus(NamedTuple):
-    """The devices that npu-smi shows, or why it shows none."""
+    """The devices that npu-smi shows, or the reason that it does not."""
 
     driver: str = ""  # its version
     devices: Tuple[_npu_smi.Device, ...] = ()
@@ -99,19 +99,19 @@ class Checker:
         self.soc_version, self.chips = options.get("soc_version", ""), chips
         memory = options.get("atc.memory", "")
         self.memory = int(memory) if memory.isdigit() else MEMORY
-        self.npus = query.ask(look)
-        self.tools = query.ask(lambda: examine(query, self.soc_version))
+        self.npus = query.ask(query_npus)
+        self.tools = query.ask(lambda: query_tools(query, self.soc_version))
 
     def rows(self, devices: str, root: Path) -> Iterator[Row]:
-        """A row for each thing. If the host has nothing of Ascend and no chip of it is asked for, one row says so."""
-        npus, tools = self.shown(), self.tools()
+        """The rows; a single one if the host has neither CANN nor npu-smi and CHIP= is not a chip of this engine."""
+        npus, tools = self.npus_or_reason(), self.tools()
         if tools is None and npus.problem == _npu_smi.NOT_ON_PATH and not self.soc_version:
-            fallback = f": CHIP={self.chips[0]} is what runs here" if self.chips else ""
+            fallback = f"; use CHIP={self.chips[0]}" if self.chips else ""
             yield Row("Ascend", f"no CANN, {npus.problem}{fallback}")
             return
         if tools is None:
             remedy = "install CANN's toolkit, or give SET_ENV= its set_env.sh"
-            yield Row("CANN", "not found; no set_env.sh in the usual places", remedy, (needs("CANN", RUN, COMPILE),))
+            yield Row("CANN", "not found; no set_env.sh in the usual places", remedy, (blocker("CANN", RUN, COMPILE),))
         elif isinstance(tools, Fault):
             yield environment_row(tools)
         else:
@@ -120,42 +120,42 @@ class Checker:
             yield from interpreter_rows(tools)
             yield from runner_rows(tools.runner)
         if (self.soc_version or isinstance(tools, Tools)) and machine.memory_gb() < self.memory:
-            fix = f"atc may need {self.memory} GB: compile on a larger host, or lower atc.memory and try"
+            fix = f"atc may need {self.memory} GB: compile on a host with more, or lower atc.memory and try"
             yield Row("memory", "", fix)
         yield from device_rows(npus, devices, self.soc_version, self.chips)
         yield from root_rows(root)
 
-    def shown(self) -> Npus:
-        """The devices, or why there are none."""
+    def npus_or_reason(self) -> Npus:
+        """The devices, or the reason that none is shown."""
         npus = self.npus()
         return Npus(problem=f"npu-smi: {npus.text}", late=npus.late) if isinstance(npus, Fault) else npus
 
     def found(self) -> Found:
         """The chip of the devices."""
-        npus = self.shown()
+        npus = self.npus_or_reason()
         if npus.devices:
-            return _find.chosen(npus.devices, self.chips)
+            return _find.chip_of(npus.devices, self.chips)
         return Found("", absent=npus.problem, source=_find.SOURCE)
 
 
-def needs(text: str, *kinds: str) -> Blocker:
+def blocker(text: str, *kinds: str) -> Blocker:
     return Blocker(text, kinds)
 
 
-# Questions, each asked in a process of its own.
+# Queries. Each runs in a separate process.
 
 
-def look() -> Npus:
-    """What npu-smi shows."""
+def query_npus() -> Npus:
+    """Runs npu-smi."""
     try:
-        driver, devices = _npu_smi.look()
+        driver, devices = _npu_smi.list_devices()
     except _npu_smi.NoNpu as reason:
         return Npus(problem=str(reason))
     return Npus(driver, tuple(devices))
 
 
-def examine(query: BackgroundQueries, soc_version: str) -> Tools | None:
-    """What CANN has in its own environment; None if there is no CANN."""
+def query_tools(query: BackgroundQueries, soc_version: str) -> Tools | None:
+    """Sets up CANN's environment and examines what is installed there; None if CANN is not found."""
     environment = _cann.environment(compiler=True)
     home, atc = _cann.toolkit(environment), process.command_from_env("ATC", "atc")
     runner = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
@@ -179,7 +179,7 @@ def examine(query: BackgroundQueries, soc_version: str) -> Tools | None:
     packages = modules if python == python3 else ask(python, str(PROBE))
     imported = ask(python, "-c", "import aclruntime")
     set_env = [str(path) for path in _cann.set_env_files()]
-    cann = Cann(_cann.version(environment), str(home or "of no named folder"), set_env, lacks_chip(home, soc_version))
+    cann = Cann(_cann.version(environment), str(home or "location unknown"), set_env, lacks_chip(home, soc_version))
     name = runner[0] if has_python else ""
     probe = probe_of(packages())
     return Tools(
@@ -190,59 +190,61 @@ def examine(query: BackgroundQueries, soc_version: str) -> Tools | None:
 
 
 def lacks_chip(home: Path | None, soc_version: str) -> bool:
-    """Whether CANN has lists of the chips that it knows, without this one."""
+    """Whether CANN lists the chips that it supports, and not this one (docs/ascend-tools.md#soc-version)."""
     folders = [folder for part in ("data", "*/data", "*/*/data") for folder in (home.glob(part) if home else ())]
     known = {file.stem for folder in folders for file in folder.glob("platform_config/*.ini")}
     return bool(known) and soc_version not in known
 
 
 def probe_of(answer: Union[Output, Fault, None]) -> Union[Probe, Fault]:
-    """What _probe.py has printed; None: there is no such interpreter."""
+    """Parses the output of _probe.py. `answer` is None if the interpreter does not exist."""
     if answer is None:
-        return Fault("missing", "install python3, 3.7 to 3.10 for an older CANN")
+        return Fault("missing", "install python3; CANN up to 8.1 needs 3.7 to 3.10")
     if isinstance(answer, Fault):
         return answer
     status, text = answer
     line = re.search(r"^@(\{.*\})\s*$", text, re.MULTILINE)
-    last = (text.strip().splitlines() or ["it says nothing"])[-1]
-    return Probe(**json.loads(line.group(1))) if line else Fault(f"status {status}, {last[-100:]}", "mend or change it")
+    last = (text.strip().splitlines() or ["without output"])[-1]
+    return (
+        Probe(**json.loads(line.group(1))) if line else Fault(f"status {status}, {last[-100:]}", "repair or replace it")
+    )
 
 
 # Rows of CANN, its compiler and its interpreters.
 
 
 def environment_row(fault: Fault) -> Row:
-    """CANN's environment, if it cannot be set up."""
+    """CANN's environment, if it could not be set up."""
     variable = re.match(r"(ATC|AIS_BENCH)=", fault.text)
-    blocker = needs("what set_env.sh sets up", UNKNOWN) if fault.late else needs("CANN", RUN, COMPILE)
+    effect = blocker("whether set_env.sh sets up CANN", UNKNOWN) if fault.late else blocker("CANN", RUN, COMPILE)
     what = variable.group(1) if variable else "set_env.sh"
-    return Row(what, fault.text, fault.fix or "mend SET_ENV", (blocker,))
+    return Row(what, fault.text, fault.fix or "correct SET_ENV", (effect,))
 
 
 def cann_rows(cann: Cann, soc_version: str) -> Iterator[Row]:
-    where = ", ".join(cann.set_env) or f"{cann.home}, set up by this shell"
+    where = ", ".join(cann.set_env) or f"{cann.home}, already set up in this shell"
     yield Row("CANN", f"{cann.version}; {where}")
     if soc_version and cann.lacks_chip:
-        blocker = needs("a CANN that knows the chip", RUN, COMPILE)
-        remedy = "install a CANN release for this chip"
-        yield Row("soc_version", f"this CANN has no {soc_version}", remedy, (blocker,))
+        blocks = (blocker("a CANN that supports the chip", RUN, COMPILE),)
+        remedy = "install a CANN release that supports this chip"
+        yield Row("soc_version", f"this CANN does not support {soc_version}", remedy, blocks)
 
 
 def compiler_row(compiler: Compiler) -> Row:
     problem, remedy = "", ""
-    if not compiler.path or compiler.answer is None:
+    if not compiler.path or compiler.help_page is None:
         problem = "missing"
-        remedy = "make om needs it: install CANN's toolkit, give SET_ENV= or ATC=, or bring ready models (OM=)"
-    elif isinstance(compiler.answer, Fault):
-        problem, remedy = compiler.answer.text, "" if compiler.answer.late else compiler.answer.fix
-    elif compiler.answer[0]:
-        problem, remedy = explained(compiler.answer[1], compiler.answer[0])
-    blocks = (needs("atc", COMPILE),) if remedy else ()
+        remedy = "make om needs it: install CANN's toolkit, give SET_ENV= or ATC=, or use a compiled model (OM=)"
+    elif isinstance(compiler.help_page, Fault):
+        problem, remedy = compiler.help_page.text, "" if compiler.help_page.late else compiler.help_page.fix
+    elif compiler.help_page[0]:
+        problem, remedy = explain(compiler.help_page[1], compiler.help_page[0])
+    blocks = (blocker("atc", COMPILE),) if remedy else ()
     return Row("atc", ", ".join(filter(None, (compiler.path, problem))), remedy, blocks)
 
 
 def interpreter_rows(tools: Tools) -> Iterator[Row]:
-    """The python3 that atc takes from PATH and, if it is another one, that of ais_bench; with their modules."""
+    """The python3 that atc takes from PATH and, if it differs, that of ais_bench; with their modules."""
     compiler, runner, version = tools.compiler, tools.runner, tools.cann.version
     if runner.python and runner.shares_python:
         yield from python_rows("", "python3", compiler.probe, version, (RUN, COMPILE))
@@ -257,31 +259,31 @@ def interpreter_rows(tools: Tools) -> Iterator[Row]:
 def python_rows(
     whose: str, name: str, probe: Union[Probe, Fault], cann_version: str, kinds: Tuple[str, ...]
 ) -> Iterator[Row]:
-    """The interpreter `name` and its numpy. `whose`: "atc's ", or empty; `kinds`: what is not possible without it."""
+    """The interpreter `name` and its numpy. `whose` is "atc's " or empty; `kinds` is what they are needed for."""
     what = f"{whose}python3" if whose else "CANN's python3"
     if isinstance(probe, Fault):
-        remedy = probe.fix if probe.late else f"see that {name} -c 'import numpy' works there"
-        blocker = needs("a python3 of CANN that answers", *((UNKNOWN,) if probe.late else kinds))
-        yield Row(what, probe.text, remedy, (blocker,))
+        remedy = probe.fix if probe.late else f"make {name} -c 'import numpy' work on this host"
+        blocks = (blocker("a working python3 for CANN", *((UNKNOWN,) if probe.late else kinds)),)
+        yield Row(what, probe.text, remedy, blocks)
         return
     is_old = [int(number) for number in re.findall(r"\d+", cann_version)[:2]] <= [8, 1]  # also if unknown
     is_wrong = probe.python[:2] < [3, 7] or (is_old and probe.python[:2] > [3, 10])
-    remedy = "CANN up to 8.1 wants 3.7 to 3.10: put such a python3 first on PATH" if is_wrong else ""
+    remedy = "CANN up to 8.1 needs Python 3.7 to 3.10: put one first on PATH" if is_wrong else ""
     yield Row(what, f"{name} {'.'.join(map(str, probe.python))}", remedy)
     is_good = re.match(r"[01]\.", probe.numpy)
     remedy = "" if is_good else f"{name} -m pip install 'numpy<2'"
-    yield Row(f"{whose}numpy", probe.numpy or "missing", remedy, () if is_good else (needs("numpy < 2", *kinds),))
+    yield Row(f"{whose}numpy", probe.numpy or "missing", remedy, () if is_good else (blocker("numpy < 2", *kinds),))
 
 
 def modules_row(absent: List[str]) -> Row:
-    """The modules of atc. `absent`: those of MODULES and ADVISED that are not installed."""
+    """The Python modules of atc. `absent`: those of MODULES and ADVISED that are not installed."""
     missing, more = ([name for name in names if name in absent] for names in (MODULES, ADVISED))
     text = [f"missing: {' '.join(missing)}"] if missing else []
-    text += [f"some CANN want {' '.join(more)}"] if more else []
+    text += [f"some CANN versions need {' '.join(more)}"] if more else []
     packages = " ".join(sorted({**MODULES, **ADVISED}[name] for name in (*missing, *more)))
     remedy = f"python3 -m pip install {packages} 'numpy<2'" if packages else ""
-    blocks = (needs("atc's modules", COMPILE),) if missing else ()
-    return Row("atc's modules", "; ".join(text) or "there", remedy, blocks)
+    blocks = (blocker("atc's modules", COMPILE),) if missing else ()
+    return Row("atc's modules", "; ".join(text) or "installed", remedy, blocks)
 
 
 # Rows of ais_bench.
@@ -289,60 +291,61 @@ def modules_row(absent: List[str]) -> Row:
 
 def runner_rows(runner: Runner) -> Iterator[Row]:
     if not runner.python:
-        remedy = "" if runner.path else "give AIS_BENCH= a command that there is, or leave it out"
-        text = f"{runner.command}, {'used as it is' if runner.path else 'missing'}"
-        yield Row("ais_bench", text, remedy, () if runner.path else (needs("AIS_BENCH", RUN),))
+        remedy = "" if runner.path else "give AIS_BENCH= an existing command, or leave it out"
+        text = f"{runner.command}, {'used as given' if runner.path else 'missing'}"
+        yield Row("ais_bench", text, remedy, () if runner.path else (blocker("AIS_BENCH", RUN),))
     elif isinstance(runner.probe, Probe):
-        install = f"install ais_bench and aclruntime of Ascend's tools for {runner.python} (README.md)"
+        install = f"install ais_bench and aclruntime for {runner.python} (docs/ascend.md)"
         yield ais_bench_row(runner.python, runner.probe, install)
         yield aclruntime_row(runner.probe.aclruntime, runner.imported, install)
 
 
 def ais_bench_row(python: str, probe: Probe, install: str) -> Row:
-    lacks = () if probe.ais_bench == "yes" else (needs("ais_bench", RUN),)
+    blocks = () if probe.ais_bench == "yes" else (blocker("ais_bench", RUN),)
     remove = f"{python} -m pip uninstall ais-bench-benchmark, then {install}"
     if probe.shadowed:
-        doubt = needs("which ais_bench starts", UNKNOWN)
-        text = "there, but another of its name, for language models, lies over it"
-        return Row("ais_bench", text, remove, (doubt, *lacks))
+        doubt = blocker("which of the two ais_bench starts", UNKNOWN)
+        text = "installed, but so is ais-bench-benchmark, another tool with the same import name"
+        return Row("ais_bench", text, remove, (doubt, *blocks))
     if probe.ais_bench == "other":
-        return Row("ais_bench", "not the inference tool, but another of its name, for language models", remove, lacks)
+        text = "not the inference tool but ais-bench-benchmark, which has the same import name"
+        return Row("ais_bench", text, remove, blocks)
     if not probe.ais_bench:
-        return Row("ais_bench", "missing", install, lacks)
-    older = "there, of the older generation" if probe.flags else "there"
-    return Row("ais_bench", "there, of the newer generation" if "divide_input" in probe.flags else older)
+        return Row("ais_bench", "missing", install, blocks)
+    older = "installed (old generation)" if probe.flags else "installed"
+    return Row("ais_bench", "installed (new generation)" if "divide_input" in probe.flags else older)
 
 
 def aclruntime_row(is_installed: bool, imported: Union[Output, Fault, None], install: str) -> Row:
-    """`imported`: the answer to its import, which may crash or hang."""
-    lacks = (needs("aclruntime", RUN),)
+    """`imported`: the result of its import, which may crash or hang."""
+    blocks = (blocker("aclruntime", RUN),)
     if not is_installed or imported is None:
-        return Row("aclruntime", "missing", install, lacks)
+        return Row("aclruntime", "missing", install, blocks)
     if isinstance(imported, Fault):
-        return Row("aclruntime", f"there; {imported.text} when imported", "" if imported.late else imported.fix)
+        return Row("aclruntime", f"installed; its import: {imported.text}", "" if imported.late else imported.fix)
     status, text = imported
     if status:
         last = (text.strip().splitlines() or [""])[-1][-200:]
-        return Row("aclruntime", f"not for this python or CANN: status {status} {last}", install, lacks)
-    return Row("aclruntime", "there")
+        return Row("aclruntime", f"its import fails, status {status}: {last}", install, blocks)
+    return Row("aclruntime", "installed")
 
 
 # Rows of the devices.
 
 
 def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> Iterator[Row]:
-    """The driver, its devices, and what is wrong with those that are asked for: "0,1"; empty: 0 if a chip is."""
+    """The driver, its devices, and problems of the requested ones. `asked`: "0,1"; empty: 0 if a chip is asked for."""
     chip, numbers = soc_version.replace("Ascend", "", 1), []
     if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", asked or "0", re.ASCII):
-        blocker = needs("a device number", RUN)
-        yield Row("DEVICE", f"{asked}: no device number", "give one, or several as 0,1", (blocker,))
+        blocks = (blocker("a device number", RUN),)
+        yield Row("DEVICE", f"{asked}: not a device number", "give one number, or several as 0,1", blocks)
     elif asked or chip:
         numbers = [int(word) for word in (asked or "0").split(",")]
     driver = npus.driver or driver_version()
     if not npus.devices:
         yield no_device_row(npus, driver, is_asked=bool(soc_version))
         return
-    yield Row("driver", driver or "of an unknown version")
+    yield Row("driver", driver or "version unknown")
     for device in npus.devices:
         yield device_row(device, chip, is_asked=device.number in numbers)
     for number in numbers:
@@ -350,7 +353,7 @@ def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> I
 
 
 def driver_version() -> str:
-    """The version that the driver's installer has written, or an empty text."""
+    """The version from the file of the driver's installer, or an empty text."""
     with contextlib.suppress(OSError):
         text = Path(_cann.DRIVER, "version.info").read_text("utf-8", "replace")
         return "".join(re.findall(r"^[Vv]ersion=(\S+)", text, re.MULTILINE)[:1])
@@ -358,71 +361,71 @@ def driver_version() -> str:
 
 
 def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
-    """Why npu-smi shows no device. Where it is not installed but a device node exists, as in many containers, there may
-    be one. `is_asked`: a chip of Ascend is asked for."""
+    """The reason that npu-smi does not show a device. If npu-smi is not installed but a device node exists, as in many
+    containers, a device may be usable. `is_asked`: CHIP= is a chip of this engine."""
     nodes = [str(path) for path in sorted(Path("/dev").glob("davinci[0-9]*"))[:1]]
     not_installed = npus.problem == _npu_smi.NOT_ON_PATH
-    remedy = "install the driver; in a container hand in /dev/davinci* and npu-smi"
+    remedy = "install the driver; in a container, pass in /dev/davinci* and npu-smi"
     if npus.late:
-        remedy = "npu-smi info by hand; if it hangs too, restart the machine"
+        remedy = "run npu-smi info; if it hangs too, restart the host"
     elif "VISIBLE" in npus.problem:
-        remedy = "give it numbers of npu-smi's column Device, or unset it"
+        remedy = "set it to numbers of npu-smi's column Device, or unset it"
     elif not_installed and (nodes or not is_asked):
         remedy = ""
     is_unknown = npus.late or (not_installed and nodes)
-    blocker = needs("an NPU that npu-smi shows", UNKNOWN if is_unknown else RUN)
-    return Row("driver", ", ".join(filter(None, [driver, npus.problem, *nodes])), remedy, (blocker,))
+    blocks = (blocker("an NPU that npu-smi shows", UNKNOWN if is_unknown else RUN),)
+    return Row("driver", ", ".join(filter(None, [driver, npus.problem, *nodes])), remedy, blocks)
 
 
 def is_family_of(name: str, chip: str) -> bool:
-    """Whether npu-smi's name of a device is only that of the family of `chip`."""
-    return name in _npu_smi.VAGUE and chip.startswith(name)
+    """Whether npu-smi's name of a device is only the family of `chip`."""
+    return name in _npu_smi.FAMILIES and chip.startswith(name)
 
 
 def device_row(device: _npu_smi.Device, chip: str, is_asked: bool) -> Row:
-    """A device. `chip`: npu-smi's name of the chip asked for; empty: none."""
+    """A device. `chip`: npu-smi's name of the requested chip, or empty."""
     is_healthy, doubts = device.health == "OK", []
     if is_asked and not is_healthy:
-        doubts.append(needs(f"the health of device {device.number}", UNKNOWN))
+        doubts.append(blocker(f"the health of device {device.number}", UNKNOWN))
     if is_asked and is_family_of(device.name, chip):
-        doubts.append(needs(f"whether device {device.number}, a {device.name}, is a {chip}", UNKNOWN))
-    remedy = "" if is_healthy else f"npu-smi info -t health -i {device.npu}; reset it, or use another DEVICE="
+        doubts.append(blocker(f"whether device {device.number}, a {device.name}, is a {chip}", UNKNOWN))
+    remedy = "" if is_healthy else f"run npu-smi info -t health -i {device.npu}; reset it, or give another DEVICE="
     text = f"{device.name}, health {device.health}, {device.memory} MB used"
     return Row(f"device {device.number}", text, remedy, tuple(doubts))
 
 
 def number_rows(number: int, devices: Tuple[_npu_smi.Device, ...], chip: str, chips: List[str]) -> Iterator[Row]:
-    """What is wrong with a device number that is asked for: there is no such device, or it is another chip."""
+    """A row if a requested device number does not exist or is another chip."""
     by_number = {device.number: device for device in sorted(devices)}
     shown = ", ".join(f"{number} ({device.name})" for number, device in by_number.items())
     fitting = " or ".join(str(number) for number, device in by_number.items() if device.name == chip)
     if number not in by_number:
-        blocker = needs(f"a device {number}", RUN)
-        remedy = f"give DEVICE={fitting or ' one of them'}"
-        yield Row("DEVICE", f"no device {number}; there is {shown}", remedy, (blocker,))
+        blocks = (blocker(f"a device {number}", RUN),)
+        remedy = f"give DEVICE={fitting or ' one of these'}"
+        yield Row("DEVICE", f"device {number} does not exist; npu-smi shows {shown}", remedy, blocks)
         return
     name = by_number[number].name
     if chip and name != chip and not is_family_of(name, chip):
-        found = _find.chosen([by_number[number]], chips)
-        remedy = f"give CHIP={found.chip}" if found.chip else found.remedy
+        other = _find.chip_of([by_number[number]], chips)
+        remedy = f"give CHIP={other.chip}" if other.chip else other.remedy
         remedy = f"give DEVICE={fitting}" if fitting else remedy
-        blocker = needs(f"a {chip} as device {number}", RUN)
-        yield Row("DEVICE", f"{number} is a {name}; there is {shown}", remedy, (blocker,))
+        blocks = (blocker(f"a {chip} as device {number}", RUN),)
+        yield Row("DEVICE", f"device {number} is a {name}; npu-smi shows {shown}", remedy, blocks)
 
 
 # Rows of ROOT.
 
 
 def root_rows(root: Path) -> Iterator[Row]:
-    """What CANN's tools refuse about the path of ROOT, and about permissions."""
-    odd = _cann.odd(root)
-    if odd:
-        remedy = "give another ROOT=, whose whole path is of letters, digits and . _ - / alone"
-        blocker = needs("a plain path", RUN, COMPILE)
-        yield Row("path of ROOT", f"holds {odd}, which CANN's tools refuse", remedy, (blocker,))
+    """Problems that CANN's tools have with the path of ROOT or with permissions."""
+    characters = _cann.unsupported_characters(root)
+    if characters:
+        remedy = "give a ROOT= whose whole path has only letters, digits and . _ - /"
+        blocks = (blocker("a ROOT path that CANN's tools accept", RUN, COMPILE),)
+        yield Row("path of ROOT", f"contains {characters}, which CANN's tools reject", remedy, blocks)
     mask = os.umask(0o077)
     os.umask(mask)
-    notes = [] if mask & 0o022 == 0o022 else [f"umask {mask:04o} lets others write"]
-    notes += ["ROOT is another user's"] if root.exists() and root.stat().st_uid != os.geteuid() else []
+    notes = [] if mask & 0o022 == 0o022 else [f"umask {mask:04o} lets other users write"]
+    notes += ["ROOT belongs to another user"] if root.exists() and root.stat().st_uid != os.geteuid() else []
     if notes:
-        yield Row("permissions", f"{', '.join(notes)}: ais_bench gets private copies of its inputs")
+        yield Row("permissions", f"{', '.join(notes)}; ais_bench gets private copies of its inputs")

@@ -1,4 +1,7 @@
-"""What npu-smi shows (contract, section 3): chips, device numbers, health. Python 3.7, standard library only."""
+"""Parses `npu-smi info`: chips, device numbers, health (docs/ascend-tools.md#npu-smi).
+
+Python 3.7, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,25 @@ import re
 import shutil
 from typing import List, NamedTuple, Tuple
 
-# The second word of a chip's first row; in the process table it is a number. Names do not contain "Ascend".
+# The second word of a chip's first row. In the process table this word is a number. Group 1 omits "Ascend".
 NAME = re.compile(r"(?:Ascend)?(310|310P\d?|310B\d?|910\w*|950\w*|710)", re.ASCII)
-# Families, not chips. 310B boards may show no more; for A3 the page of the board shows the chip.
-VAGUE = ("310P", "310B", "910", "950", "710")
-NOT_ON_PATH = "npu-smi is not on PATH"  # the reason if npu-smi is not installed
+# Names of families, not of chips. A 310B board may show nothing else; for A3 `npu-smi info -t board` shows the chip.
+FAMILIES = ("310P", "310B", "910", "950", "710")
+NOT_ON_PATH = "npu-smi is not on PATH"
 
 
 class Device(NamedTuple):
-    number: int  # of ACL, and of ais_bench's --device
-    npu: int  # of npu-smi's -i
-    chip: int  # of npu-smi's -c
+    number: int  # device number of ACL and of ais_bench's --device
+    npu: int  # NPU id, for npu-smi's -i
+    chip: int  # chip id, for npu-smi's -c
     name: str  # 310P3, 910_9392 …
     health: str  # OK, Warning, Alarm, Critical, UNKNOWN
     memory: str  # used / total, MB
-    aicore: str = ""  # load in per cent; empty: not shown
+    aicore: str = ""  # load in per cent; empty if not shown
 
 
 def parse(text: str) -> Tuple[str, List[Device]]:
-    """(driver's version, devices) of a page of `npu-smi info`, any layout of contract 3.1. Each chip has two rows."""
+    """Returns (driver's version, devices) from the output of `npu-smi info`, in any layout. Each chip has two rows."""
     version = re.search(r"Version: *([\w.+-]+)", text)
     devices: List[Device] = []
     row: List[str] = []
@@ -54,25 +57,31 @@ def parse(text: str) -> Tuple[str, List[Device]]:
 
 
 def full_name(device: Device, board: str) -> str:
-    """The name of a chip whose page shows only its family, 910 or 950: both names of `npu-smi info -t board`, or ""."""
+    """The name of a chip of which `npu-smi info` shows only the family, 910 or 950 (docs/ascend-tools.md#soc-version).
+
+    It is both names of `board`, the output of `npu-smi info -t board`, joined by _; empty if they are missing.
+    """
     chip = re.search(r"^\s*Chip Name\s*:\s*(?:Ascend)?(9\d0)\s*$", board, re.MULTILINE)
     npu = re.search(r"^\s*NPU Name\s*:\s*(\w+)\s*$", board, re.MULTILINE)
     return f"{chip.group(1)}_{npu.group(1)}" if chip and npu and chip.group(1) == device.name else ""
 
 
-def visible(devices: List[Device]) -> List[Device]:
-    """The devices as CANN's runtime numbers them: if ASCEND_RT_VISIBLE_DEVICES is set, those in it, from 0."""
+def visible_devices(devices: List[Device]) -> List[Device]:
+    """The devices as CANN's runtime numbers them. If ASCEND_RT_VISIBLE_DEVICES is set, only those in it, from 0."""
     by_number = {device.number: device for device in devices}
     order = [int(word) for word in os.environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",") if word.strip().isdigit()]
     return [by_number[n]._replace(number=i) for i, n in enumerate(order) if n in by_number] if order else devices
 
 
 class NoNpu(Exception):
-    """npu-smi is missing, fails or shows no device; the text is the reason."""
+    """npu-smi is missing, fails or does not show a device. The text is the reason."""
 
 
-def look(limit: float = 10) -> Tuple[str, List[Device]]:
-    """(driver's version, devices of CANN's runtime). Each call of npu-smi takes up to `limit` s; raises NoNpu."""
+def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
+    """Runs npu-smi and returns (driver's version, devices as CANN's runtime numbers them); raises NoNpu.
+
+    Each call of npu-smi may take `limit` s.
+    """
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/local/bin"  # the driver's folders
     program = shutil.which("npu-smi", path=path)
     if program is None:
@@ -81,13 +90,15 @@ def look(limit: float = 10) -> Tuple[str, List[Device]]:
     status, text = process.ask_program([program, "info"], environment, limit)
     version, devices = parse(text)
     if status or not devices:
-        raise NoNpu(f"npu-smi info: status {status}, {' '.join(text.split())[:200] or 'it says nothing'}")
+        raise NoNpu(f"npu-smi info: status {status}, {' '.join(text.split())[:200] or 'without output'}")
     for i, device in enumerate(devices):
         if device.name in ("910", "950"):
             question = [program, "info", "-t", "board", "-i", str(device.npu), "-c", str(device.chip)]
             name = full_name(device, process.ask_program(question, environment, limit)[1])
             devices[i] = device._replace(name=name or device.name)
-    seen = visible(devices)
-    if not seen:
-        raise NoNpu(f"ASCEND_RT_VISIBLE_DEVICES={os.environ['ASCEND_RT_VISIBLE_DEVICES']} hides all that npu-smi shows")
-    return version, seen
+    usable = visible_devices(devices)
+    if not usable:
+        raise NoNpu(
+            f"ASCEND_RT_VISIBLE_DEVICES={os.environ['ASCEND_RT_VISIBLE_DEVICES']} hides all devices that npu-smi shows"
+        )
+    return version, usable

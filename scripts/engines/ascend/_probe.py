@@ -1,7 +1,7 @@
-"""Prints what a Python interpreter has for CANN's tools, as one line of JSON after an @; run by that interpreter.
+"""Prints what a Python interpreter has installed for CANN's tools, as one line of JSON after an @.
 
-The arguments are modules to look for. Imports only the standard library, and numpy if no metadata tells its version.
-Python 3.7.
+The interpreter in question runs it. The arguments are names of modules to look for. Imports only the standard library,
+and numpy if its version is not in its metadata. Python 3.7.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ def spec(name: str) -> ModuleSpec | None:
 
 
 def numpy_version() -> str:
-    """numpy's version: from the name of its metadata folder, or else by importing it; empty if it is not installed."""
+    """numpy's version, from the name of its metadata folder or by importing it; empty if it is not installed."""
     numpy = spec("numpy")
     if numpy is None:
         return ""
-    beside = os.path.dirname(os.path.dirname(numpy.origin or "")) or "."
-    found = [re.match(r"numpy-(\d[\w.]*?)(-py[\d.]+)?\.(dist|egg)-info$", name) for name in os.listdir(beside)]
-    versions = [match.group(1) for match in found if match]
+    folder = os.path.dirname(os.path.dirname(numpy.origin or "")) or "."
+    matches = [re.match(r"numpy-(\d[\w.]*?)(-py[\d.]+)?\.(dist|egg)-info$", name) for name in os.listdir(folder)]
+    versions = [match.group(1) for match in matches if match]
     try:
         return versions[0] if len(versions) == 1 else str(__import__("numpy").__version__)
-    except Exception as error:  # noqa: BLE001 - a broken package raises what it likes
+    except Exception as error:  # noqa: BLE001 - a broken package may raise anything
         return f"cannot be imported: {error}"
 
 
-def flags_of(place: str) -> List[str]:
-    """Those flags in the sources of ais_bench.infer that differ between its generations."""
+def flags_of(package: str) -> List[str]:
+    """The flags by which the generations of ais_bench differ, as far as its sources contain them."""
     words = set()
-    for folder, below, names in os.walk(place):
-        below[:] = [name for name in below if folder != place or name == "infer"]
+    for folder, subfolders, names in os.walk(package):
+        subfolders[:] = [name for name in subfolders if folder != package or name == "infer"]
         for name in names:
             if name.endswith(".py"):
                 with open(os.path.join(folder, name), "rb") as stream:
@@ -51,13 +51,14 @@ def flags_of(place: str) -> List[str]:
 
 
 def main() -> None:
-    here = os.path.dirname(os.path.realpath(__file__))  # its modules are not the interpreter's, ais_bench.py among them
-    sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder) != here]
+    # Not this folder: its ais_bench.py would be taken for the installed one.
+    this_folder = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder) != this_folder]
     ais_bench = spec("ais_bench")
     places = list(ais_bench.submodule_search_locations or ()) if ais_bench else []
     forms = ("infer", "infer.py")
     infer = [place for place in places if any(os.path.exists(os.path.join(place, form)) for form in forms)]
-    found: Dict[str, Any] = {
+    report: Dict[str, Any] = {
         "python": sys.version_info[:3],
         "numpy": numpy_version(),
         "missing": [name for name in sys.argv[1:] if not spec(name)],
@@ -66,7 +67,7 @@ def main() -> None:
         "flags": flags_of(infer[0]) if infer else [],
         "aclruntime": bool(spec("aclruntime")),
     }
-    print("\n@" + json.dumps(found))
+    print("\n@" + json.dumps(report))
 
 
 if __name__ == "__main__":

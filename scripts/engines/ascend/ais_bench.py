@@ -1,7 +1,8 @@
-"""`python3 -m ais_bench` of CANN's interpreter (contract, section 2), either generation, its devices held. Python 3.7.
+"""Runs `python3 -m ais_bench` of CANN's interpreter, either generation, and checks what it wrote. Python 3.7.
 
-Each run has a private folder of its own, so nothing of an earlier one can be taken for a result, and whatever it left
-is checked: status, a summary of this run, one output an image, fresh, of ten finite values.
+Each run has a new private folder, so output of an earlier run cannot be taken for a result. Checked are: the status, a
+summary of this run, and for each image one output of this run with ten finite values. The devices are locked meanwhile.
+Arguments, files and messages of ais_bench: docs/ascend-tools.md#ais-bench-arguments and the sections after it.
 """
 
 from __future__ import annotations
@@ -28,176 +29,190 @@ from formats.outputs import decode, name_of
 from formats.user_inputs import shape_text
 from network.spec import IMAGE_SHAPE
 
-# What ais_bench or CANN's runtime says, and what mostly helps.
+# {a pattern in a message of ais_bench or CANN's runtime: the usual remedy}, docs/ascend-tools.md#ais-bench-summary.
+# The first pattern is a message of process.ask_program.
 CAUSES = {
-    r": no such file or directory$": "give AIS_BENCH= a command that there is: make doctor",  # our own words
-    r"cannot open shared object": "CANN's libraries are not found: make doctor, or give SET_ENV= its set_env.sh",
+    r": no such file or directory$": "give AIS_BENCH= an existing command, or leave it out (make doctor)",
+    r"cannot open shared object": "CANN's libraries are not found: make doctor, or give SET_ENV= CANN's set_env.sh",
     r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH=",
-    r"not match": f"its batch size is another than asked, or its input is not float32 {shape_text(IMAGE_SHAPE)}",
-    r"soc_version|500002|507011": "the model is for another chip or a newer CANN: npu-smi info, then make om anew",
-    r"ermission|owner|writable|path_security": "see its log for the path; files and folders have to be your own",
-    r"open device|507033|507899|set device": "the device cannot be opened: npu-smi info, another DEVICE=, or reset it",
-    r"numpy": "CANN's python3 wants numpy < 2: make doctor",
+    r"not match": f"check that BS= is the model's batch size and its input is float32 {shape_text(IMAGE_SHAPE)}",
+    r"soc_version|500002|507011": "the model is for another chip or CANN: run npu-smi info, remove the model, make om",
+    r"ermission|owner|writable|path_security": "find the path in the log; the file or folder must belong to you",
+    r"open device|507033|507899|set device": "the device cannot be opened: reset it, or give another DEVICE=",
+    r"numpy": "CANN's python3 needs numpy < 2 (make doctor)",
 }
 
-
-AGAIN = "npu-smi info, then the same make command again"
-
-
-def private(path: Path) -> bool:
-    """Whether the newer ais_bench would read it (contract 2.10): no link, ours or our group's, written by us alone."""
-    seen = path.lstat()
-    ours = seen.st_uid == os.geteuid() or seen.st_gid in os.getgroups()
-    return ours and not stat.S_ISLNK(seen.st_mode) and not seen.st_mode & 0o022 and bool(seen.st_mode & 0o400)
+RETRY = "check the device with npu-smi info, then run the same make command again"
 
 
-def busy(number: int) -> float | None:
-    """The share of a device, 0 to 1, that npu-smi shows as busy now; None where it shows nothing."""
+def is_accepted(path: Path) -> bool:
+    """Whether the newer ais_bench accepts a file or folder as input (docs/ascend-tools.md#ais-bench-paths).
+
+    It must not be a link, must belong to this user or one of the user's groups, and nobody else may write to it.
+    """
+    status = path.lstat()
+    is_own = status.st_uid == os.geteuid() or status.st_gid in os.getgroups()
+    return is_own and not stat.S_ISLNK(status.st_mode) and not status.st_mode & 0o022 and bool(status.st_mode & 0o400)
+
+
+def device_load(number: int) -> float | None:
+    """The load of a device's AI cores now, 0 to 1; None if npu-smi does not show it."""
     try:
-        aicores = [device.aicore for device in _npu_smi.look()[1] if device.number == number]
+        aicores = [device.aicore for device in _npu_smi.list_devices()[1] if device.number == number]
     except _npu_smi.NoNpu:
         aicores = []
     return int(aicores[0]) / 100 if aicores and aicores[0] else None
 
 
-def checked_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, str], Dict[int, str]]:
-    """(what to record of the devices, a name of each by which all runs of this host know it); exits 1 if npu-smi does
-    not show one, or shows another chip than `soc_version`.
+def check_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, str], Dict[int, str]]:
+    """Checks that the devices exist and are of the chip `soc_version`; exits 1 if not.
 
-    Where there is no npu-smi, as in many containers, says that nothing was checked.
+    Returns (the record of the devices, {device number: a name that is the same for all runs on this host}). Without
+    npu-smi, as in many containers, it prints that nothing was checked.
     """
     text = ",".join(map(str, numbers))
     try:
-        driver, shown = _npu_smi.look()
+        driver, shown = _npu_smi.list_devices()
     except _npu_smi.NoNpu as reason:
-        print(f"  {reason}: whether device {text} is {soc_version} is not checked")
+        print(f"  {reason}: not checked whether device {text} is {soc_version}")
         return {"device": text}, {}
     devices = {device.number: device for device in shown}
-    found = []
+    names = []
     for number in numbers:
-        there = ", ".join(f"{i} ({device.name})" for i, device in sorted(devices.items())) or "none"
+        known = ", ".join(f"{i} ({device.name})" for i, device in sorted(devices.items())) or "none"
         if number not in devices:
-            die(f"DEVICE={text}", f"no device {number}; npu-smi shows {there}", "give DEVICE= one of them")
+            die(f"DEVICE={text}", f"device {number} does not exist, npu-smi shows {known}", "give DEVICE= one of these")
         device = devices[number]
-        wanted = soc_version.replace("Ascend", "", 1)
-        if device.name != wanted and not (device.name in _npu_smi.VAGUE and wanted.startswith(device.name)):
-            fitting = [str(i) for i, other in sorted(devices.items()) if other.name == wanted]
-            remedy = f"give CHIP={device.name}" + (f", or DEVICE= of {', '.join(fitting)}" if fitting else "")
+        chip = soc_version.replace("Ascend", "", 1)
+        if device.name != chip and not (device.name in _npu_smi.FAMILIES and chip.startswith(device.name)):
+            fitting = [str(i) for i, other in sorted(devices.items()) if other.name == chip]
+            remedy = f"give CHIP={device.name}" + (f", or DEVICE={' or '.join(fitting)}" if fitting else "")
             die(f"DEVICE={text}", f"device {number} is a {device.name}, the model is for {soc_version}", remedy)
         if device.health != "OK":
-            print(f"  device {number}: npu-smi shows its health as {device.health}; see npu-smi info -t health")
-        found.append(f"{number} ({device.name})")
-    names = {number: f"npu-{device.npu}-{device.chip}" for number, device in devices.items()}
-    return {"device": ", ".join(found), "driver": driver}, names
+            print(
+                f"  device {number}: npu-smi shows health {device.health}; run npu-smi info -t health -i {device.npu}"
+            )
+        names.append(f"{number} ({device.name})")
+    lock_names = {number: f"npu-{device.npu}-{device.chip}" for number, device in devices.items()}
+    return {"device": ", ".join(names), "driver": driver}, lock_names
 
 
-def divides(command: List[str], environment: Dict[str, str]) -> bool:
-    """Whether this is the newer generation, which has to be told to divide the inputs; both call themselves 0.0.2."""
+def is_newer_generation(command: List[str], environment: Dict[str, str]) -> bool:
+    """Whether ais_bench is of the newer generation, by its help page; the version is 0.0.2 in both
+    (docs/ascend-tools.md#ais-bench-aclruntime). Exits 1 if it does not start or is another tool."""
     status, text = process.ask_program([*command, "--help"], environment, 120)
     if status:
-        what, remedy = explained(text, status)
-        die(" ".join(command), f"does not start: {what}", remedy)
+        reason, remedy = explain(text, status)
+        die(" ".join(command), f"does not start: {reason}", remedy)
     if "--output_dirname" not in text:
         remedy = "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH= another command"
-        die(" ".join(command), "is not the inference tool, but another of that name", remedy)
+        die(" ".join(command), "is not the inference tool but another program of that name", remedy)
     return "--divide_input" in text
 
 
 class Expected(NamedTuple):
-    """What one run has to leave."""
+    """What one run has to write."""
 
-    begin: int  # ns, by the clock of the file system: what is older is not of this run
+    begin: int  # ns, by the clock of the file system; older files are of an earlier run
     devices: int
-    images: int  # one output each
+    images: int  # one output for each
     batch_size: int
     output_format: str
     loop: int  # times that each batch runs
 
 
-def summarized(summary: Path, expected: Expected, files: int) -> str:
-    """What is wrong with the summary of a run over `files` inputs; empty if nothing is."""
+def summary_problem(summary: Path, expected: Expected, files: int) -> str:
+    """The problem of the summary of a run over `files` inputs, or an empty text."""
     if not summary.is_file() or summary.stat().st_mtime_ns < expected.begin:
-        return f"no {summary.name} of this run"
+        return f"this run did not write {summary.name}"
     try:
-        found = json.loads(summary.read_text("utf-8"))
-        times = found["npu_compute_time_list"]
+        content = json.loads(summary.read_text("utf-8"))
+        times = content["npu_compute_time_list"]
         count = len(times)
-        inputs = sum(len(slot["infiles"]) for slot in found["filesinfo"].values())
+        inputs = sum(len(slot["infiles"]) for slot in content["filesinfo"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{summary.name} is not whole"
+        return f"{summary.name} is incomplete"
     if not all(type(ms) in (int, float) and 0 < ms < math.inf for ms in times):
         return f"{summary.name} contains invalid times"
-    wanted = math.ceil(files / expected.batch_size) * expected.loop
-    if (count, inputs) != (wanted, files):
-        return f"{summary.name} reports {count} runs over {inputs} inputs, not {wanted} over {files}"
+    runs = math.ceil(files / expected.batch_size) * expected.loop
+    if (count, inputs) != (runs, files):
+        return f"{summary.name} reports {count} runs over {inputs} inputs, expected {runs} runs over {files}"
     return ""
 
 
 def find_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
-    """Every image's output, in the images' order, wherever below `out` its device has left it; exits 1 if one is
-    missing, double or too many."""
+    """The outputs in the order of the images, from the folders of all devices below `out`.
+
+    Exits 1 if an output is missing, exists twice or belongs to no image.
+    """
     folders = device_folders(out, expected.devices)
-    where: Dict[str, Path] = {}
+    paths: Dict[str, Path] = {}
     for folder in folders:
         for name in sorted(os.listdir(str(folder))):
-            if name in where:
-                die(log, f"{name} is there twice, from {where[name].parent.name} and {folder.name}", AGAIN)
-            where[name] = folder / name
-    wanted = [name_of(i, expected.output_format) for i in range(expected.images)]
-    missing = [name for name in wanted if name not in where]
-    extra = sorted(set(where).difference(wanted))
+            if name in paths:
+                die(log, f"{name} exists twice, in {paths[name].parent.name} and {folder.name}", RETRY)
+            paths[name] = folder / name
+    names = [name_of(i, expected.output_format) for i in range(expected.images)]
+    missing = [name for name in names if name not in paths]
+    extra = sorted(set(paths).difference(names))
     if missing:
-        die(log, f"{len(missing)} of {expected.images} outputs are missing, the first {missing[0]}", AGAIN)
+        die(log, f"{len(missing)} of {expected.images} outputs are missing, the first {missing[0]}", RETRY)
     if extra:
-        die(log, f"{extra[0]} is one output too many", AGAIN)
-    return [where[name] for name in wanted]
+        die(log, f"{extra[0]} is an output of no image", RETRY)
+    return [paths[name] for name in names]
 
 
 def device_folders(out: Path, devices: int) -> List[Path]:
-    """Where ais_bench leaves outputs: `out`, or a folder of each device below it."""
+    """The folders with outputs: `out`, or with several devices one folder of each below it."""
     return [out] if devices == 1 else sorted(path for path in out.glob("device*") if path.is_dir())
 
 
-def collected(out: Path, expected: Expected, log: Path) -> List[Path]:
-    """Every image's output, in the images' order; exits 1 if one is missing, double, of an earlier run, short or not
-    finite, or if a summary is not of this run."""
+def check_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
+    """Checks the summary and every output of a run, and returns the outputs in the order of the images.
+
+    Exits 1 if an output is missing, exists twice, is older than the run, incomplete or not finite, or if a summary is
+    missing or contradicts the run.
+    """
     outputs = find_outputs(out, expected, log)
     for folder in device_folders(out, expected.devices):
         summary, files = folder.with_name(f"{folder.name}_summary.json"), len(os.listdir(str(folder)))
-        wrong = summarized(summary, expected, files)
-        if wrong:
-            die(log, wrong, AGAIN)
+        problem = summary_problem(summary, expected, files)
+        if problem:
+            die(log, problem, RETRY)
     for path in outputs:
         if path.stat().st_mtime_ns < expected.begin:
-            die(log, f"{path.name} is older than this run", AGAIN)
-        decode(Path(path.name), path.read_bytes(), expected.output_format, f"{AGAIN}; its log: {log}")
+            die(log, f"{path.name} is older than this run", RETRY)
+        decode(Path(path.name), path.read_bytes(), expected.output_format, f"{RETRY}; log: {log}")
     return outputs
 
 
-def check_batch(said: str, batch_size: int, log: Path, way_back: str) -> None:
-    """Exits 1 if the model takes other batches than asked, by what ais_bench says of filling them (contract 2.6)."""
-    for found in re.findall(r"filesperbatch:(\d+)", said):
-        if int(found) != batch_size:
-            die(log, f"the model takes batches of {found}, not {batch_size}", f"give BS={found}{way_back}")
+def check_batch(output: str, batch_size: int, log: Path, hint: str) -> None:
+    """Exits 1 if the model's batch size is not `batch_size`, by the line in which ais_bench prints it
+    (docs/ascend-tools.md#ais-bench-arguments). `hint` is added to the remedy."""
+    for files in re.findall(r"filesperbatch:(\d+)", output):
+        if int(files) != batch_size:
+            die(log, f"the model's batch size is {files}, not {batch_size}", f"give BS={files}{hint}")
 
 
-def explained(text: str, status: int) -> Tuple[str, str]:
-    """(what went wrong, what to do) by what ais_bench said and its status."""
+def explain(text: str, status: int) -> Tuple[str, str]:
+    """Returns (reason, remedy) of a failure, from the output of ais_bench and its status."""
     if status == 124:
-        return "its time limit has passed", "npu-smi info; raise ais_bench.time_limit if the device is well"
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "Processing: " not in line]  # no bar
+        return "it exceeded its time limit", "run npu-smi info, raise ais_bench.time_limit if the device is healthy"
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and "Processing: " not in line
+    ]  # not its progress bar
     errors = [line[line.index("[ERROR]") :] for line in lines if "[ERROR]" in line]
-    errors += [line for line in lines if re.match(r"\w*Error\b", line)] or lines[-1:] or ["nothing said"]
+    errors += [line for line in lines if re.match(r"\w*Error\b", line)] or lines[-1:] or ["no output"]
     if status == 137:
-        return "it was killed", "free some memory, and run the same command again"
-    named = "".join(f"{known.name}, " for known in signal.Signals if known == status - 128)
+        return "it was killed, probably out of memory", "free memory, then run the same make command again"
+    name = "".join(f"{one.name}, " for one in signal.Signals if one == status - 128)
     fitting = [CAUSES[cause] for cause in CAUSES if any(re.search(cause, line) for line in errors)]
-    remedy = (fitting or ["npu-smi info, make doctor"])[0]
-    return f"status {status}, {named}{errors[0][:300]}", remedy
+    remedy = (fitting or ["run npu-smi info and make doctor"])[0]
+    return f"status {status}, {name}{errors[0][:300]}", remedy
 
 
-def copied(source: Path, target: Path) -> Path:
-    """A copy that the newer ais_bench reads whatever the umask."""
+def copy_private(source: Path, target: Path) -> Path:
+    """Copies a file so that the newer ais_bench accepts it with any umask; returns `target`."""
     shutil.copyfile(str(source), str(target))
     target.chmod(0o600)
     return target
@@ -207,62 +222,66 @@ class Run(NamedTuple):
     """One call of ais_bench."""
 
     name: str  # of its folder below the session's private one
-    bins: Path  # a folder that ais_bench can read: see Session.readable
-    images: int  # how many of them
+    bins: Path  # a folder that ais_bench accepts: see Session.accepted_bins
+    images: int  # number of bins
     flags: Sequence[str] = ()
     loop: int = 1  # times that each batch runs
 
 
 class Session:
-    """ais_bench and the devices, held; `work`, a private folder; `conditions`, what to record."""
+    """ais_bench on locked devices. `work` is a private folder, `conditions` is what to record about the run."""
 
     def __init__(self, request: RunRequest) -> None:
         self.request, self.model, self.log = request, request.model, request.log
         self.numbers = sorted({int(word) for word in (request.devices or "0").split(",")})
         model = request.record["provenance"]
         self.limit, self.size = int(request.limits["ais_bench.time_limit"]), int(model["batch_size"])
-        checked, self.names = checked_devices(self.numbers, options_of(model["options"])["soc_version"])
-        self.conditions: Record = dict(checked)
-        _cann.must_be_plain(self.log.parent)
+        devices, self.lock_names = check_devices(self.numbers, options_of(model["options"])["soc_version"])
+        self.conditions: Record = dict(devices)
+        _cann.check_path(self.log.parent)
         self.environment = _cann.environment(compiler=False)
         self.command = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
-        self.newer = divides(self.command, self.environment)
+        self.newer = is_newer_generation(self.command, self.environment)
         runtime = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {_cann.version(self.environment)}"
         self.conditions["runtime"] = runtime
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}  # to divide, it loads it on 0 first
+        """Locks the devices and makes the private folder, until the end of the block."""
+        # With several devices ais_bench loads the model on device 0 first (docs/ascend-tools.md#ais-bench-devices).
+        used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}
         with contextlib.ExitStack() as stack:
-            locks = sorted((process.lock_path(self.names.get(number, f"device-{number}")), number) for number in used)
-            # In the order of their names, not of the numbers, which another run may count in another way.
+            locks = sorted(
+                (process.lock_path(self.lock_names.get(number, f"device-{number}")), number) for number in used
+            )
+            # In the order of their names: two runs may number the devices differently, and must not deadlock.
             self.held = [stack.enter_context(process.lock_one_of([lock], f"device {number}")) for lock, number in locks]
             self.work = stack.enter_context(artifact.temporary(self.log.parent.resolve() / "ais_bench"))
             self.work.mkdir(mode=0o700)
-            if not private(self.model):
-                self.model = copied(self.model, self.work / "model.om")
+            if not is_accepted(self.model):
+                self.model = copy_private(self.model, self.work / "model.om")
             yield
 
-    def readable(self, bins: Path, count: int) -> Path:
-        """The folder of the bins, or of copies, image_<i>.bin, that ais_bench takes."""
+    def accepted_bins(self, bins: Path, count: int) -> Path:
+        """The folder `bins` if ais_bench accepts it and its files, otherwise a folder with copies."""
         files = list(bins.iterdir())
-        if len(files) == count + 1 and all(private(path) for path in (bins, *files)):  # + 1: the manifest
+        if len(files) == count + 1 and all(is_accepted(path) for path in (bins, *files)):  # and the manifest
             return bins
         folder = self.work / "bin"
         folder.mkdir(mode=0o700)
         for i in range(count):
-            copied(bins / f"image_{i}.bin", folder / f"image_{i}.bin")
+            copy_private(bins / f"image_{i}.bin", folder / f"image_{i}.bin")
         return folder
 
     def run(self, run: Run) -> Tuple[List[Path], Record]:
-        """(the output of each bin, the summary of device 0) of one run; exits 1 on any failure."""
+        """Runs ais_bench once; returns (the output of each bin, the summary of device 0). Exits 1 on any failure."""
         folder = self.work / run.name
-        folder.mkdir(mode=0o700)  # of two devices' processes, the slower would fail to make it
+        folder.mkdir(mode=0o700)  # if the processes of two devices made it, one of them could fail
         begin = folder.stat().st_mtime_ns  # by the clock of the file system, which may be another host's
-        progress, way_back = Progress(run.images, "images"), self.way_back()
+        progress, hint = Progress(run.images, "images"), self.own_model_hint()
 
         def tick(_: float) -> None:
-            check_batch(process.log_text(self.log), self.size, self.log, way_back)
+            check_batch(process.log_text(self.log), self.size, self.log, hint)
             progress.update(min(run.images - 1, sum(1 for _ in folder.rglob("*_0.*"))))
 
         program = process.Program(self.arguments(run), self.work, self.environment, self.log, self.limit)
@@ -270,14 +289,14 @@ class Session:
         text = process.log_text(self.log)
         if status:
             progress.close()
-            what, remedy = explained(text, status)
-            die(self.log, f"ais_bench failed: {what}", remedy + way_back)
+            reason, remedy = explain(text, status)
+            die(self.log, f"ais_bench failed: {reason}", remedy + hint)
         if digest(self.request.model) != self.request.record["sha256"]:
-            die(self.request.model, "changed while it was waiting or running", "run the same make command again")
-        check_batch(text, self.size, self.log, way_back)
+            die(self.request.model, "changed while make waited or ran", "run the same make command again")
+        check_batch(text, self.size, self.log, hint)
         output_format = self.request.output_format
         expected = Expected(begin, len(self.numbers), run.images, self.size, output_format, run.loop)
-        outputs = collected(folder, expected, self.log)
+        outputs = check_outputs(folder, expected, self.log)
         progress.update(run.images)
         return outputs, artifact.read_record(self.work / f"{run.name}_summary.json")
 
@@ -290,7 +309,7 @@ class Session:
         command += ["--divide_input", "1"] if self.newer and len(self.numbers) > 1 else []
         return command + (["--loop", str(run.loop)] if run.loop > 1 else [])
 
-    def way_back(self) -> str:
-        """One more remedy where the model is the user's own."""
-        given = self.request.record["provenance"].get("given")
-        return f", or rm {self.request.model}, your own .om, for one of ours" if given else ""
+    def own_model_hint(self) -> str:
+        """An addition to remedies if the model is the user's own; otherwise empty."""
+        is_own = self.request.record["provenance"].get("given")
+        return f", or rm {self.request.model}, your own .om, to have it compiled from the graph" if is_own else ""

@@ -1,4 +1,4 @@
-"""Ascend NPU: the times of a measurement, by ais_bench. Python 3.7."""
+"""Ascend NPU: measures by the times that ais_bench reports (docs/ascend-tools.md#ais-bench-summary). Python 3.7."""
 
 from __future__ import annotations
 
@@ -15,117 +15,118 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import PerfRules, RunRequest
-from engines.ascend.ais_bench import Run, Session, busy, copied
+from engines.ascend.ais_bench import Run, Session, copy_private, device_load
 from formats.outputs import decode
 from reporting import timing
 
-LOOP = 3  # times that each batch runs in the check for a cache
-CACHE = 2.0  # a first time may take so many times as long as the next: between batches the NPU has waited for the host
-FILES = 50000  # of one run; the newer ais_bench takes 100,000 in a folder (contract 2.2)
+LOOP = 3  # runs of each batch in the check for caching
+CACHE = 2.0  # limit of first run / repeated run; the first includes the time in which the NPU waited for the host
+FILES = 50000  # in one run; the newer ais_bench accepts 100,000 (docs/ascend-tools.md#ais-bench-arguments)
 METHOD = (
     "ais_bench's own times of the execute call on the device, without copies and files; images/s = images / sum of "
     "these times, each batch full of real images"
 )
 
 
-def linked(images: Path, numbers: List[int], folder: Path) -> Path:
-    """The folder `folder` with image_<k>.bin for the k-th of `numbers`: hard links, since ais_bench takes no others."""
+def link_bins(images: Path, numbers: List[int], folder: Path) -> Path:
+    """Makes `folder` with image_<k>.bin for the k-th of `numbers`, as hard links: ais_bench rejects symbolic links."""
     folder.mkdir(mode=0o700)
     for k, number in enumerate(numbers):
         source, target = images / f"image_{number}.bin", folder / f"image_{k}.bin"
         try:
             os.link(str(source), str(target))
         except OSError:  # another file system, or one without links
-            copied(source, target)
+            copy_private(source, target)
     return folder
 
 
-def merged(summaries: List[Record], name: str) -> Record:
-    """min, mean and max of the copies of several runs, in ms; nothing where ais_bench tells nothing."""
+def merge_copy_times(summaries: List[Record], name: str) -> Record:
+    """min, mean and max of the copies of several runs, in ms; empty if a summary lacks them."""
     try:
-        found = [summary[name] for summary in summaries if summary[name]["count"]]
-        mean = float(np.average([part["mean"] for part in found], weights=[part["count"] for part in found]))
-        return {"min": min(part["min"] for part in found), "mean": mean, "max": max(part["max"] for part in found)}
+        parts = [summary[name] for summary in summaries if summary[name]["count"]]
+        mean = float(np.average([part["mean"] for part in parts], weights=[part["count"] for part in parts]))
+        return {"min": min(part["min"] for part in parts), "mean": mean, "max": max(part["max"] for part in parts)}
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return {}
 
 
 class Timed:
-    """Full batches, run and timed by ais_bench in a session; keeps times, numbers and outputs."""
+    """Runs full batches by ais_bench in a session; collects times, image numbers and logits."""
 
     def __init__(self, session: Session, images: Path, batches: Iterator[NDArray[Any]]) -> None:
         self.session, self.images, self.batches = session, images, batches
-        self.times: List[float] = []  # ms, on the device
+        self.times: List[float] = []  # ms on the device, one for each batch
         self.numbers: List[int] = []
-        self.answers: List[NDArray[Any]] = []
+        self.logits: List[NDArray[Any]] = []
         self.summaries: List[Record] = []
-        self.seconds: List[float] = []  # of whole processes
+        self.seconds: List[float] = []  # duration of each process
 
     def run(self, queries: int, name: str, flags: Sequence[str] = (), loop: int = 1) -> List[float]:
-        """ais_bench's times, in ms, of `queries` full batches. The files are linked anew for each run, so that it
-        reads as many as it is to time."""
+        """Runs `queries` full batches and returns the times in ms. Each run has a new folder of links, with exactly the
+        files that it measures."""
         session, output_format = self.session, self.session.request.output_format
         numbers = [int(number) for _ in range(queries) for number in next(self.batches)]
-        folder = linked(self.images, numbers, session.work / f"bins-{name}")
+        folder = link_bins(self.images, numbers, session.work / f"bins-{name}")
         begin = time.monotonic()
         outputs, summary = session.run(Run(name, folder, len(numbers), flags, loop))
         self.seconds.append(time.monotonic() - begin)
         self.numbers.extend(numbers)
-        self.answers.extend(decode(path, path.read_bytes(), output_format) for path in outputs)
+        self.logits.extend(decode(path, path.read_bytes(), output_format) for path in outputs)
         self.summaries.append(summary)
         remove(folder)
         remove(session.work / name)
         return [float(ms) for ms in summary["npu_compute_time_list"]]
 
     def trial(self, queries: int) -> Tuple[float, Record]:
-        """(the usual time of a query in ms, the check for a cache) of a short run, each batch being run LOOP times."""
+        """A short run with each batch LOOP times; returns (median time of a query in ms, result of the check for
+        caching). Exits 1 if repeated batches are too fast."""
         times = self.run(queries, "trial", (), LOOP)
-        firsts, again = times[::LOOP], times[LOOP - 1 :: LOOP]
-        cache = {"same_batch_again": timing.check_no_caching(self.session.request.model, again, firsts, CACHE)}
+        first, repeated = times[::LOOP], times[LOOP - 1 :: LOOP]
+        cache = {"same_batch_again": timing.check_no_caching(self.session.request.model, repeated, first, CACHE)}
         self.seconds.clear()
         self.summaries.clear()
-        return max(float(np.median(firsts)), 1e-3), cache
+        return max(float(np.median(first)), 1e-3), cache
 
-    def run_for(self, rules: PerfRules, usual: float, warmups: int) -> None:
-        """Runs until both minima of `rules` are reached; `usual` is the time of a query in ms."""
+    def run_until(self, rules: PerfRules, query_ms: float, warmups: int) -> None:
+        """Runs until both minima of `rules` are reached. `query_ms` is the expected time of a query."""
         while len(self.times) < rules.min_queries or sum(self.times) < 1000 * rules.min_duration:
             left_ms = 1.1 * (1000 * rules.min_duration - sum(self.times))
-            missing = max(rules.min_queries - len(self.times), math.ceil(left_ms / usual))
+            missing = max(rules.min_queries - len(self.times), math.ceil(left_ms / query_ms))
             queries = max(1, min(missing, FILES // self.session.size))
             self.times += self.run(queries, f"run{len(self.seconds)}", ["--warmup_count", str(warmups)])
-            usual = float(np.mean(self.times))
+            query_ms = float(np.mean(self.times))
 
     def device(self) -> Tuple[Record, str]:
-        """(the device's name and copies, how its times were taken)."""
+        """Returns (name and copy times of the device, description of the method)."""
         device: Record = {"name": self.session.conditions["device"]}
-        device["h2d_ms"] = merged(self.summaries, "H2D_latency")
-        device["d2h_ms"] = merged(self.summaries, "D2H_latency")
+        device["h2d_ms"] = merge_copy_times(self.summaries, "H2D_latency")
+        device["d2h_ms"] = merge_copy_times(self.summaries, "D2H_latency")
         if not self.session.newer:
             return device, METHOD
-        # The newer generation keeps the begin and the end of a time as float32 ms since loading.
+        # The newer generation stores begin and end of a time as float32 ms since loading, so the resolution is limited.
         device["resolution_ms"] = float(np.spacing(np.float32(1000 * max(self.seconds))))
         return device, f"{METHOD}; a time is exact to {device['resolution_ms']:.4f} ms"
 
 
 def measure(request: RunRequest, rules: PerfRules, batches: Iterator[NDArray[Any]]) -> timing.Measured:
-    """The times of full batches of the bins, `batches` being their numbers, int [batch_size]. A first short run tells
-    how many queries are needed and whether the engine answers from a cache. Exits 1 on any failure."""
+    """Measures full batches of bins; `batches` has their image numbers, int [batch_size] each. A short run before shows
+    how many queries are needed and checks for caching. Exits 1 on any failure."""
     session = Session(request)
     if len(session.numbers) > 1:
-        die(f"DEVICE={request.devices}", "one device is measured at a time", "give DEVICE= one number")
+        die(f"DEVICE={request.devices}", "only one device can be measured at a time", "give DEVICE= one number")
     with session.opened():
-        others = busy(session.numbers[0])  # not by our own runs: this one holds the device
+        others = device_load(session.numbers[0])  # of other users: this session has the lock and has not started yet
         if (others or 0) > rules.others:
             shown = f"{100 * (others or 0):.0f}%"
-            print(f"  npu-smi shows the device {shown} busy before it began: npu-smi info tells more")
-        timed = Timed(session, session.readable(request.bins, request.images), batches)
-        usual, cache = timed.trial(max(10, min(20, rules.min_queries)))
-        warmups = max(1, min(10000, math.ceil(1000 * rules.warmup / usual)))
-        timed.run_for(rules, usual, warmups)
+            print(f"  npu-smi shows a device load of {shown} before the start; run npu-smi info")
+        timed = Timed(session, session.accepted_bins(request.bins, request.images), batches)
+        query_ms, cache = timed.trial(max(10, min(20, rules.min_queries)))
+        warmups = max(1, min(10000, math.ceil(1000 * rules.warmup / query_ms)))
+        timed.run_until(rules, query_ms, warmups)
     images = session.size * len(timed.times)
     device, method = timed.device()
     end_to_end = {
-        "what": "ais_bench's whole process, loading and warm-up included, files to files",
+        "what": "whole process of ais_bench with loading and warm-up, from input files to output files",
         "throughput_images_per_s": images / sum(timed.seconds),
         "runs": len(timed.seconds),
     }
@@ -133,10 +134,10 @@ def measure(request: RunRequest, rules: PerfRules, batches: Iterator[NDArray[Any
         times_ms=timed.times,
         images=images,
         numbers=np.array(timed.numbers),
-        logits=np.array(timed.answers),
+        logits=np.array(timed.logits),
         end_to_end=end_to_end,
         device=device,
-        warmup={"seconds": warmups * usual / 1000, "queries": warmups},
+        warmup={"seconds": warmups * query_ms / 1000, "queries": warmups},
         cache=cache,
         others=others,
         method=method,

@@ -1,4 +1,4 @@
-"""Ascend NPU: answers to all bins, by ais_bench. Python 3.7."""
+"""Ascend NPU: runs all bins by ais_bench. Python 3.7."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from engines.ascend.ais_bench import Run, Session
 
 
 def infer(request: RunRequest, out: Path) -> Record:
-    """Fills the folder `out` with the outputs of all bins, float32 [classes] each; returns what to record. Exits 1 on
-    any failure."""
+    """Writes the outputs of all bins, float32 [classes] each, to the folder `out`; returns what to record.
+
+    Exits 1 on any failure.
+    """
     session = Session(request)
     with session.opened():
-        outputs, _ = session.run(Run("out", session.readable(request.bins, request.images), request.images))
+        outputs, _ = session.run(Run("out", session.accepted_bins(request.bins, request.images), request.images))
         for path in outputs:
             path.replace(out / path.name)
     return session.conditions

@@ -1,4 +1,4 @@
-"""CPU, float32, by ONNX Runtime."""
+"""CPU, float32: ONNX Runtime."""
 
 ENDING = "onnx"
 IN_PROCESS = True

@@ -15,13 +15,13 @@ def compile_model(request: CompileRequest) -> Record:
     """Writes the graph for inputs [batch_size, *IMAGE_SHAPE]; exits 1 on an unknown option."""
     if request.options:
         unknown = ", ".join(request.options)
-        die("params.yaml", f"engine onnxruntime has no option {unknown}", "remove it from the chip's line")
+        die("params.yaml", f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
     graph = onnx.load(request.model)
     fix_batch(graph, request.batch_size)
-    left = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
-    if left:
-        problem = f"{', '.join(sorted(left))} nodes stay with the batch fixed"
-        die(request.model, problem, "give the plain export of this network")
+    remaining = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
+    if remaining:
+        problem = f"{', '.join(sorted(remaining))} nodes remain after the batch size was fixed"
+        die(request.model, problem, "give the plain export of this network as ONNX=")
     onnx.checker.check_model(graph, full_check=True)
     request.out.write_bytes(graph.SerializeToString(deterministic=True))
     return {"precision": "float32"}

@@ -1,4 +1,4 @@
-"""CPU, float32, ONNX Runtime: the tensors between input and output."""
+"""CPU, float32, ONNX Runtime: values of the intermediate tensors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from network.spec import INPUT
 
 
 def tensor_names(model: Path) -> list[str]:
-    """The tensors that the nodes of a graph compute, in the order in which they do."""
+    """The names of the tensors that the nodes of a graph compute, in execution order."""
     return [name for node in onnx.load(model).graph.node for name in node.output if name]
 
 
 def tensors(model: Path, images: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The values of these tensors for float32 [batch, *IMAGE_SHAPE]."""
+    """Returns {name: value} of these tensors for `images`, float32 [batch, *IMAGE_SHAPE]."""
     graph = onnx.load(model)
     known = {value.name for value in graph.graph.output}
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)

@@ -1,4 +1,4 @@
-"""CPU, float32, ONNX Runtime: runs what compile.py made, or a plain export."""
+"""CPU, float32, ONNX Runtime: runs a compiled model, or a plain export as the reference engine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from engines import Options
 from engines.feed import OneAtATime
-from engines.split import CHUNK, shares
+from engines.split import CHUNK, split_batch
 from graphs.session import open_session as open_runtime_session
 from network.spec import INPUT, OUTPUT
 
 
 def open_session(model: Path, options: Options) -> OneAtATime:
-    """The model, loaded; a batch is split into requests, which run side by side."""
+    """Loads the model. A batch is split into requests, which run in parallel."""
     graph = onnx.load(model)
-    batch_size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CHUNK  # a plain export leaves it free
-    streams, chunk = shares(batch_size, threads())
+    batch_size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CHUNK  # 0 in a plain export
+    streams, chunk = split_batch(batch_size, threads())
     for value in [*graph.graph.input, *graph.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "N"  # a request is a part of the batch
     session = open_runtime_session(graph, max(1, threads() // streams))

@@ -1,4 +1,4 @@
-"""CPU, by OpenVINO, in float32, bfloat16 or int8."""
+"""CPU, float32, bfloat16 or int8: OpenVINO."""
 
 ENDING = "onnx"
 IN_PROCESS = True

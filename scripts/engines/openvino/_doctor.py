@@ -1,5 +1,6 @@
-"""The precisions that this CPU has instructions for, as a part of the row CPU of make doctor. Python 3.7, standard
-library only.
+"""Adds to the row CPU of make doctor the precisions for which this CPU has instructions.
+
+Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ class Checker:
         self.precision, self.chips = options.get("precision", ""), chips
 
     def rows(self, devices: str, root: Path) -> Iterator[Row]:
-        """One row. A chip whose precision this CPU lacks cannot run here, and is not built here."""
+        """One row. If this CPU lacks the instructions for the chip's precision, it cannot run or compile here."""
         fastest = {precision: instructions(precision) for precision in INSTRUCTIONS}
-        text = ", ".join(f"{precision} by {name}" for precision, name in fastest.items() if name)
-        fallback = f": CHIP={self.chips[0]} runs" if self.chips else ""
+        text = ", ".join(f"{precision} with {name}" for precision, name in fastest.items() if name)
+        fallback = f"; use CHIP={self.chips[0]}" if self.chips else ""
         blocks: Tuple[Blocker, ...] = ()
         if not fastest.get(self.precision, "unknown"):
             blocks = (Blocker(f"a CPU with {' or '.join(INSTRUCTIONS[self.precision])}", (RUN, COMPILE)),)
-        yield Row("CPU", text or f"no precision of OpenVINO{fallback}", blocks=blocks)
+        yield Row("CPU", text or f"no instructions for OpenVINO's precisions{fallback}", blocks=blocks)
 
     def found(self) -> Found:
-        return Found("", absent="a CPU does not decide the chip")
+        return Found("", absent="not a device that can be detected")

@@ -1,7 +1,7 @@
-"""CPU, OpenVINO: the compiled model is the graph with its batch fixed, which OpenVINO reads.
+"""CPU, OpenVINO: the compiled model is the graph with a fixed batch size.
 
-Of precision int8 it is the quantized graph, kept only if it is faster on this machine than bf16, or than f32 where the
-CPU has no bf16 instructions.
+For precision int8 it is the int8 graph. It is written only if it is faster on this machine than bf16, or than f32 if
+the CPU lacks bf16 instructions.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from numpy.typing import NDArray
 
 from engines import CompileRequest
 from engines.feed import OneAtATime
-from engines.openvino.cpu import instructions, needed
+from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
 from network.spec import IMAGE_SHAPE
 
 OPTIONS = {"precision", "streams"}
-RACE = 3.0  # s, interleaved
+DURATION = 3.0  # s of the speed comparison, both graphs together
 
 
-def seconds(session: OneAtATime, batch: NDArray[Any], limit: float) -> float:
-    """The mean time of a call, over `limit` seconds of them."""
+def mean_seconds(session: OneAtATime, batch: NDArray[Any], duration: float) -> float:
+    """The mean time of a call, over calls of `duration` s together."""
     begin, calls = time.perf_counter(), 0
-    while not calls or time.perf_counter() - begin < limit:
+    while not calls or time.perf_counter() - begin < duration:
         session.run(batch)
         calls += 1
     return (time.perf_counter() - begin) / calls
 
 
 def write_fixed(model: Path, batch_size: int, out: Path) -> None:
-    """Writes `out`, the graph of `model` for inputs [batch_size, *IMAGE_SHAPE]. Nothing is folded: a quantized graph
-    keeps its weights in eight bits."""
+    """Writes the graph of `model` for inputs [batch_size, *IMAGE_SHAPE] to `out`. Constants are not folded, so that an
+    int8 graph keeps its weights in eight bits."""
     graph = onnx.load(model)
     for value in [*graph.graph.input, *graph.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_value = batch_size
@@ -48,11 +48,14 @@ def write_fixed(model: Path, batch_size: int, out: Path) -> None:
     out.write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def race(model: Path, unquantized: Path, batch_size: int) -> Record:
-    """How many times faster `model` is than the unquantized graph, interleaved in one run; exits 1 if it is not."""
-    needed("int8", "precision=int8")
+def compare_speed(model: Path, unquantized: Path, batch_size: int) -> Record:
+    """Measures how many times faster `model` is than the unquantized graph, in interleaved rounds. Exits 1 if it is not
+    faster."""
+    require_instructions("int8", "precision=int8")
     other = "bf16" if instructions("bf16") else "f32"
-    fixed = model.with_name(f"{model.name}.other")  # beside it, so that what a kill leaves goes with it
+    fixed = model.with_name(
+        f"{model.name}.other"
+    )  # in the temporary folder of the model, which is removed after a kill
     try:
         write_fixed(unquantized, batch_size, fixed)
         sessions = [open_session(fixed, {"precision": other}), open_session(model, {"precision": "int8"})]
@@ -60,27 +63,31 @@ def race(model: Path, unquantized: Path, batch_size: int) -> Record:
         artifact.remove(fixed)
     batch = np.random.RandomState(0).rand(batch_size, *IMAGE_SHAPE).astype(np.float32)
     for session in sessions:
-        seconds(session, batch, RACE / 20)
-    rounds = [[seconds(session, batch, RACE / 20) for session in sessions] for _ in range(10)]
-    ratio = statistics.median(before / after for before, after in rounds)
+        mean_seconds(session, batch, DURATION / 20)
+    rounds = [[mean_seconds(session, batch, DURATION / 20) for session in sessions] for _ in range(10)]
+    ratio = statistics.median(unquantized_s / int8_s for unquantized_s, int8_s in rounds)
     if ratio <= 1:
         remedy = f"nothing was written; give CHIP= a chip of precision={other}"
-        die(f"batch size {batch_size}", f"int8 runs at {ratio:.2f} times the speed of {other} on this machine", remedy)
-    print(f"  int8 runs at {ratio:.2f} times the speed of {other} here, interleaved in one run")
+        die(f"batch size {batch_size}", f"int8 has {ratio:.2f} times the speed of {other} on this machine", remedy)
+    print(f"  int8 has {ratio:.2f} times the speed of {other} on this machine (interleaved rounds)")
     return {f"speed_against_{other}": ratio}
 
 
 def compile_model(request: CompileRequest) -> Record:
-    """Writes the graph for inputs [batch_size, *IMAGE_SHAPE]; exits 1 on an unknown option, or on int8 that is not
+    """Writes the graph for inputs [batch_size, *IMAGE_SHAPE]. Exits 1 on an unknown option or an int8 that is not
     faster."""
     precision, streams = request.options["precision"], request.options.get("streams", "1")
     unknown = sorted(set(request.options) - OPTIONS)
     if unknown or not streams.isdigit() or not int(streams):
-        problem = f"engine openvino has no option {unknown[0]}" if unknown else f"streams={streams} is no number from 1"
-        die("params.yaml", problem, "give the chip precision=, and streams= or not")
+        problem = (
+            f"unknown option {unknown[0]} of engine openvino"
+            if unknown
+            else f"streams={streams} is not a number from 1"
+        )
+        die("params.yaml", problem, "give the chip precision= and, if you like, streams=")
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if request.unquantized:
         with process.lock_cpu():
-            record.update(race(request.out, request.unquantized, request.batch_size))
+            record.update(compare_speed(request.out, request.unquantized, request.batch_size))
     return record

@@ -1,4 +1,4 @@
-"""CPU, OpenVINO: the time of each kind of operator, with the settings that run.py has."""
+"""CPU, OpenVINO: measures the time of each kind of operator, with the settings of run.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from engines import Options
 from engines.openvino.run import compiled_for
 
 WARMUP, ROUNDS = 2, 10
-BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2}  # of a value; all others take one
+BYTES = {"f32": 4, "i32": 4, "bf16": 2, "f16": 2}  # bytes of a value; 1 for all other types
 
 
 def profile(model: Path, options: Options, macs: dict[str, int], images: NDArray[Any]) -> list[Record]:
-    """A row a kind of operator, as OpenVINO times them: ms an image of the machine's time, multiply-accumulates (by
-    node in `macs`) and bytes moved an image. `images`: float32 [n, *IMAGE_SHAPE], repeated as often as needed."""
+    """Returns one row for each kind of operator, from OpenVINO's own times. For one image a row has ms, divided by the
+    streams that run in parallel, multiply-accumulates (`macs` has them by node) and bytes moved.
+
+    `images`, float32 [n, *IMAGE_SHAPE], are repeated to fill a request.
+    """
     import openvino
 
     compiled = compiled_for(model, options, {"PERF_COUNT": True})
@@ -39,13 +42,13 @@ def profile(model: Path, options: Options, macs: dict[str, int], images: NDArray
                 kinds[info.node_name] = info.node_type
     ops = {op.get_friendly_name(): op for op in compiled.model.get_runtime_model().get_ops()}
     rows: dict[str, Record] = {}
-    for name, seen in times.items():
+    for name, measured in times.items():
         op = ops.get(name)
         info = {k: v.astype(str) for k, v in op.get_rt_info().items()} if op else {}
         work = sum(macs.get(part, 0) for part in info.get("originalLayersNames", name).split(","))
         row = rows.setdefault(kinds[name], {"operator": kinds[name], "nodes": 0, "ms": 0.0, "macs": 0, "bytes": 0.0})
         row["nodes"] += 1
-        row["ms"] += float(np.median(seen))
+        row["ms"] += float(np.median(measured))
         row["macs"] += work
         row["bytes"] += sum(map(bytes_of, ports_of(op))) / compiled.chunk if op else 0
     return sorted(rows.values(), key=lambda row: -row["ms"])

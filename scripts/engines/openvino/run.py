@@ -1,4 +1,4 @@
-"""CPU, OpenVINO: runs what compile.py made, in float32, bfloat16, or int8 with the rest in either."""
+"""CPU, OpenVINO: runs a compiled model in float32, in bfloat16, or with convolutions in int8."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from numpy.typing import NDArray
 
 from engines import Options
 from engines.feed import OneAtATime
-from engines.openvino.cpu import instructions, needed
-from engines.split import shares
+from engines.openvino.cpu import instructions, require_instructions
+from engines.split import split_batch
 from network.spec import CLASSES
 
-TYPES = {"f32": {"f32"}, "bf16": {"bf16"}, "int8": {"i8", "u8"}}  # of a convolution that runs in that precision
+TYPES = {"f32": {"f32"}, "bf16": {"bf16"}, "int8": {"i8", "u8"}}  # runtime types of a convolution in that precision
 
 
 class Compiled(NamedTuple):
-    """OpenVINO's compiled model, for requests of `chunk` images, and how it runs."""
+    """OpenVINO's compiled model for requests of `chunk` images."""
 
     model: Any
     batch_size: int
     streams: int
     chunk: int
-    rest: str  # the precision of what does not run in the chip's own
+    rest: str  # the precision of all operators that do not run in the chip's precision
 
 
 def compiled_for(model: Path, options: Options, more: dict[str, Any] | None = None) -> Compiled:
-    """Compiles a graph with the settings of a chip's options and `more` of OpenVINO's own settings."""
+    """Compiles a graph for a chip's options; `more` has further settings of OpenVINO."""
     import openvino
 
     core, precision = openvino.Core(), options["precision"]
     graph = core.read_model(model)
     batch_size = graph.input(0).shape[0]
-    streams, chunk = shares(batch_size, int(options.get("streams", threads())))
+    streams, chunk = split_batch(batch_size, int(options.get("streams", threads())))
     graph.reshape([chunk, *list(graph.input(0).shape)[1:]])
     rest = precision if precision != "int8" else "bf16" if instructions("bf16") else "f32"
     settings = {"INFERENCE_PRECISION_HINT": rest, "INFERENCE_NUM_THREADS": threads(), "NUM_STREAMS": streams}
@@ -45,7 +45,7 @@ def compiled_for(model: Path, options: Options, more: dict[str, Any] | None = No
 
 
 def check_precision(compiled: Compiled, precision: str, subject: object) -> None:
-    """Exits 1 if OpenVINO took another precision for a convolution (openvino#27795)."""
+    """Exits 1 if OpenVINO has chosen another precision for a convolution (openvino#27795)."""
     infos = [op.get_rt_info() for op in compiled.model.get_runtime_model().get_ops()]
     types = [i["runtimePrecision"].astype(str) for i in infos if i["layerType"].astype(str) == "Convolution"]
     others = [kind for kind in types if kind not in TYPES[precision]]
@@ -56,12 +56,12 @@ def check_precision(compiled: Compiled, precision: str, subject: object) -> None
 
 
 def open_session(model: Path, options: Options) -> OneAtATime:
-    """The model, loaded; a batch is split into requests, one stream of them a thread.
+    """Loads the model. A batch is split into requests, with one stream of requests for each thread.
 
-    Exits 1 where the CPU lacks the precision's instructions, or if OpenVINO took another precision.
+    Exits 1 if the CPU lacks the precision's instructions, or if OpenVINO has chosen another precision.
     """
     precision = options["precision"]
-    found = needed(precision, f"precision={precision}")
+    name = require_instructions(precision, f"precision={precision}")
     import openvino
 
     compiled = compiled_for(model, options)
@@ -70,10 +70,10 @@ def open_session(model: Path, options: Options) -> OneAtATime:
     requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
     logits = np.empty((batch_size, len(CLASSES)), np.float32)
 
-    def keep(request: Any, start: int) -> None:
+    def store(request: Any, start: int) -> None:
         logits[start : start + chunk] = request.get_output_tensor(0).data[: batch_size - start]
 
-    requests.set_callback(keep)
+    requests.set_callback(store)
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
         for start in range(0, batch_size, chunk):
@@ -85,7 +85,7 @@ def open_session(model: Path, options: Options) -> OneAtATime:
         return logits.copy()
 
     runtime = f"OpenVINO {openvino.get_version().split('-')[0]}"
-    conditions = {"runtime": runtime, "threads": threads(), "streams": compiled.streams, "instructions": found}
+    conditions = {"runtime": runtime, "threads": threads(), "streams": compiled.streams, "instructions": name}
     conditions["images_a_request"] = chunk
     if compiled.rest != precision:
         conditions["rest"] = compiled.rest
