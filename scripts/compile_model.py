@@ -1,7 +1,7 @@
-"""Optimized ONNX -> one compiled model for a chip and a batch size, by the chip's engine.
+"""Compiles the optimized graph for a chip and a batch size with the chip's engine.
 
-Beside it the record bs<n>.json: what it was made from, by what, and how its engine has to be called; and bs<n>.log
-where the engine is a program of its own.
+Beside the model it writes the record bs<n>.json: cache key, provenance, and what the engine needs to run the model. An
+engine that runs a separate program also writes bs<n>.log.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from engines import CompileRequest
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
-    parser.add_argument("--unquantized", type=Path, help="the graph before it was made int8")
+    parser.add_argument("--unquantized", type=Path, help="the optimized float32 graph of an int8 graph")
     parser.add_argument("--chip", required=True)
     parser.add_argument("--engine", required=True, help="the name of a folder in scripts/engines")
-    parser.add_argument("--options", default="", help="the engine's own, as words name=value")
-    parser.add_argument("--limits", default="", help="keys of params.yaml that shape no bytes, as words key=value")
+    parser.add_argument("--options", default="", help="options of the engine as words name=value")
+    parser.add_argument("--limits", default="", help="settings in no cache key, as words key=value")
     parser.add_argument("--batch-size", type=int, choices=range(1, 65), metavar="1..64", required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -49,7 +49,7 @@ def main() -> None:
         )
         record = compiler.compile_model(request)
         if not isinstance(record, dict):
-            die(args.engine, f"compile_model returned {record!r}", "return what to record, a dict")
+            die(args.engine, f"compile_model returned {record!r}", "return a dict to record")
         job.record["engine"] = record
         job.record["provenance"].update(model=digest(job.path), **flags)
 

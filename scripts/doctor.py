@@ -1,8 +1,8 @@
-"""What this machine and ROOT have, what is missing, and how to get it: one row for each thing. Changes nothing.
+"""Lists what this machine and ROOT have, what is missing, and how to get it. Changes nothing.
 
-Exits 0, or 1 if a --chip is asked for that cannot run here. Needs only Python 3.7 and its standard library, downloads
-nothing and hashes nothing. All other programs are asked at once and have --limit s together; a late answer is shown as
-late. Each engine that has a _doctor.py adds its own rows.
+Exits 0, or 1 if --chip cannot run here. Needs only Python 3.7 and its standard library, downloads nothing and hashes
+nothing. All queries to other programs run in parallel and share --limit s; a missing answer is shown as such. Each
+engine that has a _doctor.py adds its own rows.
 """
 
 from __future__ import annotations
@@ -26,68 +26,70 @@ from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Row
 SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
 
-Text = Union[str, Fault]  # the answer of a program
+Text = Union[str, Fault]  # the output of a program
 Page = List[Tuple[str, Row]]  # (part, row)
 
 
 class Chip(NamedTuple):
-    """The chip that was asked for."""
+    """The chip of --chip."""
 
     name: str
     options: Dict[str, str]  # the words of its line in params.yaml
-    engine: str  # empty: its line names no engine
+    engine: str  # "" if its line has none
 
 
 def version_of(command: List[str]) -> str:
-    """The first line that a program prints, or an empty text if it fails."""
+    """The first line of a program's output, or an empty text if it fails."""
     status, text = process.ask_program(command, dict(os.environ))
     return "" if status else cli.one_line(text.partition("\n")[0])
 
 
 def interpreter_of(python: str) -> str:
-    """The version of the interpreter that the user gave, or else the path of the one that .venv would be made with."""
+    """The version of `python`, the value of PYTHON=, or else the path of the interpreter that .venv would use."""
     if python:
         return version_of([python, "-c", "import sys; print(sys.version.split()[0])"])
     return machine.supported_python() or ""
 
 
 def needed(what: str) -> Tuple[Blocker, ...]:
-    """What every chip needs, to run and to be compiled for."""
+    """The blocker of running and compiling for every chip if `what` is missing."""
     return (Blocker(what, (RUN, COMPILE)),)
 
 
-# Rows of the machine and of ROOT, whatever the engines are.
+# Rows of the machine and of ROOT, for all engines.
 
 
 def tool_rows(make: Text, python: str, interpreter: Text) -> Iterator[Row]:
-    """`make`: its version; `interpreter`: see interpreter_of(python)."""
+    """Rows of make, of the interpreter and of patch. `make`: its version; `interpreter`: of interpreter_of(python)."""
     version = make.replace("GNU Make ", "") if isinstance(make, str) else make.text
     fits = isinstance(make, str) and re.match(r"[4-9]|[1-9]\d", version)
     yield Row("GNU Make", version or "missing", "" if fits else "install 4.0 or newer")
     if python:
         works = isinstance(interpreter, str) and interpreter
         problem = interpreter.text if isinstance(interpreter, Fault) else "does not run"
-        text = f"{python}, {f'{interpreter}, used as it is' if works else problem}"
-        fix = "" if works else "give another PYTHON=, or leave it out"
+        text = f"{python}, {f'{interpreter}, used without .venv' if works else problem}"
+        fix = "" if works else "set PYTHON= to another interpreter, or omit it"
         yield Row("PYTHON", text, fix, () if works else needed("PYTHON"))
     else:
         yield environment_row("" if isinstance(interpreter, Fault) else interpreter)
     patch = shutil.which("patch")
-    yield Row("patch", patch or "missing", "" if patch else "make upstream needs it: apt install patch")
+    yield Row(
+        "patch", patch or "missing", "" if patch else "install it (apt install patch); only make upstream needs it"
+    )
 
 
 def environment_row(interpreter: str) -> Row:
-    """The virtual environment. It prevents nothing where make itself will make it."""
+    """The row of .venv. A missing .venv blocks nothing if make can create it."""
     blocks = () if os.access(".", os.W_OK) else needed(".venv")
     if Path(".venv/requirements.txt").is_file():
         if not Path(".venv/bin/python").exists():
-            return Row(".venv", "its interpreter is gone", "rm -r .venv, then make setup", blocks)
+            return Row(".venv", "its interpreter is missing", "rm -r .venv, then make setup", blocks)
         if Path(".venv/requirements.txt").read_bytes() == Path("requirements.txt").read_bytes():
-            return Row(".venv", "as requirements.txt")
-        return Row(".venv", "of other pins", "make setup", blocks)
+            return Row(".venv", "matches requirements.txt")
+        return Row(".venv", "does not match requirements.txt", "make setup", blocks)
     if interpreter:
-        return Row(".venv", f"missing; would be made with {interpreter}", "make setup", blocks)
-    return Row(".venv", "missing", "install python3.10 to 3.12, or give PYTHON=", needed(".venv"))
+        return Row(".venv", f"missing; would be created with {interpreter}", "make setup", blocks)
+    return Row(".venv", "missing", "install Python 3.10 to 3.12, or set PYTHON=", needed(".venv"))
 
 
 def machine_rows() -> Iterator[Row]:
@@ -100,13 +102,13 @@ def machine_rows() -> Iterator[Row]:
     yield Row("memory", f"{total:.0f} GB, {max(0.0, min(available)):.1f} GB of it available")
     yield Row("CPU", f"{machine.threads()} threads")
     writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
-    text = f"{os.getcwd()}, {'can' if writable else 'cannot'} be written"
+    text = f"{os.getcwd()}, {'writable' if writable else 'not writable'}"
     text += "" if owner == os.geteuid() else f", of user {owner}"
-    yield Row("tree", text, "" if writable else "make setup needs it: clone it where you may write, or give PYTHON=")
+    yield Row("tree", text, "" if writable else "clone it to a writable folder, or set PYTHON=")
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder; access(2) would tell the user root that it may write anywhere."""
+    """Whether files can be created in a folder; for the user root access(2) would always say yes."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -117,14 +119,14 @@ def can_write(folder: Path) -> bool:
 def root_rows(root: Path) -> Iterator[Row]:
     folder = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not folder.is_dir():
-        yield Row("ROOT", f"{folder}, a file", "give another ROOT=", needed("ROOT"))
+        yield Row("ROOT", f"{folder} is not a folder", "use another ROOT=", needed("ROOT"))
         return
     if can_write(folder):
-        yield Row("ROOT", f"{root}, can be written")
+        yield Row("ROOT", f"{root}, writable")
     else:
-        yield Row("ROOT", f"{root}, cannot be written", "give another ROOT=", needed("ROOT"))
+        yield Row("ROOT", f"{root}, not writable", "use another ROOT=", needed("ROOT"))
     free = shutil.disk_usage(folder).free
-    remedy = "" if free > SPACE else f"free some: up to {SPACE / 1e9:.0f} GB are needed, if nothing is made yet"
+    remedy = "" if free > SPACE else f"free disk space: a complete build needs up to {SPACE / 1e9:.0f} GB"
     yield Row("disk", f"{free / 1e9:.1f} GB free", remedy)
 
 
@@ -132,48 +134,50 @@ def input_rows(root: Path) -> Iterator[Row]:
     yield from download_rows("archive", root / "data/archive.tar.gz", "cifar-10-python.tar.gz", "ARCHIVE")
     yield from download_rows("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
     missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
-    needs = f"lacks {' '.join(missing)}; make upstream downloads them, nothing else needs them"
-    yield Row("upstream", f"{root / 'models/upstream'}/ {needs if missing else 'has them all'}")
+    needs = f"lacks {' '.join(missing)}; make upstream downloads them, other targets do not need them"
+    yield Row("upstream", f"{root / 'models/upstream'}/ {needs if missing else 'complete'}")
 
 
 def download_rows(what: str, file: Path, name: str, variable: str) -> Iterator[Row]:
-    """An input by its record, which it does not have if it was put there by hand and is not used yet. `name`: the
-    official file's; `variable`: that names the user's own."""
-    words = {"sample": "the built-in sample's", "official": "the official file", "given": "your own file"}
-    given = os.environ.get(variable)  # make exports its variables
-    if given:
-        exists = os.path.exists(given)
-        yield Row(what, given + ("" if exists else ", missing"), "" if exists else "check the path")
+    """The rows of an input, by its record. A file that was copied there by hand has no record until it is used.
+
+    `name` is the official file's name; `variable` is the make variable for the user's own file.
+    """
+    words = {"sample": "of the built-in sample", "official": "the official file", "given": "your own file"}
+    path = os.environ.get(variable)  # make exports its variables
+    if path:
+        exists = os.path.exists(path)
+        yield Row(what, path + ("" if exists else ", missing"), "" if exists else "check the path")
     elif file.is_file():
         origin = str(artifact.read_record(artifact.record_of(file)).get("origin"))
-        yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'put there by hand')}")
+        yield Row(what, f"{file}, {file.stat().st_size} bytes, {words.get(origin, 'copied there by hand')}")
     else:
-        remedy = f"make accuracy downloads {name}; without a network put it there by hand, or give {variable}="
+        remedy = f"make accuracy downloads {name}; without a network copy it there by hand, or set {variable}="
         yield Row(what, f"{file} missing", remedy)
         for part in sorted(file.parent.glob("download.tmp.*")):
-            yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make goes on with it")
+            yield Row("download", f"{part}, {part.lstat().st_size} bytes so far", "the next make continues it")
 
 
 def network_rows() -> Iterator[Row]:
-    """Proxies and CA bundles, without passwords."""
+    """Rows of proxies and CA bundles, without passwords."""
     for scheme, url in sorted(web.proxies().items()):
         yield Row(f"{scheme} proxy", cli.one_line(url) if scheme == "no" else web.host(url))
     for name in web.CA_BUNDLES:
         bundle = os.environ.get(name)
         if bundle:
             exists = os.path.exists(bundle)
-            yield Row(name, bundle + ("" if exists else ", missing"), "" if exists else f"mend or unset {name}")
+            yield Row(name, bundle + ("" if exists else ", missing"), "" if exists else f"correct or unset {name}")
 
 
 def collected(part: str, rows: Iterable[Row], blocks: Tuple[Blocker, ...] = ()) -> Page:
-    """The rows of a part. An error ends the part, and is its last row, with these `blocks`."""
+    """The rows of a part. An error ends the part and becomes its last row, with `blocks` as its blockers."""
     page: Page = []
     try:
         for row in rows:
             page.append((part, row))
     except (OSError, RuntimeError) as error:
         problem = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        page.append((part, Row(part, problem, "check who owns it and its permissions", blocks)))
+        page.append((part, Row(part, problem, "check its owner and permissions", blocks)))
     return page
 
 
@@ -181,8 +185,10 @@ def collected(part: str, rows: Iterable[Row], blocks: Tuple[Blocker, ...] = ()) 
 
 
 def read_params(path: Path) -> Dict[str, Dict[str, str]]:
-    """{section: {name: text}} of params.yaml, read without PyYAML: of its first two levels, and only of a section with
-    one name a line. Empty if the file is missing or broken."""
+    """{section: {name: text}} of the first two levels of params.yaml, read without PyYAML.
+
+    Only sections with one name per line are read. Empty if the file is missing or invalid.
+    """
     text = ""
     with contextlib.suppress(OSError):
         if path.is_file():
@@ -194,15 +200,15 @@ def read_params(path: Path) -> Dict[str, Dict[str, str]]:
     return sections
 
 
-def asked_chip(name: str, line: str) -> Chip:
-    """`line`: the chip's, of params.yaml."""
+def chip_of(name: str, line: str) -> Chip:
+    """The chip `name`, whose line in params.yaml is `line`."""
     options = dict(re.findall(r"(\w+)=(\S+)", line))
     engine = options.pop("engine", "")
     return Chip(name, options, engine if engine in engines.names_of() else "")
 
 
 def new_checkers(query: BackgroundQueries, params: Dict[str, Dict[str, str]], chip: Chip) -> Dict[str, engines.Checker]:
-    """{engine: its checker}, which asks from now on."""
+    """{engine: its checker}; the checkers start their queries at once."""
     checkers = {}
     for name in engines.names_of():
         if engines.has(name, "_doctor"):
@@ -215,7 +221,7 @@ def new_checkers(query: BackgroundQueries, params: Dict[str, Dict[str, str]], ch
 
 
 def with_rows(page: Page, more: Page) -> Page:
-    """The page with an engine's rows: a row named as one of the machine's extends that one, others are added."""
+    """The page with an engine's rows. A row with the name of a machine's row extends it; others are added."""
     page = list(page)
     own = {row.what: i for i, (part, row) in enumerate(page) if part == "machine"}
     for part, row in more:
@@ -229,22 +235,22 @@ def with_rows(page: Page, more: Page) -> Page:
 
 
 def unknown_row(name: str, lines: Dict[str, str]) -> Row:
-    """A chip without a line in params.yaml, with those that begin most like it, by their names or another word of
-    their lines."""
+    """The row of a chip that params.yaml does not have. It suggests the chips whose names or options have the longest
+    common beginning with it."""
     if not lines:
-        return Row("CHIP", f"{name}: no such chip", "params.yaml has no chips: git diff params.yaml")
-    plain, shared = name.lower().replace(" ", ""), {}
+        return Row("CHIP", f"{name}: unknown chip", "params.yaml has no chips: see git diff params.yaml")
+    wanted, shared = name.lower().replace(" ", ""), {}
     for chip, rest in lines.items():
         words = [chip, *re.findall(r"=(\S+)", rest)]
-        shared[chip] = max(len(os.path.commonprefix([plain, word.lower()])) for word in words)
+        shared[chip] = max(len(os.path.commonprefix([wanted, word.lower()])) for word in words)
     near = [chip for chip in lines if shared[chip] > 1 and shared[chip] == max(shared.values())]
-    return Row("CHIP", f"{name}: no such chip", f"give one of {', '.join(near or lines)}")
+    return Row("CHIP", f"{name}: unknown chip", f"use one of {', '.join(near or lines)}")
 
 
 def chip_row(chip: Chip, blockers: List[Blocker], root: Path) -> Tuple[Row, bool | None]:
-    """(the row of the chip, whether it can run here; None if that cannot be told), by what prevents it."""
+    """(the row of the chip, whether it can run here, None if unknown), by the blockers."""
     if not chip.engine:
-        blockers = [*blockers, *needed("an engine= of scripts/engines in its line of params.yaml")]
+        blockers = [*blockers, *needed("a known engine= in its line of params.yaml")]
     run, compiling, unknown = (
         list(dict.fromkeys(blocker.text for blocker in blockers if kind in blocker.kinds))
         for kind in (RUN, COMPILE, UNKNOWN)
@@ -258,24 +264,24 @@ def chip_row(chip: Chip, blockers: List[Blocker], root: Path) -> Tuple[Row, bool
         return Row("CHIP", text), None if unknown else True
     ending = engines.constants_of(chip.engine).ENDING
     is_ready = bool(os.environ.get("OM")) or any((root / "models/om" / chip.name).glob(f"*.{ending}"))
-    text += f", with a ready .{ending} alone: make om needs {', '.join(compiling)}"
-    return Row("CHIP", text, f"{above}, or give OM="), None if unknown and is_ready else is_ready
+    text += f", but only a compiled .{ending}: make om needs {', '.join(compiling)}"
+    return Row("CHIP", text, f"{above}, or set OM="), None if unknown and is_ready else is_ready
 
 
-def default_rows(found: List[Found], chips: List[str], root: Path) -> Iterator[Row]:
-    """The chip of a make without CHIP=, if there are devices: see find_chip.py. `found`: by each engine."""
-    first = next((one for one in found if one.chip or one.problem), None)
+def default_rows(searches: List[Found], chips: List[str], root: Path) -> Iterator[Row]:
+    """The row of the chip that make uses without CHIP=, if there are devices: see find_chip.py."""
+    first = next((one for one in searches if one.chip or one.problem), None)
     if first is None:
         return
     note = root / f".make/chip-{os.uname().nodename}"
     noted = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
     if noted in chips and noted != first.chip:
-        text = f"{noted} is taken, remembered of an earlier {first.source}"
-        yield Row("CHIP", text, f"rm {note}, or give CHIP=")
+        text = f"make uses {noted}, stored from an earlier {first.source}"
+        yield Row("CHIP", text, f"rm {note}, or set CHIP=")
     elif first.problem:
-        yield Row("CHIP", f"none is given, and {first.source} {first.problem}", first.remedy)
+        yield Row("CHIP", f"not set, and {first.source} {first.problem}", first.remedy)
     else:
-        text = f"none is given: {first.chip} is taken; make doctor CHIP={first.chip} tells whether it can run"
+        text = f"not set: make uses {first.chip}; make doctor CHIP={first.chip} checks whether it can run"
         yield Row("CHIP", text)
 
 
@@ -293,7 +299,7 @@ def as_json(page: Page, chip: str, can_run: bool | None) -> str:
 
 
 def show(text: str) -> None:
-    """Prints the page. That nobody reads it, or that the disk is full, is no problem of the chip asked for."""
+    """Prints the page. A closed pipe or a full disk does not change the exit status."""
     try:
         print(text, flush=True)
     except OSError:
@@ -304,15 +310,15 @@ def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--make", default="", help="its version")
-    parser.add_argument("--python", default="", help="the interpreter that the user gave")
-    parser.add_argument("--chip", default="", help="the chip that should run here")
-    parser.add_argument("--devices", default="", help="and on which devices: 0 or 0,1")
-    parser.add_argument("--limit", type=float, default=1.5, help="s for the answers of other programs")
-    parser.add_argument("--json", action="store_true", help="the same rows as JSON")
+    parser.add_argument("--python", default="", help="the value of PYTHON=")
+    parser.add_argument("--chip", default="", help="the chip to check")
+    parser.add_argument("--devices", default="", help="its devices: 0 or 0,1")
+    parser.add_argument("--limit", type=float, default=1.5, help="seconds for all queries to other programs")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     args = parser.parse_args()
     root, query, params = args.root, BackgroundQueries(args.limit), read_params(Path("params.yaml"))
     lines = params.get("chips", {})
-    chips, chip = list(lines), asked_chip(args.chip, lines.get(args.chip, ""))
+    chips, chip = list(lines), chip_of(args.chip, lines.get(args.chip, ""))
     checkers = new_checkers(query, params, chip)
     interpreter = query.ask(lambda: interpreter_of(args.python))
     make = query.ask(lambda: args.make or version_of(["make", "--version"]))

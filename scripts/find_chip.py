@@ -1,8 +1,8 @@
-"""The chip for a make without CHIP=, on stdout: that of this host's devices, or else the first of --chips.
+"""Prints the chip for a make without CHIP=: the chip of this host's devices, or else the first of --chips.
 
-Each engine that has a _find.py is asked; the first that finds devices decides. The chip is remembered in --note, so
-that the next make does not ask again; a fallback is not. If the devices do not tell one chip of --chips, this exits 1.
-Python 3.7, standard library only.
+It queries each engine that has a _find.py; the first one that finds devices determines the chip. The chip is stored in
+--note, so that the next make does not query again; a fallback is not stored. Exits 1 if the devices do not determine
+one chip of --chips. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import engines
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--chips", nargs="+", required=True, help="the names in params.yaml, the fallback first")
-    parser.add_argument("--note", type=Path, required=True, help="the file to remember the chip in")
+    parser.add_argument("--note", type=Path, required=True, help="the file that stores the chip")
     args = parser.parse_args()
     reasons = []
     for name in engines.names_of():
         if not engines.has(name, "_find"):
             continue
         finder: engines.Finder = engines.load(name, "_find")
-        found = finder.find(args.chips)
-        if found.problem:
-            die(found.source, found.problem, found.remedy)
-        if found.chip:
-            with contextlib.suppress(OSError):  # if ROOT cannot be written, the command that writes there says so
-                artifact.write_text(args.note, found.chip + "\n")
-            print(found.chip)
+        result = finder.find(args.chips)
+        if result.problem:
+            die(result.source, result.problem, result.remedy)
+        if result.chip:
+            with contextlib.suppress(OSError):  # if ROOT is not writable, a later command reports it
+                artifact.write_text(args.note, result.chip + "\n")
+            print(result.chip)
             return
-        reasons.append(found.absent)
-    fallback, reason = args.chips[0], ", ".join(reasons) or "no engine looks for devices"
-    print(f"find_chip.py: {reason}: CHIP={fallback} is taken; make doctor tells more", file=sys.stderr)
+        reasons.append(result.absent)
+    fallback, reason = args.chips[0], ", ".join(reasons) or "no engine searches for devices"
+    print(f"find_chip.py: {reason}: using CHIP={fallback}; run make doctor for details", file=sys.stderr)
     print(fallback)
 
 

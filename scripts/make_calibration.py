@@ -1,7 +1,7 @@
-"""The training part of a CIFAR-10 archive -> the images that int8 is calibrated on and judged by, never the test set.
+"""Selects training images of a CIFAR-10 archive for the calibration and check of int8; it never uses test images.
 
-`--out data/calibration.bin`: rows of CIFAR-10's binary version: a label, then uint8 CHW. They are spread
-evenly over data_batch_1 to data_batch_5 and stand in turn, one of each batch.
+`--out data/calibration.bin`: rows of CIFAR-10's binary version: a label, then uint8 CHW. They are spread evenly over
+data_batch_1 to data_batch_5; consecutive rows come from different batches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SETTINGS = {"images": "int8.images"}
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True)
-    parser.add_argument("--images", type=int, required=True, help="at most")
+    parser.add_argument("--images", type=int, required=True, help="the maximum number of images")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     archive = {"sha256": digest(args.archive), "origin": artifact.origin_of(args.archive)}
@@ -29,7 +29,7 @@ def main() -> None:
         parts = []
         for name in BATCHES:
             images, labels, _ = read_batch(
-                args.archive, name, f"{args.archive} (int8 needs its training part, chips of other precisions do not)"
+                args.archive, name, f"{args.archive} (the training part, which only int8 needs)"
             )
             chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
             parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))

@@ -1,4 +1,7 @@
-"""The built-in sample: its archive of images (--archive) or its checkpoint (--checkpoint); see formats/sample.py."""
+"""Writes the built-in sample: its archive of images (--archive) or its checkpoint (--checkpoint).
+
+See formats/sample.py.
+"""
 
 from __future__ import annotations
 

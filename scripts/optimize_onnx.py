@@ -1,10 +1,10 @@
-"""ONNX -> optimized ONNX: the passes of graphs/passes.py, one after the other, each one checked.
+"""Optimizes an ONNX graph with the passes of graphs/passes.py and checks every pass.
 
---resize nearest: the guide's rewrite, nearest + asymmetric + floor: an approximation, reported with what it changes.
+--resize nearest: nearest + asymmetric + floor, as in Ascend's ModelZoo guide; an approximation.
          exact:   bilinear align_corners as two constant matrix products, Y = A·X·Aᵀ.
-         none:    bilinear align_corners stays.
-Every pass but nearest has to answer as the graph before it. Checked before the file gets its name: onnx.checker,
-nothing left that computes a shape, and the logits against the plain export's.
+         none:    bilinear align_corners is kept.
+After every pass except nearest the logits must match those of the graph before it. Before the file is renamed to --out,
+onnx.checker, the absence of nodes that compute shapes, and the logits against the plain export are checked.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ SETTINGS = {
     "check_images": "optimize.check_images",
     "tolerance": "optimize.tolerance",
 }
-EACH = 4  # a pass is held against the graph before it on every fourth image, the last graph against the plain on all
+EACH = 4  # passes are checked on every fourth image, the final graph on all images
 
 
 def size_of(name: str, model: onnx.ModelProto, data: bytes) -> Record:
+    """Nodes, initializers, bytes and MACs (per image) of the graph after the pass `name`."""
     graph = model.graph
     counts = {"nodes": len(graph.node), "initializers": len(graph.initializer)}
-    found = macs(model)
-    return {"pass": name, **counts, "bytes": len(data), "macs": None if found is None else sum(found.values())}
+    by_node = macs(model)
+    return {"pass": name, **counts, "bytes": len(data), "macs": None if by_node is None else sum(by_node.values())}
 
 
-def shown(sizes: list[Record]) -> str:
-    """The table of what each pass left, a row each."""
-    wide = max(len(size["pass"]) for size in sizes)
-    rows = [f"  {'':{wide}}  nodes  initializers  {'bytes':>12}  {'MACs an image':>15}"]
+def size_table(sizes: list[Record]) -> str:
+    """The table of the graph's size after each pass."""
+    width = max(len(size["pass"]) for size in sizes)
+    rows = [f"  {'':{width}}  nodes  initializers  {'bytes':>12}  {'MACs per image':>15}"]
     for size in sizes:
         macs = "unknown" if size["macs"] is None else f"{size['macs']:,}"
         counts = f"{size['nodes']:5}  {size['initializers']:12}  {size['bytes']:12,}  {macs:>15}"
-        rows.append(f"  {size['pass']:{wide}}  {counts}")
+        rows.append(f"  {size['pass']:{width}}  {counts}")
     return "\n".join(rows)
 
 
@@ -55,14 +56,15 @@ def run_passes(
     model: onnx.ModelProto,
     table: list[tuple[str, passes.Pass]],
     images: NDArray[Any],
-    wanted: NDArray[Any],
+    logits: NDArray[Any],
     tolerance: float,
     out: Path,
 ) -> tuple[bytes, list[Record]]:
-    """Rewrites `model`, which answers to `images` as `wanted` says, by each pass of the table.
+    """Applies each pass of the table to `model`, whose logits for `images` are `logits`.
 
-    Returns its bytes and, for the graph as it was and after each pass that changed it, nodes, initializers, bytes and
-    MACs. Exits 1, naming the pass, if a graph cannot be run or does not answer as the one before (nearest excepted).
+    Returns its bytes, and the sizes of the given graph and after each pass that changed it (see size_of). Exits 1 with
+    the name of the pass if ONNX Runtime cannot run a graph, or if its logits differ from those of the graph before it
+    (except for nearest).
     """
     data = model.SerializeToString(deterministic=True)
     sizes = [size_of("as given", model, data)]
@@ -73,35 +75,35 @@ def run_passes(
             continue
         subject = f"{out}, pass {name}"
         try:
-            found = agreement.logits_of(data, images)
-        except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no base of their own
-            problem = f"ONNX Runtime cannot run what it made: {error}".replace(";", ",")
-            die(subject, problem, "nothing was written; report it")
-        if name != "resize_nearest" or not np.isfinite(found).all():
-            agreement.check_agreement(subject, found, wanted, tolerance)
+            rewritten = agreement.logits_of(data, images)
+        except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
+            problem = f"ONNX Runtime cannot run the rewritten graph: {error}".replace(";", ",")
+            die(subject, problem, "nothing was written; report this")
+        if name != "resize_nearest" or not np.isfinite(rewritten).all():
+            agreement.check_agreement(subject, rewritten, logits, tolerance)
         sizes.append(size_of(name, model, data))
-        wanted = found
+        logits = rewritten
     return data, sizes
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """The graph of a file; exits 1 if its nodes hold graphs."""
+    """Loads a graph; exits 1 if its nodes contain subgraphs."""
     model = onnx.load(path)
     if any(a.HasField("g") or a.graphs for node in model.graph.node for a in node.attribute):
-        die(path, "some of its nodes (If, Loop) hold graphs", "give the plain export of this network")
+        die(path, "some of its nodes (If, Loop) contain subgraphs", "use the plain export of this network")
     return model
 
 
 def check_graph(path: Path, model: onnx.ModelProto) -> None:
-    """Exits 1 if nodes that compute shapes are left, or if onnx.checker refuses the graph; `path`: of the plain one."""
+    """Exits 1 if nodes that compute shapes are left; onnx.checker raises on other faults. `path` is the input file."""
     left = sorted(SHAPE_OPERATORS.intersection(node.op_type for node in model.graph.node))
     if left:
-        die(path, f"{', '.join(left)} nodes cannot be folded away", "give the plain export of this network")
+        die(path, f"{', '.join(left)} nodes cannot be folded", "use the plain export of this network")
     onnx.checker.check_model(model, full_check=True)
 
 
 def comparison(logits: NDArray[Any], plain: NDArray[Any]) -> Record:
-    """How far the optimized graph's logits, float32 [n, classes], are from the plain one's."""
+    """Differences between the logits of the optimized and the plain graph, float32 [n, classes]."""
     return {
         "images": len(logits),
         "relative_error": agreement.relative_error(logits, plain),
@@ -113,10 +115,10 @@ def comparison(logits: NDArray[Any], plain: NDArray[Any]) -> Record:
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
     parser.add_argument("--resize", choices=["nearest", "exact", "none"], required=True)
     parser.add_argument("--check-images", type=int, required=True)
-    parser.add_argument("--tolerance", type=float, required=True, help="relative, of the largest logit")
+    parser.add_argument("--tolerance", type=float, required=True, help="relative: max|difference| / max|logit|")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     plain_record = needed_record(args.onnx)
@@ -129,16 +131,14 @@ def main() -> None:
         data, sizes = run_passes(model, table, images[::EACH], plain[::EACH], args.tolerance, args.out)
         check_graph(args.onnx, model)
         logits = agreement.logits_of(data, images)
-        approximate = args.resize == "nearest" and np.isfinite(logits).all()
-        if not approximate:
+        is_approximate = args.resize == "nearest" and np.isfinite(logits).all()
+        if not is_approximate:
             agreement.check_agreement(args.out, logits, plain, args.tolerance)
         check = comparison(logits, plain)
-        print(shown(sizes))
-        print(
-            f"  resize {args.resize}: {'an approximation' if approximate else 'the same function'}; of {len(images)}"
-            f" images {check['changed_labels']} changed their label, largest logit change"
-            f" {check['largest_logit_change']:.2g}"
-        )
+        print(size_table(sizes))
+        kind = "an approximation" if is_approximate else "the same function"
+        changes = f"{check['changed_labels']} of {len(images)} labels changed"
+        print(f"  resize {args.resize}: {kind}; {changes}, largest logit change {check['largest_logit_change']:.2g}")
         job.path.write_bytes(data)
         job.record["passes"], job.record["check"] = sizes, check
         job.record["provenance"].update(optimized=hashlib.sha256(data).hexdigest(), resize=args.resize)

@@ -1,8 +1,8 @@
-"""The test set of a CIFAR-10 archive -> bins, or labels.
+"""Converts the test batch of a CIFAR-10 archive to bins or labels.
 
-`--bins data/bin`: image_<i>.bin (float32, CHW, RGB, value/255; i = index in test_batch) and manifest.json with their
-count and digest. `--labels data/labels.txt`: one integer a line, in the same order. Of the archive only the test batch
-is read, by an unpickler that knows three names of numpy and nothing else.
+`--bins data/bin`: writes image_<i>.bin (float32, CHW, RGB, value/255; i = index in test_batch) and manifest.json with
+their count and digest. `--labels data/labels.txt`: writes one integer per line, in the same order. Only the test batch
+is read, by a restricted unpickler that accepts three names of numpy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SETTINGS = {"official_md5": "cifar10.test_batch_md5"}
 
 
 def provenance(archive: Record, raw: bytes, official_md5: str) -> Record:
-    """What to record of a batch: the archive, and whether its images are the sample's, official or the user's own."""
+    """What to record of a batch: the archive's digest, and whether its images are sample, official or own."""
     origin = archive["origin"]
     if origin != "sample":
         origin = "official" if hashlib.md5(raw, usedforsecurity=False).hexdigest() == official_md5 else "own"
@@ -32,7 +32,7 @@ def provenance(archive: Record, raw: bytes, official_md5: str) -> Record:
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True)
-    parser.add_argument("--official-md5", required=True, help="of the official test_batch: what has it is official")
+    parser.add_argument("--official-md5", required=True, help="of the official test_batch")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bins", type=Path)
     what.add_argument("--labels", type=Path)

@@ -1,10 +1,9 @@
-"""params.yaml, requirements.txt and scripts/ -> .make/: a small file for each setting, a copy of each script, written
-only when bytes differ.
+"""Writes ROOT/.make: one file per setting, a copy of each script, and inputs.mk; each only if its bytes differ.
 
-make's rules depend on those, so that only what a change concerns is rebuilt (as Kbuild's include/config). Writes
-.make/inputs.mk, which the Makefile includes: see params/makefile.py. make runs this command when the digest of --watch
-differs from the one in inputs.mk, whatever the times of the files. Exits 1 on a setting that is unknown, missing, of
-the wrong type, or that make or a shell would read differently.
+The rules of make depend on these files, so that a change rebuilds only what uses it (as with Kbuild's include/config).
+The Makefile includes .make/inputs.mk: see params/makefile.py. make runs this command when the digest of the --watch
+files differs from the one in inputs.mk, whatever the times of the files. Exits 1 if a setting is unknown, missing,
+mistyped, or contains characters that are special to make or a shell.
 """
 
 from __future__ import annotations
@@ -24,58 +23,61 @@ from params.chips import Chip, chips_of, derived, files_of
 from params.makefile import PINS, Rules
 from params.read import read_params
 
-HELD = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
+PATHS = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
 
 
-class Given(NamedTuple):
-    """An input that the user may give, and what ROOT holds of it."""
+class UserInput(NamedTuple):
+    """An input that the user may pass to make, and the one in ROOT."""
 
-    path: str  # as given, or ""
-    stat: str  # what make saw of it
-    digest: str  # of what was given, or ""
-    origin: str  # of what ROOT holds: sample, official, given, or ""
-    held: Record  # its record
+    path: str  # as passed, or ""
+    stat: str  # make's text of its inode, size and time
+    digest: str  # of the passed file or folder, or ""
+    origin: str  # of the file in ROOT: sample, official, given, or ""
+    record: Record  # of the file in ROOT
 
 
 def source_of(root: Path, source: str, origins: List[str]) -> str:
-    """The source of what ROOT does not hold: as given, else as what it holds, else cifar10. Mixing them is refused."""
-    holds = "sample" if "sample" in origins else "cifar10"
-    if source and any(origins) and source != holds:
-        remedy = f"give another ROOT=, leave SOURCE out, or remove {' and '.join(str(root / h) for h in HELD.values())}"
-        die(f"SOURCE={source}", f"ROOT={root} holds inputs of {holds}", remedy)
-    return source or (holds if any(origins) else "cifar10")
+    """The source of the inputs that ROOT lacks: SOURCE, else that of the present inputs, else cifar10. Exits 1 if they
+    would be mixed."""
+    present = "sample" if "sample" in origins else "cifar10"
+    if source and any(origins) and source != present:
+        remedy = (
+            f"use another ROOT=, omit SOURCE, or remove {' and '.join(str(root / path) for path in PATHS.values())}"
+        )
+        die(f"SOURCE={source}", f"ROOT={root} contains inputs of {present}", remedy)
+    return source or (present if any(origins) else "cifar10")
 
 
-def given_of(root: Path, name: str, path: str, stat: str) -> Given:
-    """What the user gave of the input `name`, and what ROOT holds; exits 1 if the path is not such an input."""
-    held = root / HELD[name]
-    given = digest_of_input(name, Path(path)) if path else ""
-    return Given(path, stat, given, artifact.origin_of(held), read_record(artifact.record_of(held)))
+def user_input(root: Path, name: str, path: str, stat: str) -> UserInput:
+    """The input `name` that the user passed and the one in ROOT; exits 1 if the path is not such an input."""
+    current = root / PATHS[name]
+    sha256 = digest_of_input(name, Path(path)) if path else ""
+    return UserInput(path, stat, sha256, artifact.origin_of(current), read_record(artifact.record_of(current)))
 
 
 def sums_of(files: List[str]) -> str:
-    """What `sha256sum FILES` prints."""
+    """The output of `sha256sum FILES`, without missing files."""
     return "".join(f"{digest(Path(name))}  {name}\n" for name in files if os.path.isfile(name))
 
 
 def scripts_of(folder: Path, watched: List[str]) -> List[Path]:
-    """The scripts among the watched files; exits 1 on a name that make would read as something else."""
+    """The scripts among the watched files; exits 1 if make cannot handle a name."""
     scripts = [path for path in map(Path, watched) if folder in path.parents and path.is_file()]
     for path in scripts:
         if not re.fullmatch(r"[\w./+-]+", path.as_posix(), re.ASCII):
-            die(path, "a file name that make cannot handle", "use letters, digits and . _ + - alone, or move it away")
+            die(path, "a file name that make cannot handle", "use only letters, digits and . _ + -, or move it away")
     return scripts
 
 
 def folder_digest(record: Record) -> object:
-    """The digest that a given folder had when its tar was made; None if it was no given one."""
+    """The digest of the user's folder from which a tar was packed; None if it was not packed from one."""
     key = record.get("key")
     return key.get("given") if isinstance(key, dict) else None
 
 
 class State:
-    """The folder .make of a ROOT. What changes there gets a time after every artifact's, whatever the clock says: so
-    make sees it as newer."""
+    """The folder .make of a ROOT. A changed file gets a time later than that of every artifact, whatever the clock
+    says, so that make sees it as newer."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root / ".make"
@@ -87,23 +89,23 @@ class State:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            die(f"ROOT={self.root}", f"cannot be made or written ({error.strerror})", "give another ROOT=")
+            die(f"ROOT={self.root}", f"cannot be created or written ({error.strerror})", "use another ROOT=")
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file of the folder, if its bytes differ."""
+        """Writes a file of the folder if its bytes differ."""
         path = self.folder / name
         self.names.append(name)
         if not path.is_file() or path.read_bytes() != data:
             self.replace(name, data)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Writes a file of the folder, as newer than every artifact."""
+        """Writes a file of the folder with a time later than that of every artifact."""
         self.time = self.time or time_after_all(self.root)
         write_atomically(self.folder / name, data, self.time)
         self.changed.append(name)
 
     def remove_others(self, *folders: str) -> None:
-        """Removes files of these folders that were not written: settings and scripts that are gone."""
+        """Removes the files of deleted settings and scripts: those in `folders` that were not written."""
         for path in (path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file()):
             if path.relative_to(self.folder).as_posix() not in self.names:
                 path.unlink()
@@ -114,25 +116,25 @@ class State:
         if os.environ.get("WHY") == "1" and changed:
             print(f"  {self.folder}: changed: {' '.join(changed)}")
 
-    def note_given(self, name: str, given: Given) -> None:
-        """Notes which input was given, so that make imports it if ROOT holds another."""
+    def write_note(self, name: str, user: UserInput) -> None:
+        """Writes the digest of the passed input, so that make imports it if ROOT contains another one."""
         note = f"given/{name}"
-        if not given.digest:
+        if not user.digest:
             path = self.folder / note
             self.write(note, path.read_bytes() if path.is_file() else b"")
-        elif given.origin not in ("", "sample") and given.digest in (
-            given.held.get("sha256"),
-            folder_digest(given.held),
+        elif user.origin not in ("", "sample") and user.digest in (
+            user.record.get("sha256"),
+            folder_digest(user.record),
         ):
-            self.write(note, given.digest.encode() + b"\n")
-            write_text(self.folder / f"{note}.stat", given.stat + "\n")
+            self.write(note, user.digest.encode() + b"\n")
+            write_text(self.folder / f"{note}.stat", user.stat + "\n")
         else:
-            self.replace(note, given.digest.encode() + b"\n")
+            self.replace(note, user.digest.encode() + b"\n")
 
 
 def make_variables(values: Dict[str, str], rules: Rules, chips: List[Chip]) -> str:
     """The text of inputs.mk."""
-    lines = ["# Made by sync_inputs.py; see scripts/params/makefile.py."]
+    lines = ["# Generated by sync_inputs.py; see scripts/params/makefile.py."]
     lines += [f"{name} := {value}".rstrip() for name, value in values.items()]
     lines += [*rules.command_lines(), *rules.reference_lines()]
     return "\n".join([*lines, *(line for chip in chips for line in rules.chip_lines(chip))]) + "\n"
@@ -146,28 +148,30 @@ def main() -> None:
     parser.add_argument("--watch", nargs="+", default=[], help="the files whose digest make compares")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--source", default="")
-    for name in HELD:
-        parser.add_argument(f"--{name}", default="", help="the path that the user gave")
-        parser.add_argument(f"--{name}-stat", default="", help="what make saw of it: kept once ROOT holds it")
+    for name in PATHS:
+        parser.add_argument(f"--{name}", default="", help="the path that the user passed")
+        parser.add_argument(
+            f"--{name}-stat", default="", help="make's text of its inode, size and time, stored once it is imported"
+        )
     args = parser.parse_args()
-    sums = sums_of(args.watch)  # before they are read: what changes meanwhile is seen by the next make
+    sums = sums_of(args.watch)  # before they are read, so that the next make notices later changes
     params = read_params(args.params)
     chips = chips_of(args.params, params, args.scripts / "engines")
     files = [name for name in files_of(chips) if name not in args.watch]
     scripts = scripts_of(args.scripts, args.watch)
     sums += sums_of(files)
     params.update(derived(chips, params))
-    given = {name: given_of(args.root, name, getattr(args, name), getattr(args, f"{name}_stat")) for name in HELD}
-    source = source_of(args.root, args.source, [one.origin for one in given.values()])
+    users = {name: user_input(args.root, name, getattr(args, name), getattr(args, f"{name}_stat")) for name in PATHS}
+    source = source_of(args.root, args.source, [user.origin for user in users.values()])
     state = State(args.root)
     state.make_folder()
     values = {"batch_sizes": params["batch_sizes"], "chips": " ".join(chip.name for chip in chips)}
     values.update({"input.files": " ".join(files), "input.source": source})
     with artifact.locked(state.folder / "inputs.mk"):
-        for name, one in given.items():
-            state.note_given(name, one)
-            sampled = not one.digest and (one.origin or source) == "sample"
-            values[f"input.{name}"] = "sample" if sampled else ""
+        for name, user in users.items():
+            state.write_note(name, user)
+            is_sample = not user.digest and (user.origin or source) == "sample"
+            values[f"input.{name}"] = "sample" if is_sample else ""
         for key, text in params.items():
             state.write(f"params/{key}", text.encode() + b"\n")
         for path in scripts:

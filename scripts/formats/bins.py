@@ -1,4 +1,4 @@
-"""Images as float32 files: one bin an image, and manifest.json with their count and digest."""
+"""Reads bins: one float32 file per image, and manifest.json with their count and digest."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ BIN_BYTES = 4 * IMAGE_VALUES  # float32
 
 
 def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any]:
-    """One bin: float32 IMAGE_SHAPE, new or the given one; exits 1 if it is missing or of another size."""
+    """Reads one bin, float32 IMAGE_SHAPE, into `image` or a new array; exits 1 if it is missing or of another size."""
     image = np.empty(IMAGE_SHAPE, np.float32) if image is None else image
     size = 0
     with contextlib.suppress(FileNotFoundError, IsADirectoryError, BlockingIOError):
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not to wait for who would write to a pipe
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: do not wait for the writer of a pipe
         try:
             size = os.readv(file, [image.data, bytearray(1)])
         finally:
             os.close(file)
     if size != BIN_BYTES:
         path = Path(path)
-        there, remedy = path.is_file(), rebuild_hint(path.with_name("manifest.json"))
-        problem = f"{path.stat().st_size} bytes, not {BIN_BYTES}" if there else "missing, though the manifest counts it"
+        exists, remedy = path.is_file(), rebuild_hint(path.with_name("manifest.json"))
+        problem = f"{path.stat().st_size} bytes, not {BIN_BYTES}" if exists else "missing, but counted in the manifest"
         die(path, problem, remedy)
     return image
 
 
 def some_bins(manifest: Path, count: int) -> NDArray[Any]:
     """Up to `count` images, spread evenly over the set: float32 [n, *IMAGE_SHAPE]."""
-    have = needed_record(manifest, manifest)["count"]
-    indices = np.unique(np.linspace(0, have - 1, min(count, have)).astype(int))
+    total = needed_record(manifest, manifest)["count"]
+    indices = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
     return np.stack([read_bin(manifest.parent / f"image_{i}.bin") for i in indices])
 
 
-BLOCK = 32  # images that go from thread to thread at once; a batch, where that is more
+BLOCK = 32  # images passed between threads at once; larger batches are passed whole
 
 
 def blocks(manifest: Path, bins: Record, size: int = BLOCK) -> Iterator[NDArray[Any]]:
-    """All images in order, `size` in an array of its own, float32 [size, *IMAGE_SHAPE]; the last one is shorter.
+    """Yields all images in order as new arrays, float32 [size, *IMAGE_SHAPE]; the last one may be shorter.
 
-    Exits 1 if one cannot be read and, at the end, if they are not those that the manifest tells of.
+    Exits 1 if one cannot be read and, at the end, if their digest differs from the one in their record, `bins`.
     """
-    found, count = hashlib.sha256(), bins["count"]
+    sha256, count = hashlib.sha256(), bins["count"]
     for start in range(0, count, size):
         images = np.empty((min(size, count - start), *IMAGE_SHAPE), np.float32)
         for i, image in enumerate(images, start):
             read_bin(f"{manifest.parent}/image_{i}.bin", image)
-        found.update(images.ravel().data)
+        sha256.update(images.ravel().data)
         yield images
-    if found.hexdigest() != bins["digest"]:
-        die(manifest.parent, "the bins are not those that were made (their digest differs)", rebuild_hint(manifest))
+    if sha256.hexdigest() != bins["digest"]:
+        die(manifest.parent, "the bins' digest differs from the one in manifest.json", rebuild_hint(manifest))
 
 
 def check_bins(manifest: Path, bins: Record) -> None:
-    """Exits 1 if the bins are not those that their manifest tells of."""
+    """Exits 1 if the bins' digest differs from the one in their record, `bins`."""
     for _ in blocks(manifest, bins):
         pass

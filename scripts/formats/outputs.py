@@ -1,4 +1,4 @@
-"""Answers as files, as ais_bench writes them (contract, section 2.4): txt, bin or npy; and labels. Python 3.7."""
+"""Reads and writes labels and outputs, one file per image (docs/ascend-tools.md#ais-bench-outputs). Python 3.7."""
 
 from __future__ import annotations
 
@@ -25,74 +25,74 @@ def npy(row: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-TXT = "%.9g " * len(CLASSES) + "\n"  # all digits
-# Of ais_bench's npy and ours; np.load is ten times as slow.
+TXT = "%.9g " * len(CLASSES) + "\n"  # 9 digits restore every float32
+# The header of an npy file of shape [1, classes]. np.load is ten times slower than a comparison with it.
 HEADER = npy(np.zeros((1, len(CLASSES)), np.float32))[: -4 * len(CLASSES)]
 LABELS = {str(k) for k in range(len(CLASSES))}
 
 
-def name_of(image: int, form: str) -> str:
-    """The file of an image's answer; 0 is the number of the model's output."""
-    return f"image_{image}_0.{form}"
+def name_of(image: int, output_format: str) -> str:
+    """The file name of an image's output; 0 is the index of the model's output."""
+    return f"image_{image}_0.{output_format}"
 
 
-def encode(row: NDArray[Any], form: str) -> bytes:
-    """One answer, float32 [classes], as a file: txt with all digits, bin, or npy of ais_bench's shape [1, classes]."""
-    if form == "txt":
+def encode(row: NDArray[Any], output_format: str) -> bytes:
+    """The bytes of an output file for float32 [classes]: txt, bin, or npy with ais_bench's shape [1, classes]."""
+    if output_format == "txt":
         return (TXT % tuple(row.tolist())).encode()
-    if form == "bin":
+    if output_format == "bin":
         return row.tobytes()
     return HEADER + row.tobytes()
 
 
-def decode(path: Path, data: bytes, form: str, remedy: str = "") -> NDArray[Any]:
-    """One output file's values, float64 [classes]; exits 1 on another number of them, or on one that is not finite."""
+def decode(path: Path, data: bytes, output_format: str, remedy: str = "") -> NDArray[Any]:
+    """The values of an output file, float64 [classes]; exits 1 if their number is wrong or one is not finite."""
     try:
-        if form == "txt":
+        if output_format == "txt":
             row = np.array([float(word) for word in data.split()], np.float64)
-        elif form == "bin":
+        elif output_format == "bin":
             row = np.frombuffer(data, np.float32).astype(np.float64)
         elif data.startswith(HEADER):
             row = np.frombuffer(data[len(HEADER) :], np.float32).astype(np.float64)
         else:
             row = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
-    except Exception:  # noqa: BLE001 - numpy's reader of damaged files raises what it likes
+    except Exception:  # noqa: BLE001 - numpy raises many kinds of errors on damaged files
         row = np.empty(0)
     if row.shape != (len(CLASSES),):
         die(path, f"{row.size} values, not {len(CLASSES)}", remedy or rebuild_hint(path.with_name("manifest.json")))
-    if not all(map(math.isfinite, row.tolist())):  # of so few, faster than numpy's
+    if not all(map(math.isfinite, row.tolist())):  # faster than numpy for 10 values
         die(path, "a value is not finite", remedy or rebuild_hint(path.with_name("manifest.json")))
     return row
 
 
 def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
-    """Every output in the labels' order: float64 [labels, classes]. Exits 1 unless each label has exactly one."""
-    folder, form = manifest.parent, record["format"]
-    wanted = [name_of(i, form) for i in range(labels)]
-    have = {*os.listdir(folder)} - {manifest.name}
-    missing = [name for name in wanted if name not in have]
-    extra = sorted(have.difference(wanted))
+    """All outputs in the order of the labels: float64 [labels, classes]. Exits 1 unless there is one for each label."""
+    folder, output_format = manifest.parent, record["format"]
+    expected = [name_of(i, output_format) for i in range(labels)]
+    names = {*os.listdir(folder)} - {manifest.name}
+    missing = [name for name in expected if name not in names]
+    extra = sorted(names.difference(expected))
     if missing:
-        die(folder / missing[0], f"missing ({len(missing)} of {labels} outputs are)", rebuild_hint(manifest))
+        die(folder / missing[0], f"missing, with {len(missing)} of {labels} outputs", rebuild_hint(manifest))
     if extra:
         die(
             folder / extra[0],
-            f"one output too many ({len(extra)} in all), no label asks for it",
+            f"unexpected file, {len(extra)} in all; there is no label for it",
             rebuild_hint(manifest),
         )
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     rows = np.empty((labels, len(CLASSES)))
-    for i, name in enumerate(wanted):
+    for i, name in enumerate(expected):
         data = artifact.read_bytes(f"{folder}/{name}")
-        found.update(data)
-        rows[i] = decode(folder / name, data, form)
-    if found.hexdigest() != record["digest"]:
-        die(folder, "the files are not those that this inference wrote (their digest differs)", rebuild_hint(manifest))
+        sha256.update(data)
+        rows[i] = decode(folder / name, data, output_format)
+    if sha256.hexdigest() != record["digest"]:
+        die(folder, "the outputs' digest differs from the one in manifest.json", rebuild_hint(manifest))
     return rows
 
 
 def read_labels(path: Path) -> NDArray[Any]:
-    """One class number a line: int [n]; exits 1 on anything else."""
+    """Reads labels, one class number per line: int [n]; exits 1 if a line is not a label."""
     lines = path.read_text().split("\n")[:-1]
     for i, line in enumerate(lines):
         if line not in LABELS:
@@ -102,9 +102,9 @@ def read_labels(path: Path) -> NDArray[Any]:
     return np.array(lines, int)
 
 
-def digest_of(outputs: Path, count: int, form: str) -> str:
+def digest_of(outputs: Path, count: int, output_format: str) -> str:
     """The sha256 of the bytes of all outputs in a folder, in order."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for i in range(count):
-        found.update(artifact.read_bytes(f"{outputs}/{name_of(i, form)}"))
-    return found.hexdigest()
+        sha256.update(artifact.read_bytes(f"{outputs}/{name_of(i, output_format)}"))
+    return sha256.hexdigest()

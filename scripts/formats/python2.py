@@ -1,4 +1,4 @@
-"""Writes files in the formats of the official inputs: Python 2 pickles of 2009 and 2018, and the archive of batches."""
+"""Writes the file formats of the official inputs: pickles of Python 2 and a tar.gz of batches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ FOLDER = "cifar-10-batches-py"
 
 
 class Global(NamedTuple):
+    """A class or function by name, opcode GLOBAL."""
+
     module: str
     name: str
 
 
 class Call(NamedTuple):
-    """function(*arguments), and what __setstate__ gets, if anything."""
+    """An object: function(*arguments), and the argument of __setstate__, if any."""
 
     function: Global
     arguments: Tuple[Any, ...]
@@ -26,7 +28,7 @@ class Call(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """torch's persistent id of a storage."""
+    """A storage of torch, which is pickled as a persistent id."""
 
     kind: str
     key: bytes
@@ -34,7 +36,7 @@ class Storage(NamedTuple):
 
 
 def python2_pickle(value: Any) -> bytes:
-    """A pickle of protocol 2 as Python 2 wrote it: bytes are its str. Takes plain values and the three types above."""
+    """A pickle of protocol 2 as Python 2 writes it, where bytes are str. Takes plain values and the types above."""
 
     def emit(x: Any) -> bytes:
         if x is None:
@@ -69,7 +71,7 @@ def python2_pickle(value: Any) -> bytes:
 
 
 def write_tar(out: Path, files: dict[str, bytes]) -> None:
-    """Writes {member name: bytes} as cifar-10-batches-py/… into a tar.gz without times or owners; not compressed."""
+    """Writes {member name: bytes} as cifar-10-batches-py/… to a tar.gz without compression, times or owners."""
     with open(out, "wb") as raw, GzipFile("", "wb", 0, raw, mtime=0) as stream, TarFile("", "w", stream) as archive:
         archive.format = USTAR_FORMAT
         for name, data in files.items():

@@ -1,10 +1,11 @@
-"""The built-in sample: a small data set and a checkpoint, in the official formats, the same bytes on every machine.
+"""The built-in sample: a small dataset and a checkpoint in the official formats, with the same bytes on every machine.
 
-It shows that the chain works where nothing can be downloaded; its figures say nothing about CIFAR-10.
-The archive: ten classes, each a whole-image hue with a gradient, a disc and noise, drawn with integers from a seed.
-The checkpoint: the 940 tensors in the container of torch 0.4, drawn with integers by name; only the last layer was
-fitted (ridge regression on the training part, tests/formats/test_sample.py), to the first 64 features, and is kept in
-HEAD. Neither needs torch.
+It shows that the pipeline runs where nothing can be downloaded; its figures say nothing about CIFAR-10.
+Images: each of the ten classes has a hue for the whole image, with a gradient, a disc and noise. All numbers are
+integers from a seeded generator.
+Checkpoint: the 940 tensors in the container of torch 0.4, with integers from generators seeded by the tensors' names.
+Only the last layer was fitted, to the first 64 features, by ridge regression on the training part
+(tests/formats/test_sample.py); it is stored in HEAD. torch is not needed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from network.spec import CLASSES, IMAGE_SHAPE, IMAGE_VALUES
 
 LABEL_NAMES = [
     {"plane": "airplane", "car": "automobile"}.get(name, name) for name in CLASSES
-]  # as CIFAR-10 spells them
+]  # in the spelling of CIFAR-10
 HUES = [
     (200, 60, 60),
     (60, 200, 60),
@@ -37,7 +38,7 @@ HUES = [
     (120, 120, 120),
 ]
 NOTICE = "the built-in sample of this project, not CIFAR-10"
-FEATURES = 64  # of 1024; the head ignores the others
+FEATURES = 64  # of 1024; the last layer ignores the others
 HEAD_UNIT = 1 / 32
 HEAD = (  # int8 [10, 64] in base 85
     "{Q(000{#07^#uU?`~U<10r>+1{RssX1_1j300jd81O@;H000002?GHA2KWX5000000ssL2{{sa30s#I3@%i)s{RaE}{P+L`000XB"
@@ -54,8 +55,8 @@ HEAD_BIAS = [-114, -562, -1, 25, -206, -286, -21, 218, 1078, 380]
 
 
 def draw(seed: int, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """`count` images, uint8 [count, *IMAGE_SHAPE], and their labels, int [count]: as many of each class as can be."""
-    random = np.random.RandomState(seed)  # its streams are frozen, and all that follows is done with integers
+    """`count` images, uint8 [count, *IMAGE_SHAPE], and their labels, int [count], with balanced classes."""
+    random = np.random.RandomState(seed)  # NumPy keeps its streams stable; integers avoid rounding
     labels = random.permutation(np.arange(count) % len(CLASSES))
     channels, height, width = IMAGE_SHAPE
     y, x = np.mgrid[:height, :width] - np.array([height // 2, width // 2])[:, None, None]
@@ -70,7 +71,7 @@ def draw(seed: int, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def batch(title: str, images: NDArray[Any], labels: NDArray[Any]) -> bytes:
-    """One batch file, with the keys and the array pickle of the official ones."""
+    """A batch file with the keys and the pickled array of the official ones."""
     dtype = Call(Global("numpy", "dtype"), (b"u1", 0, 1), (3, b"|", None, None, None, -1, -1, 0))
     state = (1, (len(images), IMAGE_VALUES), dtype, False, images.tobytes())
     array = Call(Global("numpy.core.multiarray", "_reconstruct"), (Global("numpy", "ndarray"), (0,), b"b"), state)
@@ -81,7 +82,7 @@ def batch(title: str, images: NDArray[Any], labels: NDArray[Any]) -> bytes:
 
 
 def archive_files(seed: int, train: int, test: int) -> dict[str, bytes]:
-    """{member name: bytes} of the sample's archive; the training part has another seed than the test part."""
+    """{member name: bytes} of the sample's archive; the training part has a different seed from the test part."""
     meta = {
         b"num_cases_per_batch": test,
         b"label_names": [name.encode() for name in LABEL_NAMES],
@@ -97,10 +98,10 @@ def archive_files(seed: int, train: int, test: int) -> dict[str, bytes]:
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The value of a tensor of the checkpoint: integers of a stream that its name seeds, times one scale.
+    """The value of a tensor of the checkpoint: integers from a generator seeded by its name, times a scale.
 
-    He et al., arXiv 1502.01852, for the scale of convolutions; a quarter of it at the end of each residual branch,
-    so that sums of branches stay of one order.
+    The scale of convolutions is from He et al., arXiv 1502.01852. The last one of each residual branch has a quarter of
+    it, so that the sums of branches keep their magnitude.
     """
     kind = name.rsplit(".", 1)[1]
     if kind == "num_batches_tracked":
@@ -122,7 +123,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def write_checkpoint(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """A state_dict in torch's legacy container (torch/serialization.py, _legacy_save): five pickles, then storages."""
+    """Writes a state_dict in torch's legacy container (torch/serialization.py, _legacy_save)."""
     entries, order = {}, []
     for key, (name, shape) in enumerate(shapes.items()):
         kind = "LongStorage" if name.endswith("num_batches_tracked") else "FloatStorage"

@@ -1,4 +1,4 @@
-"""Inputs that the user gives: what they may be, and their digests."""
+"""Files and folders that a user passes as ARCHIVE=, WEIGHTS=, ONNX= or OM=: expected formats and digests."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """The shape of a tensor with a free batch: [N, channels, height, width]."""
+    """A shape with a free batch dimension as text: [N, channels, height, width]."""
     return f"[N, {', '.join(map(str, shape))}]"
 
 
 MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS", "onnx": "ONNX", "om": "OM"}
-WANTED = {
+EXPECTED = {
     "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
     "weights": "a checkpoint file such as model_92_sgd.pkl",
     "onnx": f"a graph with input {INPUT}, float32 {shape_text(IMAGE_SHAPE)}, and output {OUTPUT}, "
-    f"float32 {shape_text((len(CLASSES),))}, N being dynamic",
-    "om": "what atc made for that chip and batch size",
+    f"float32 {shape_text((len(CLASSES),))}, with a dynamic N",
+    "om": "a model that atc compiled for that chip and batch size",
 }
 
 
@@ -38,12 +38,12 @@ def batch_files(path: Path) -> dict[str, Path]:
 
 
 def digest_of_input(what: str, path: Path) -> str:
-    """The sha256 of a given file, or over names and digests of a given folder's members; exits 1 if it is no input."""
+    """The sha256 of a user's file, or over the names and digests of a folder's members; exits 1 if it is neither."""
     if path.is_file():
         return digest(path)
     files = batch_files(path) if what == "archive" else {}
     if not files:
         problem = "no such file" if not path.exists() else "no test_batch in it" if what == "archive" else "a folder"
-        die(f"{VARIABLE[what]}={path}", problem, f"give {WANTED[what]}")
+        die(f"{VARIABLE[what]}={path}", problem, f"set it to {EXPECTED[what]}")
     text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
     return hashlib.sha256(text.encode()).hexdigest()

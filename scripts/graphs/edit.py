@@ -1,7 +1,7 @@
-"""Editing of ONNX graphs: shapes, constants, unused parts.
+"""Editing of ONNX graphs: shapes, constants, unused nodes.
 
-Nothing here knows names of one exporter: nodes are found by what they are. Opsets 11 to 17, no graphs inside of nodes.
-Numbers are worked out in float64 and rounded once, to the type that the graph has in that place.
+Nodes are recognized by their operators and attributes, not by the names of an exporter. Supports opsets 11 to 17 and no
+subgraphs. Constants are computed in float64 and rounded once to the type that the graph has there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 Array = NDArray[Any]
-PROBE = 7  # a batch size that is no other dimension of this network, to see what depends on it
-SMALL = 1024  # bytes; what computes a shape is smaller, and inference takes 0.2 s to carry 49 MB of weights about
+PROBE = 7  # a batch size that differs from all other dimensions of this network, to see what depends on it
+SMALL = 1024  # bytes; constants that shapes are computed from are smaller; without the weights inference saves 0.2 s
 SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
-JUMPS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # their answer is the one of the graph's own type, rounded as it is
+JUMPS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # discontinuous, so they are computed in the graph's own type
 STAY = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-STAY |= {"DequantizeLinear"}  # weights kept in eight bits are smaller as they are
-STAY |= {"BatchNormalization"}  # onnx's evaluator takes that of opset 11 for the one of training
+STAY |= {"DequantizeLinear"}  # weights in eight bits would become larger
+STAY |= {"BatchNormalization"}  # onnx's evaluator runs that of opset 11 in training mode
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -34,17 +34,18 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
 
 
 def uses_of(graph: onnx.GraphProto) -> Counter[str]:
-    """{tensor name: how many inputs of nodes and outputs of the graph it is}."""
+    """{tensor name: number of node inputs and graph outputs that use it}."""
     return Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
 
 
 def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+    """Replaces the nodes of the graph."""
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def free(graph: onnx.GraphProto, name: str) -> str:
-    """`name`, made longer where a tensor has it."""
+def free_name(graph: onnx.GraphProto, name: str) -> str:
+    """`name`, with underscores added until no tensor has it."""
     taken = {name for node in graph.node for name in node.output}
     taken |= {tensor.name for tensor in [*graph.input, *graph.initializer]}
     while name in taken:
@@ -52,18 +53,18 @@ def free(graph: onnx.GraphProto, name: str) -> str:
     return name
 
 
-def put(graph: onnx.GraphProto, name: str, value: Array) -> str:
-    """Adds an initializer that is not there, and returns its name: `name`, made longer where another tensor has it."""
+def add_initializer(graph: onnx.GraphProto, name: str, value: Array) -> str:
+    """Adds an initializer unless the graph has an equal one, and returns its name: `name`, or a longer one if taken."""
     tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
     if tensor in graph.initializer:
         return name
-    tensor.name = name = free(graph, name)
+    tensor.name = name = free_name(graph, name)
     graph.initializer.append(tensor)
     return name
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """{tensor name: inferred shape}, of the tensors whose every dimension is known, initializers too."""
+    """{tensor name: inferred shape} of the tensors whose dimensions are all known, including initializers."""
     graph = onnx.shape_inference.infer_shapes(without_weights(model)).graph
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -75,7 +76,7 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large initializers are inputs, after the model's own: the shapes are the same, and soon inferred."""
+    """A copy with large initializers as inputs, after the model's own: shape inference is faster and gives the same."""
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph, known = bare.graph, {value.name for value in model.graph.input}
     graph.node.extend(model.graph.node)
@@ -90,7 +91,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
-    """Gives the first dimension of the inputs (the first so many) and outputs a number, folds what is known by that."""
+    """Sets the first dimension of outputs and inputs (of the first `inputs`, or all) and folds the new constants."""
     for value in [*model.graph.input[:inputs], *model.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_value = batch_size
     drop_unused(model)
@@ -98,26 +99,27 @@ def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None
 
 
 def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
-    """{tensor name: shape} of a model whose batch is free, as they are for one batch size."""
+    """{tensor name: shape} of a model with a dynamic batch, at one batch size."""
     bare = without_weights(model)
     fix_batch(bare, batch_size, len(model.graph.input))
     return {**shapes_of(bare), **{tensor.name: list(tensor.dims) for tensor in model.graph.initializer}}
 
 
 def macs(model: onnx.ModelProto) -> dict[str, int] | None:
-    """{node: multiply-accumulates} of Conv, Gemm and MatMul for one image; None where a shape cannot be inferred."""
-    shapes, found = shapes_at(model, 1), {}
+    """{node: multiply-accumulates} of Conv, Gemm and MatMul for one image; None if a shape cannot be inferred."""
+    shapes, by_node = shapes_at(model, 1), {}
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
             x, w, y = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
             if not (x and w and y):
                 return None
             terms = math.prod(w[1:]) if node.op_type == "Conv" else x[0 if attributes(node).get("transA") else -1]
-            found[node.name or node.output[0]] = math.prod(y) * terms
-    return found
+            by_node[node.name or node.output[0]] = math.prod(y) * terms
+    return by_node
 
 
 def keep_initializers(graph: onnx.GraphProto, names: Container[str]) -> None:
+    """Removes the initializers whose names are not in `names`."""
     kept = [tensor for tensor in graph.initializer if tensor.name in names]
     if len(kept) < len(graph.initializer):
         del graph.initializer[:]
@@ -125,8 +127,10 @@ def keep_initializers(graph: onnx.GraphProto, names: Container[str]) -> None:
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Identity nodes, and the nodes and initializers that no output needs, go; so do initializers' second names as
-    inputs, which exporters of old wrote."""
+    """Removes Identity nodes, nodes and initializers that no output needs, and inputs that name an initializer.
+
+    Old exporters listed every initializer as an input too.
+    """
     graph = model.graph
     alias: dict[str, str] = {}
     outputs = {value.name for value in graph.output}
@@ -147,32 +151,33 @@ def drop_unused(model: onnx.ModelProto) -> None:
     names = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
     if len(inputs) < len(graph.input):
-        model.ir_version = max(model.ir_version, 4)  # before it, every initializer had to be an input
+        model.ir_version = max(model.ir_version, 4)  # before IR 4 every initializer had to be an input
     del graph.input[:], graph.value_info[:]
     graph.input.extend(inputs)
     keep_initializers(graph, needed)
 
 
 def widened(value: Array) -> Array:
+    """`value` in float64 if it is a floating-point array."""
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 
-def evaluated(node: NodeProto, known: dict[str, Array], opsets: Any) -> Array:
-    """The one result of a node whose inputs are known."""
-    from onnx.reference import ReferenceEvaluator  # 0.1 s, which --help need not wait
+def evaluate(node: NodeProto, known: dict[str, Array], opsets: Any) -> Array:
+    """The result of a node with one output whose inputs are known."""
+    from onnx.reference import ReferenceEvaluator  # here, because the import takes 0.1 s
 
     inputs = [helper.make_tensor_value_info(name, 0, None) for name in dict.fromkeys(node.input) if name]
     result = helper.make_tensor_value_info(node.output[0], 0, None)
-    one = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=opsets)
-    answers: Any = ReferenceEvaluator(one).run(None, {value.name: known[value.name] for value in inputs})
-    return np.asarray(answers[0])
+    single = helper.make_model(helper.make_graph([node], "one", inputs, [result]), opset_imports=opsets)
+    results: Any = ReferenceEvaluator(single).run(None, {value.name: known[value.name] for value in inputs})
+    return np.asarray(results[0])
 
 
 def fold_constants(model: onnx.ModelProto) -> None:
-    """Nodes whose result is known now become initializers, until there are none.
+    """Replaces nodes whose results are constant by initializers, until none is left.
 
-    Each is worked out twice: in the graph's own types, which say what type the result has and decide every integer,
-    and in float64 from one such node to the next, rounded where a node that stays uses it.
+    Each result is computed twice: in the graph's own types, which give its type and all integers, and in float64 along
+    chains of such nodes, rounded once where a remaining node uses it.
     """
     graph = model.graph
     known = constants_of(graph)
@@ -182,7 +187,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
     while before != len(graph.node):
         before = len(graph.node)
         shapes = shapes_of(model) if any(node.op_type == "Shape" for node in graph.node) else {}
-        kept, found = [], []
+        kept, folded = [], []
         for node in graph.node:
             name = node.output[0]
             shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
@@ -194,8 +199,8 @@ def fold_constants(model: onnx.ModelProto) -> None:
                 known[name] = np.array(shape, np.int64)[bounds.get("start", 0) : bounds.get("end")]
             elif all(x in known or not x for x in node.input):
                 try:
-                    known[name] = evaluated(node, known, model.opset_import)
-                except Exception:  # noqa: BLE001  an operator that the evaluator lacks or cannot run stays
+                    known[name] = evaluate(node, known, model.opset_import)
+                except Exception:  # noqa: BLE001  the evaluator lacks the operator or cannot run it
                     failed.add(name)
                     kept.append(node)
                     continue
@@ -205,11 +210,11 @@ def fold_constants(model: onnx.ModelProto) -> None:
             exact[name] = widened(known[name])
             if known[name].dtype.kind == "f" and node.op_type not in JUMPS:
                 inputs = {x: exact.get(x, widened(known[x])) for x in node.input if x}
-                exact[name] = widened(evaluated(node, inputs, model.opset_import))
-            found.append(name)
+                exact[name] = widened(evaluate(node, inputs, model.opset_import))
+            folded.append(name)
         set_nodes(graph, kept)
         uses = uses_of(graph)
-        for name in found:
+        for name in folded:
             if uses[name]:
                 graph.initializer.append(numpy_helper.from_array(exact[name].astype(known[name].dtype), name))
     drop_unused(model)

@@ -1,8 +1,8 @@
-"""A float32 graph -> its int8 form: QuantizeLinear and DequantizeLinear around Conv and Gemm (QDQ).
+"""Converts a float32 graph to int8: QuantizeLinear and DequantizeLinear around Conv and Gemm (QDQ).
 
-Weights: int8, symmetric, a scale for each output channel. Inputs of Conv and Gemm: one scale, by the largest value on
-the calibration images; uint8 from 0 where nothing is negative (after Relu), else symmetric int8, so that no zero point
-costs work (Jacob et al., arXiv:1712.05877; ONNX QuantizeLinear). All else stays as it was.
+Weights are symmetric int8 with one scale per output channel. Inputs of Conv and Gemm have one scale per tensor, from
+the largest value on the calibration images: uint8 if no value is negative (after Relu), else symmetric int8. Zero
+points are 0, so they cost no work (Jacob et al., arXiv:1712.05877; ONNX QuantizeLinear). All other nodes stay float32.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from graphs.agreement import BATCH, logits_of
 from graphs.session import open_session
 from network.spec import INPUT
 
-OPSET = 13  # the first in which DequantizeLinear takes a scale for each channel
+OPSET = 13  # the first with a scale per channel in DequantizeLinear
 LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.int8): 127}  # -128 is left out, so that the scale is symmetric
 
 
 def ranges(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> dict[str, tuple[float, float]]:
     """{tensor: (smallest, largest value)} over float32 [n, *IMAGE_SHAPE]."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session, found = open_session(shown), {name: (np.inf, -np.inf) for name in names}
+    with_outputs = onnx.ModelProto()
+    with_outputs.CopyFrom(model)
+    with_outputs.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session, limits = open_session(with_outputs), {name: (np.inf, -np.inf) for name in names}
     for start in range(0, len(images), BATCH):
         values = session.run(names, {INPUT: images[start : start + BATCH]})
         for name, value in zip(names, values):
-            low, high = found[name]
-            found[name] = (min(low, float(value.min())), max(high, float(value.max())))
-    return found
+            low, high = limits[name]
+            limits[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    return limits
 
 
-def by_rows(node: onnx.NodeProto) -> bool:
-    """Whether a node's weight, if it has one, begins with the output's channels: Conv, and Gemm with transB."""
-    turned = any(a.name == "transB" and a.i for a in node.attribute)
-    return node.op_type == "Conv" or (node.op_type == "Gemm" and turned)
+def has_channel_rows(node: onnx.NodeProto) -> bool:
+    """Whether the first dimension of a node's weight is the output channel: Conv, and Gemm with transB."""
+    is_transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return node.op_type == "Conv" or (node.op_type == "Gemm" and is_transposed)
 
 
 def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
@@ -48,18 +48,21 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
         model = version_converter.convert_version(model, OPSET)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    made = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
-    products = [node for node in graph.node if by_rows(node) and node.input[0] in made and node.input[1] in weights]
+    computed = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    products = [
+        node for node in graph.node if has_channel_rows(node) and node.input[0] in computed and node.input[1] in weights
+    ]
     products = [node for node in products if weights[node.input[1]].dtype == np.float32]
-    mark = "int8"  # before every new name, and before none that is there
-    while any(name.startswith(mark) for name in {*made, *weights}):
+    mark = "int8"  # prefix of every new name and of no present one
+    while any(name.startswith(mark) for name in {*computed, *weights}):
         mark += "_"
     inputs = list(dict.fromkeys(node.input[0] for node in products))
     low_high = ranges(model, inputs, images)
     constants: dict[str, NDArray[Any]] = {}
 
     def dequantized(name: str, largest: NDArray[Any], kind: Any) -> onnx.NodeProto:
-        """A tensor's int8 form, of type `kind`, -> its float32; makes the scale and the zero point of both nodes."""
+        """The node that converts a tensor's int8 form, of type `kind`, to float32. Adds its scale and zero point to
+        `constants`; the scale maps `largest` to the largest number of the type."""
         largest = np.where(largest > 0, largest, 1)
         constants[f"{mark}_{name}_scale"] = (largest / LARGEST[np.dtype(kind)]).astype(np.float32)
         constants[f"{mark}_{name}_zero"] = np.zeros(largest.shape, kind)
@@ -68,14 +71,14 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
             "DequantizeLinear", words, [f"{mark}_{name}_dequantized"], f"{mark}_{name}_dequantize", axis=0
         )
 
-    def around(name: str) -> list[onnx.NodeProto]:
-        """The two nodes that round a tensor to int8."""
+    def quantize_and_back(name: str) -> list[onnx.NodeProto]:
+        """The two nodes that round a tensor to int8 values."""
         low, high = low_high[name]
         after = dequantized(name, np.array(max(-low, high)), np.uint8 if low >= 0 else np.int8)
         words = [name, *after.input[1:]]
         return [helper.make_node("QuantizeLinear", words, [f"{mark}_{name}"], f"{mark}_{name}_quantize"), after]
 
-    nodes = [new for value in graph.input if value.name in inputs for new in around(value.name)]
+    nodes = [new for value in graph.input if value.name in inputs for new in quantize_and_back(value.name)]
     for node in graph.node:
         if node in products:
             name = node.input[1]
@@ -87,7 +90,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
                 nodes.append(after)
             node.input[0], node.input[1] = (f"{mark}_{word}_dequantized" for word in node.input[:2])
         nodes.append(node)
-        nodes += [new for name in node.output if name in inputs for new in around(name)]
+        nodes += [new for name in node.output if name in inputs for new in quantize_and_back(name)]
     used = {name for node in nodes for name in node.input}
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
@@ -98,5 +101,5 @@ def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
 
 
 def top1(model: onnx.ModelProto, images: NDArray[Any], labels: NDArray[Any], optimized: bool = True) -> float:
-    """The share of images, float32 [n, *IMAGE_SHAPE], whose largest logit is their label's, in per cent."""
+    """Top-1 in per cent on images, float32 [n, *IMAGE_SHAPE]."""
     return float(100 * np.mean(logits_of(model, images, optimized).argmax(1) == labels))

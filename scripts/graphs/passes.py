@@ -15,13 +15,13 @@ from onnx import NodeProto, helper, numpy_helper
 from graphs.edit import (
     PROBE,
     Array,
+    add_initializer,
     attributes,
     constants_of,
     drop_unused,
     fold_constants,
-    free,
+    free_name,
     keep_initializers,
-    put,
     set_nodes,
     shapes_at,
     uses_of,
@@ -32,7 +32,7 @@ Pass = Callable[[onnx.ModelProto], None]
 
 
 def table(resize: str, subject: object) -> List[Tuple[str, Pass]]:
-    """The passes in their order; `subject` is the file to name when its graph cannot be rewritten."""
+    """The passes in their order; error messages about the graph name `subject`, its file."""
     return [
         ("drop_unused", drop_unused),
         ("fold_constants", fold_constants),
@@ -44,10 +44,10 @@ def table(resize: str, subject: object) -> List[Tuple[str, Pass]]:
 
 
 def sum_masks(model: onnx.ModelProto) -> None:
-    """The soft masks' (1 + s)·x -> s·x + x, as many nodes without a constant.
+    """Rewrites the soft masks (1 + s)·x to s·x + x: the same number of nodes, and no constant.
 
-    ONNX Runtime keeps its blocked layout from convolution to convolution only through what takes no constant: with the
-    1 it reorders 56 tensors a batch and fuses neither half of the norms nor most of the sums: one to two per cent.
+    ONNX Runtime keeps its blocked layout between convolutions only through nodes without constants. With the 1 it
+    reorders 56 tensors per batch and does not fuse half of the norms and most of the sums, which costs 1 to 2 per cent.
     """
     graph, known, uses = model.graph, constants_of(model.graph), uses_of(model.graph)
     masks = {}  # {1 + s: s}, each used once
@@ -61,7 +61,7 @@ def sum_masks(model: onnx.ModelProto) -> None:
         x = node.input[1 - list(node.input).index(mask)] if mask else ""
         if mask and x not in known and shapes.get(x) == shapes.get(masks[mask]) is not None:
             y = node.output[0]
-            product = free(graph, f"{y}_masked")
+            product = free_name(graph, f"{y}_masked")
             nodes.append(helper.make_node("Mul", [x, masks[mask]], [product], f"{node.name}_masked"))
             node = helper.make_node("Add", [product, x], [y], node.name)
         nodes.append(node)
@@ -70,26 +70,27 @@ def sum_masks(model: onnx.ModelProto) -> None:
 
 
 def share_equal_initializers(model: onnx.ModelProto) -> None:
-    """Of initializers of the same type, shape and bytes the first one stays, for all."""
+    """Merges initializers of the same type, shape and bytes."""
     graph, outputs = model.graph, {value.name for value in model.graph.output}
     first: Dict[Any, str] = {}
     same: Dict[str, str] = {}
     for tensor in graph.initializer:
-        what = tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes()
-        same[tensor.name] = tensor.name if tensor.name in outputs else first.setdefault(what, tensor.name)
+        content = tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes()
+        same[tensor.name] = tensor.name if tensor.name in outputs else first.setdefault(content, tensor.name)
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     keep_initializers(graph, set(same.values()))
 
 
 def is_bilinear(node: NodeProto) -> bool:
-    found = attributes(node)
-    modes = found.get("mode"), found.get("coordinate_transformation_mode")
+    """Whether a node is a Resize with bilinear interpolation and align_corners."""
+    by_name = attributes(node)
+    modes = by_name.get("mode"), by_name.get("coordinate_transformation_mode")
     return node.op_type == "Resize" and modes == (b"linear", b"align_corners")
 
 
 def align_corners_matrix(size: int) -> Array:
-    """A, float32 [2·size, size]: row i mixes the neighbours of i·(size-1)/(2·size-1) (ONNX Resize, align_corners)."""
+    """Float32 [2·size, size]: row i interpolates at i·(size-1)/(2·size-1) (ONNX Resize, align_corners)."""
     matrix = np.zeros((2 * size, size))
     for i in range(2 * size):
         at = i * (size - 1) / (2 * size - 1)
@@ -99,18 +100,18 @@ def align_corners_matrix(size: int) -> Array:
 
 
 def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
-    """Rewrites the four Resize nodes: nearest (an approximation), exact or none, as optimize_onnx.py says.
+    """Rewrites the four Resize nodes by `how`: nearest (an approximation), exact or none; see optimize_onnx.py.
 
-    Exits 1 if there are other than four (but for none, which leaves such a graph as it is), or one that does not double
-    a map.
+    Exits 1 if their number is not four (with none, such a graph stays unchanged), or if one does not double height and
+    width.
     """
     graph, shapes = model.graph, shapes_at(model, PROBE)
-    found = sum(is_bilinear(node) for node in graph.node)
-    if how == "none" and found != RESIZES:  # a graph of another network, or one that was optimized before
+    count = sum(is_bilinear(node) for node in graph.node)
+    if how == "none" and count != RESIZES:  # a graph of another network, or an optimized one
         return
-    if found != RESIZES:
-        problem = f"{found} bilinear align_corners Resize nodes, not {RESIZES}"
-        remedy = "give the plain export of this network, or set optimize.resize: none; rm the file for our own export"
+    if count != RESIZES:
+        problem = f"{count} bilinear align_corners Resize nodes, not {RESIZES}"
+        remedy = "use the plain export of this network, or set optimize.resize: none; remove the file for a new export"
         die(subject, problem, remedy)
     nodes = []
     for node in graph.node:
@@ -120,16 +121,16 @@ def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
         x, y = node.input[0], node.output[0]
         before, after = shapes.get(x, [])[2:], shapes.get(y, [])[2:]
         if len(before) != 2 or after != [2 * d for d in before]:
-            die(subject, f"{node.name} resizes {before} to {after}, not to twice that", "give the plain export")
+            die(subject, f"{node.name} resizes {before} to {after}, not to twice the size", "use the plain export")
         height, width = before
         if how == "exact":
-            rows = put(graph, f"align_corners_{height}", align_corners_matrix(height))
-            columns = put(graph, f"align_corners_{width}_transposed", align_corners_matrix(width).T)
+            rows = add_initializer(graph, f"align_corners_{height}", align_corners_matrix(height))
+            columns = add_initializer(graph, f"align_corners_{width}_transposed", align_corners_matrix(width).T)
             nodes.append(helper.make_node("MatMul", [x, columns], [f"{y}_columns"], f"{node.name}_columns"))
             nodes.append(helper.make_node("MatMul", [rows, f"{y}_columns"], [y], f"{node.name}_rows"))
             continue
-        roi = put(graph, "no_roi", np.array([], np.float32))
-        scales = put(graph, "twice", np.array([1, 1, 2, 2], np.float32))
+        roi = add_initializer(graph, "no_roi", np.array([], np.float32))
+        scales = add_initializer(graph, "twice", np.array([1, 1, 2, 2], np.float32))
         modes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
         if how == "nearest":
             modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -139,7 +140,7 @@ def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
 
 
 def flatten_reshapes(model: onnx.ModelProto) -> None:
-    """A Reshape that keeps the batch and joins all the rest (x.view(x.size(0), -1)) -> Flatten: no shape to compute."""
+    """Rewrites a Reshape that flattens all but the batch (x.view(x.size(0), -1)) to Flatten, which needs no shape."""
     graph, shapes = model.graph, shapes_at(model, PROBE)
     nodes = []
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the one place that opens a session of a graph."""
+"""Opens sessions of ONNX Runtime on the CPU; no other module does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def open_session(model: Path | bytes | onnx.ModelProto, cpu_threads: int = 0, optimized: bool = True) -> Any:
-    """An onnxruntime.InferenceSession with `cpu_threads` threads a request (0: all that this process may use).
+    """An onnxruntime.InferenceSession with `cpu_threads` threads per request (0: all that this process may use).
 
-    Not `optimized`, the graph runs node by node as it is written: QuantizeLinear and DequantizeLinear then round, and
-    all else is float32.
+    If not `optimized`, ONNX Runtime runs the graph node by node: QuantizeLinear and DequantizeLinear round, and all
+    other nodes are float32.
     """
     import onnxruntime
 

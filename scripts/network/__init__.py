@@ -1,1 +1,1 @@
-"""The network: its interface, its layers, its checkpoint."""
+"""The network: its interface, layers and checkpoint."""

@@ -1,4 +1,4 @@
-"""A checkpoint file -> the network with its weights, by torch."""
+"""Loads a checkpoint file into the network, with torch."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from network.checkpoint import REMEDY, check_faults, text
 from network.model import ResidualAttentionNetwork
 
 
-def fits(value: object, wanted: Tensor) -> bool:
-    """Whether `value` is a plain tensor of the shape of `wanted` whose numbers can stand for its own."""
+def fits(value: object, target: Tensor) -> bool:
+    """Whether `value` is a plain CPU tensor with the shape of `target` and a type that can be converted to its type."""
     if type(value) not in (Tensor, nn.Parameter) or not isinstance(value, Tensor):
         return False
-    plain = value.layout == torch.strided and value.device.type == "cpu" and value.shape == wanted.shape
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.shape == target.shape
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return plain and (value.dtype in floats if wanted.is_floating_point() else value.dtype == torch.int64)
+    return plain and (value.dtype in floats if target.is_floating_point() else value.dtype == torch.int64)
 
 
 def load_checkpoint(path: Path, remedy: str = REMEDY) -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
-    Reads today's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
-    weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite; only the counters
-    num_batches_tracked, which torch 0.3 did not have, may be absent.
+    Reads torch's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
+    weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite. Only the counters
+    num_batches_tracked, which torch 0.3 did not have, may be missing.
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises errors of every kind on a file that is none
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}" if asked else f"{type(error).__name__}, damaged or something else"
-        die(path, f"not a checkpoint that may be loaded: {reason}", remedy)
+    except Exception as error:  # noqa: BLE001  torch raises many kinds of errors on other files
+        unexpected = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f"unexpected name {unexpected[1]}" if unexpected else f"{type(error).__name__}, damaged or not a checkpoint"
+        )
+        die(path, f"not a checkpoint that can be loaded: {reason}", remedy)
     if not isinstance(loaded, dict):
-        die(path, f"holds a {type(loaded).__name__}, not a state_dict", remedy)
+        die(path, f"contains a {type(loaded).__name__}, not a state_dict", remedy)
     network = ResidualAttentionNetwork().eval()
-    wanted = network.state_dict()
-    found: dict[str, Any] = {}
-    faults: dict[str, list[str]] = {"twice": [], "not of this network": [], "of another shape or type": []}
+    expected = network.state_dict()
+    values: dict[str, Any] = {}
+    faults: dict[str, list[str]] = {"present twice": [], "not of this network": [], "of another shape or type": []}
     for key, value in loaded.items():
         name = text(key) if isinstance(key, (str, bytes)) else str(key)
-        if name in found:
-            faults["twice"].append(name)
-        elif name not in wanted:
+        if name in values:
+            faults["present twice"].append(name)
+        elif name not in expected:
             faults["not of this network"].append(name)
-        elif not fits(value, wanted[name]):
+        elif not fits(value, expected[name]):
             shown = [*value.shape, str(value.dtype)] if isinstance(value, Tensor) else type(value).__name__
-            faults["of another shape or type"].append(f"{name} {shown}, not {list(wanted[name].shape)}")
-        found[name] = value
-    absent = [name for name in wanted if name not in found]
+            faults["of another shape or type"].append(f"{name} {shown}, not {list(expected[name].shape)}")
+        values[name] = value
+    absent = [name for name in expected if name not in values]
     faults["missing"] = [name for name in absent if not name.endswith("num_batches_tracked")]
     if not any(faults.values()):
-        found = {name: value.to(wanted[name].dtype) for name, value in found.items()}
-        faults["not finite"] = [name for name, value in found.items() if not value.isfinite().all()]
+        values = {name: value.to(expected[name].dtype) for name, value in values.items()}
+        faults["not finite"] = [name for name, value in values.items() if not value.isfinite().all()]
     check_faults(path, faults, remedy)
-    network.load_state_dict({**{name: wanted[name] for name in absent}, **found})
+    network.load_state_dict({**{name: expected[name] for name in absent}, **values})
     return network

@@ -2,7 +2,7 @@
 
 Wang et al., "Residual Attention Network for Image Classification", CVPR 2017, arXiv 1704.06904.
 Input and output: see spec.py.
-The module names are those of the public checkpoint, so that its 940 tensors load as they are.
+The module names are those of the public checkpoint, so that its 940 tensors load without renaming.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from network.spec import CLASSES, IMAGE_SHAPE
 
 
 def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the picture's size at stride 1."""
+    """A convolution without bias that keeps height and width at stride 1."""
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
@@ -31,7 +31,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv(middle, middle, 3, stride)
         self.bn3 = nn.BatchNorm2d(middle)
         self.conv3 = conv(middle, outputs)
-        self.conv4 = conv(inputs, outputs, 1, stride)  # in every checkpoint, even where the shortcut is the identity
+        self.conv4 = conv(
+            inputs, outputs, 1, stride
+        )  # every checkpoint has it, also where the shortcut is the identity
         self.projects = inputs != outputs or stride != 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,21 +46,25 @@ class ResidualBlock(nn.Module):
 
 
 def two_blocks(channels: int) -> nn.Sequential:
+    """Two residual blocks that keep the shape [N, channels, H, W]."""
     return nn.Sequential(ResidualBlock(channels, channels), ResidualBlock(channels, channels))
 
 
 def halve(x: Tensor) -> Tensor:
+    """Max pooling: [N, C, H, W] -> [N, C, H/2, W/2]."""
     return functional.max_pool2d(x, 3, 2, 1)
 
 
 def double(x: Tensor) -> Tensor:
+    """Bilinear interpolation: [N, C, H, W] -> [N, C, 2H, 2W]."""
     return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 class AttentionModule(nn.Module):
-    """Attention residual learning (the paper's section 3.2): (1 + mask) * trunk, at one of three depths of mask.
+    """Attention residual learning (section 3.2 of the paper): (1 + mask) * trunk.
 
-    Keeps the shape [N, channels, H, W]. `stage` 1 resizes twice (channels 128), 2 once (256), 3 never (512).
+    Keeps the shape [N, channels, H, W]. The mask branch of `stage` 1 resizes twice (128 channels), of 2 once
+    (256), of 3 never (512).
     """
 
     def __init__(self, channels: int, stage: int) -> None:

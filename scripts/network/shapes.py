@@ -1,4 +1,4 @@
-"""Names and shapes of the checkpoint's tensors, without torch; model.py builds the same network."""
+"""Names and shapes of the checkpoint's tensors, without torch. A test compares them with model.py."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from network.spec import CLASSES, IMAGE_SHAPE
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """{name: shape} of the checkpoint's 940 tensors, in its order (as model.py names them)."""
-    found: dict[str, tuple[int, ...]] = {}
+    """{name: shape} of the checkpoint's 940 tensors, in its order."""
+    tensors: dict[str, tuple[int, ...]] = {}
 
     def conv(name: str, inputs: int, outputs: int, size: int = 1) -> None:
-        found[f"{name}.weight"] = (outputs, inputs, size, size)
+        tensors[f"{name}.weight"] = (outputs, inputs, size, size)
 
     def norm(name: str, channels: int) -> None:
         for kind in ("weight", "bias", "running_mean", "running_var"):
-            found[f"{name}.{kind}"] = (channels,)
-        found[f"{name}.num_batches_tracked"] = ()
+            tensors[f"{name}.{kind}"] = (channels,)
+        tensors[f"{name}.num_batches_tracked"] = ()
 
     def block(name: str, inputs: int, outputs: int) -> None:
         middle = outputs // 4
@@ -52,5 +52,5 @@ def shapes() -> dict[str, tuple[int, ...]]:
     block("residual_block5", 1024, 1024)
     block("residual_block6", 1024, 1024)
     norm("mpool2.0", 1024)
-    found["fc.weight"], found["fc.bias"] = (len(CLASSES), 1024), (len(CLASSES),)
-    return found
+    tensors["fc.weight"], tensors["fc.bias"] = (len(CLASSES), 1024), (len(CLASSES),)
+    return tensors

@@ -1,12 +1,12 @@
-"""The network's interface: the only place with its name, tensor names, image shape and classes.
+"""The network's interface: the only file that contains its name, tensor names, image shape and classes.
 
-Another CIFAR-10 network changes this folder alone. A graph of the user's own (`ONNX=`) has this input and output.
+To use another CIFAR-10 network, only this folder changes. A graph passed as `ONNX=` must have this input and output.
 """
 
 from __future__ import annotations
 
-NAME = "3d_attention_net"  # the stem of its graphs' and models' file names, as in Ascend's ModelZoo
-INPUT = "image"  # float32 [N, *IMAGE_SHAPE], RGB in [0, 1], nothing subtracted
+NAME = "3d_attention_net"  # file name of its graphs and models without ending, as in Ascend's ModelZoo
+INPUT = "image"  # float32 [N, *IMAGE_SHAPE], RGB in [0, 1], no mean subtracted
 OUTPUT = "class"  # float32 [N, len(CLASSES)], logits
 IMAGE_SHAPE = (3, 32, 32)  # channels, height, width
 IMAGE_VALUES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]

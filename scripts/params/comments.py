@@ -1,4 +1,4 @@
-"""The comments of params.yaml, which are the only descriptions of its settings."""
+"""Reads the comments of params.yaml, which describe its settings in docs/reference.md."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import yaml
 class Setting(NamedTuple):
     key: str  # dotted, `onnx.opset`
     value: str  # as written; a list as words
-    comment: str  # one text, empty if there is none
+    comment: str  # on one line; empty if there is none
 
 
 class Block(NamedTuple):
-    """A top-level key of params.yaml with its settings; a setting that is a list or map of names is one setting."""
+    """A top-level key of params.yaml with its settings; a list or a map below a setting is one value."""
 
     name: str
     comment: str
@@ -32,7 +32,7 @@ def comment_of(lines: List[str], number: int) -> str:
 
 
 def scalars(node: yaml.Node) -> Iterator[str]:
-    """The texts of a value, in order; a map's as name=value."""
+    """Yields the texts of a value in order; for a map name=value."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             yield f"{name.value}={' '.join(scalars(value))}"
@@ -48,7 +48,7 @@ def settings_in(lines: List[str], pairs: List[Tuple[yaml.Node, yaml.Node]], pref
 
 
 def blocks_of(text: str) -> Dict[str, Block]:
-    """{name: block} of params.yaml's text, in its order."""
+    """{name: block} of the text of params.yaml, in its order."""
     lines = text.splitlines()
     blocks = {}
     for name, value in yaml.compose(text, Loader=yaml.SafeLoader).value:

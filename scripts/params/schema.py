@@ -1,4 +1,7 @@
-"""Every setting of params.yaml and the values that it may have. Python 3.7."""
+"""Every setting of params.yaml and its allowed values. Python 3.7.
+
+A check returns the normalized text of a value, or raises ValueError with a description of the allowed values.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def number(text: str) -> str:
 
 def decimal(text: str) -> str:
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
-        raise ValueError("a number as 95.34")
+        raise ValueError("a number such as 95.34")
     return text
 
 
@@ -36,7 +39,7 @@ def figure(text: str) -> str:
 def gate(text: str) -> str:
     words = text.split(" ")
     if len(words) != 2:
-        raise ValueError("a reference and a tolerance as 95.34 0.10")
+        raise ValueError("a reference and a tolerance such as 95.34 0.10")
     return f"{figure(words[0])} {decimal(words[1])}"
 
 
@@ -92,7 +95,7 @@ def urls(text: str) -> str:
 
 
 def chip(text: str) -> str:
-    if not re.fullmatch(r"engine=\w+( \w+=\S+)*", text):  # atc reads a-b as a_b: one spelling is enough
+    if not re.fullmatch(r"engine=\w+( \w+=\S+)*", text):  # atc reads a-b as a_b, so one spelling is enough
         raise ValueError("engine=NAME and the engine's options as words name=value, names with _, not -")
     return text
 
@@ -103,12 +106,12 @@ def flags(text: str) -> str:
     return text
 
 
-# Of atc's --precision_mode, contract 1.4; --precision_mode_v2 goes into flags.
+# Values of atc's --precision_mode (docs/ascend-tools.md#atc-flags). --precision_mode_v2 can be given in atc.flags.
 PRECISIONS = (
     *("default", "force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype"),
     *("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16"),
 )
-# A `*` stands for names that the file is free to choose; all other keys must be there.
+# A `*` matches any name; all other keys are required.
 SCHEMA: Dict[str, Callable[[str], str]] = {
     "download.timeout": integer(1, 3600),
     "download.tries": integer(1, 20),
@@ -164,7 +167,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
 
 
 def schema_key(key: str) -> str | None:
-    """The schema's line for `key`, where `*` stands for one part of it."""
+    """The key of SCHEMA that matches `key`, where `*` matches one part; None if there is none."""
     parts = key.split(".")
     for line in SCHEMA:
         pattern = line.split(".")

@@ -148,4 +148,4 @@ def test_an_engine_that_shows_no_tensors_says_so(project: Project) -> None:
 def test_no_chip_may_be_called_reference(project: Project) -> None:
     project.set("chips.reference", "engine=null")
     done = project.make("bin", check=False)
-    assert "results/reference is the reference engine's folder" in done.stderr
+    assert "results/reference is used for the reference engine" in done.stderr

@@ -38,16 +38,16 @@ def test_it_names_what_is_missing_and_changes_nothing(fresh: Project) -> None:
 
 
 def test_it_says_what_the_inputs_are(project: Project, inputs: Inputs) -> None:
-    assert doctor(project)["archive"].endswith("the built-in sample's")
+    assert doctor(project)["archive"].endswith("of the built-in sample")
     shutil.copy(inputs.archive, project.root / "own.tar.gz")
     project.make("bin", "ARCHIVE=root/own.tar.gz")
     assert doctor(project)["archive"].endswith("your own file")
     (project.root / "data/archive.json").unlink()
-    assert doctor(project)["archive"].endswith("put there by hand")
+    assert doctor(project)["archive"].endswith("copied there by hand")
     (project.root / "data/download.tmp.6d958be074577803").write_bytes(bytes(7))
     assert "download" not in doctor(project)
     (project.root / "data/archive.tar.gz").unlink()
-    assert "7 bytes so far  ->  the next make goes on with it" in doctor(project)["download"]
+    assert "7 bytes so far  ->  the next make continues it" in doctor(project)["download"]
 
 
 def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fresh: Project) -> None:
@@ -55,14 +55,14 @@ def test_it_shows_proxies_without_passwords_and_a_ca_bundle_that_is_not_there(fr
     rows = doctor(fresh, **proxies, CURL_CA_BUNDLE="/no/such.pem")
     assert rows["no proxy"] == "10.0.0.0/8,here"
     assert rows["https proxy"] == "proxy:3128"
-    assert rows["CURL_CA_BUNDLE"] == "! /no/such.pem, missing  ->  mend or unset CURL_CA_BUNDLE"
+    assert rows["CURL_CA_BUNDLE"] == "! /no/such.pem, missing  ->  correct or unset CURL_CA_BUNDLE"
 
 
 def test_it_needs_no_params_no_environment_and_a_place_that_can_be_written(fresh: Project) -> None:
     (fresh.tree / "params.yaml").write_text("][")
     doctor(fresh, PATH="/usr/bin:/bin")
     done = run("make", "doctor", "ROOT=/proc/nowhere", cwd=fresh.tree)
-    assert re.search(r"! ROOT +/proc/nowhere, cannot be written  ->  give another ROOT=", done.stdout)
+    assert re.search(r"! ROOT +/proc/nowhere, not writable  ->  use another ROOT=", done.stdout)
 
 
 def test_it_is_not_stopped_by_what_lies_in_root(project: Project) -> None:
@@ -71,10 +71,10 @@ def test_it_is_not_stopped_by_what_lies_in_root(project: Project) -> None:
     (project.root / "models/checkpoint.json").write_text("[" * 100000)
     (project.root / "models/download.tmp.x").symlink_to("/nowhere")
     rows = doctor(project)
-    assert "put there by hand" in rows["archive"]
-    assert "put there by hand" in rows["checkpoint"]
+    assert "copied there by hand" in rows["archive"]
+    assert "copied there by hand" in rows["checkpoint"]
     done = run("make", "doctor", "ROOT=params.yaml", cwd=project.tree)
-    assert re.search(r"! ROOT +\S+params.yaml, a file  ->  give another ROOT=", done.stdout)
+    assert re.search(r"! ROOT +\S+params.yaml is not a folder  ->  use another ROOT=", done.stdout)
 
 
 def test_a_python_that_does_not_run_is_no_traceback(fresh: Project, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_modules_that_atc_wants_are_named_with_one_command(fresh: Project) -> No
     rows = asked(fresh, "310P3", host)
     wanted = "! missing: decorator; some CANN versions need tornado  ->  python3 -m pip install decorator tornado 'numpy<2'"
     assert rows["atc's modules"] == wanted
-    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc's modules")
+    assert rows["CHIP"].startswith("! 310P3 can run here, but only a compiled .om: make om needs atc's modules")
 
 
 def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: Project) -> None:
@@ -188,7 +188,7 @@ def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: Project) -> No
     host = healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
     rows = asked(fresh, "310P3", host)
     assert rows["atc"].startswith("! missing")
-    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs atc")
+    assert rows["CHIP"].startswith("! 310P3 can run here, but only a compiled .om: make om needs atc")
     assert asked(fresh, "310P3", host, "OM=ready.om", status=0)["CHIP"] == rows["CHIP"]
     (fresh.root / "models/om/310P3").mkdir(parents=True)
     (fresh.root / "models/om/310P3/3d_attention_net_bs16.om").write_text("")
@@ -201,7 +201,7 @@ def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: Project) -
     (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
     rows = asked(fresh, "310P3", host, "OM=ready.om", status=0)
     assert rows["ais_bench"] == "env OPTION=1 ./own, used as given"
-    assert rows["CHIP"].startswith("! 310P3 can run here, with a ready .om alone: make om needs numpy < 2")
+    assert rows["CHIP"].startswith("! 310P3 can run here, but only a compiled .om: make om needs numpy < 2")
 
 
 def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: Project) -> None:
@@ -231,13 +231,13 @@ def test_without_a_chip_it_says_which_one_make_takes(fresh: Project) -> None:
     def row(layout: str) -> str:
         return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
 
-    assert row("310P3").startswith("none is given: 310P3 is taken")
+    assert row("310P3").startswith("not set: make uses 310P3")
     assert "shows different chips (device 0 310, device 1 310P3)  ->  give CHIP=" in row("mixed")
     assert row("310B").endswith("give CHIP= one of 310B1, 310B4")
     note = fresh.root / f".make/chip-{os.uname().nodename}"
     note.parent.mkdir(parents=True)
     note.write_text("310\n")
-    wanted = f"! 310 is taken, remembered of an earlier npu-smi  ->  rm {note.relative_to(fresh.tree)}, or give CHIP="
+    wanted = f"! make uses 310, stored from an earlier npu-smi  ->  rm {note.relative_to(fresh.tree)}, or set CHIP="
     assert row("310P3") == wanted
 
 
@@ -319,11 +319,11 @@ def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: Project) -> None:
 @pytest.mark.parametrize("chip", ["310P", "Ascend310P3", "310p3", "it's; touch mark", "x"])
 def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: Project, chip: str) -> None:
     rows = asked(fresh, chip, {})
-    assert "no such chip  ->  give one of" in rows["CHIP"]
+    assert "unknown chip  ->  use one of" in rows["CHIP"]
     if chip == "310P":
-        assert rows["CHIP"].endswith("give one of 310P1, 310P3")
+        assert rows["CHIP"].endswith("use one of 310P1, 310P3")
     elif "310" in chip:
-        assert rows["CHIP"].endswith("give one of 310P3")
+        assert rows["CHIP"].endswith("use one of 310P3")
     assert not (fresh.tree / "mark").exists()
 
 
@@ -398,7 +398,7 @@ def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(fake
     [
         ("run", False, "fake cannot run here: make om works here, but running needs the fake tool"),
         ("run compile", False, "fake cannot run here: it needs the fake tool"),
-        ("compile", False, "fake can run here, with a ready .fake alone: make om needs the fake tool"),
+        ("compile", False, "fake can run here, but only a compiled .fake: make om needs the fake tool"),
         ("unknown", None, "fake may run here; not certain: the fake tool"),
     ],
 )
@@ -418,9 +418,9 @@ def test_what_a_row_blocks_decides_for_chips_of_its_engine_alone(
 def test_without_a_chip_any_engine_may_find_one(faked: Project) -> None:
     assert "CHIP" not in answer(faked)[1]
     row = answer(faked, FAKE_CHIP="fake")[1]["CHIP"]
-    assert row["found"] == "none is given: fake is taken; make doctor CHIP=fake tells whether it can run"
+    assert row["found"] == "not set: make uses fake; make doctor CHIP=fake checks whether it can run"
     row = answer(faked, FAKE_PROBLEM="shows two")[1]["CHIP"]
-    assert (row["found"], row["fix"]) == ("none is given, and fake-smi shows two", "mend the fake")
+    assert (row["found"], row["fix"]) == ("not set, and fake-smi shows two", "mend the fake")
 
 
 def test_hints_name_the_first_chip_of_params(faked: Project) -> None:

@@ -178,7 +178,7 @@ def test_a_file_is_had_and_proved_and_not_fetched_again(server: Server, out: Pat
         (status(302, Location="/f"), ["redirect loop"]),
         (status(302, Location="file:///etc/passwd"), ["HTTP 302, redirect refused"]),
         (status(302, Location="http://127.0.0.1:9/f"), ["Connection refused"]),
-        (lambda answer: whole(answer, upto=len(DATA) // 2, ranges=False), ["broke off after 1572864 bytes"]),
+        (lambda answer: whole(answer, upto=len(DATA) // 2, ranges=False), ["interrupted after 1572864 bytes"]),
         (lambda answer: whole(answer, WRONG), ["wrong bytes (sha256 "]),
         (lambda answer: whole(answer, b"an error page"), ["another file, of 13 bytes, not 3145728"]),
         (error_page, ["another file, of 26 bytes, not 3145728"]),
@@ -218,12 +218,12 @@ def test_no_way_to_a_host_is_one_line(out: Path, url: str, words: list[str]) -> 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[::1/f", "http://127.0.0.1:port/f", "http:///f", "f"])
 def test_a_url_of_no_web_server_is_a_wrong_call(out: Path, url: str) -> None:
-    refused(fetch(out, url), f"{url} is no http or https url", status=2)
+    refused(fetch(out, url), f"{url} must be an http or https url", status=2)
 
 
 def test_a_password_in_a_url_is_refused_and_not_shown(out: Path) -> None:
     done = fetch(out, "http://user:secret@127.0.0.1:9/f")
-    refused(done, "…@127.0.0.1:9 is no http or https url without a password", status=2)
+    refused(done, "…@127.0.0.1:9 must be an http or https url without a password", status=2)
     assert "secret" not in done.stdout + done.stderr
 
 
@@ -232,7 +232,7 @@ def test_a_passing_fault_is_tried_again(server: Server, out: Path, first: Callab
     server.behaviours["f"] = in_turn(first, whole)
     done = fetch(out, f"{server.url}/f")
     proved(done, out)
-    assert "again in 1 s" in done.stdout
+    assert "retry in 1 s" in done.stdout
 
 
 def test_a_redirect_is_followed(server: Server, out: Path) -> None:

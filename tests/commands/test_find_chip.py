@@ -53,7 +53,7 @@ def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path
     done = found(tmp_path, "no-driver")
     assert (done.returncode, done.stdout) == (0, "cpu\n")
     assert "dcmi" in done.stderr
-    assert "CHIP=cpu is taken" in done.stderr
+    assert "using CHIP=cpu" in done.stderr
     assert not (tmp_path / "chip").exists()
 
 
@@ -108,7 +108,7 @@ def test_an_engine_folder_with_a_find_is_asked_without_a_change_elsewhere(tmp_pa
     done = find()
     assert (done.returncode, done.stdout) == (0, "laptop\n")
     reasons = "npu-smi is not on PATH, no fake device"
-    assert done.stderr == f"find_chip.py: {reasons}: CHIP=laptop is taken; make doctor tells more\n"
+    assert done.stderr == f"find_chip.py: {reasons}: using CHIP=laptop; run make doctor for details\n"
     assert not (tmp_path / "chip").exists()
 
 

@@ -139,7 +139,7 @@ def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: P
         "fetch.py: root/models/upstream/basic_layers.py: not downloaded (127.0.0.1:9: Connection refused)"
         in done.stderr
     )
-    assert re.search(r"put http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)
+    assert re.search(r"copy http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)
 
 
 def test_a_machine_without_patch_is_told(tmp_path: Path) -> None:

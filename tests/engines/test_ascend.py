@@ -503,10 +503,10 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> No
     before = npu.artifacts()
     make(npu, "accuracy")
     assert npu.rebuilt(before) == set()
-    refused(make(npu, "accuracy", f"OM={own}", "CHIP=cpu", check=False), "cpu runs no .om")
+    refused(make(npu, "accuracy", f"OM={own}", "CHIP=cpu", check=False), "cpu does not run .om files")
     (npu.tree / "empty.om").write_bytes(b"")
     for wrong in ("empty.om", "params.yaml"):
-        refused(make(npu, "accuracy", f"OM={npu.tree / wrong}", check=False), wrong, "no .om")
+        refused(make(npu, "accuracy", f"OM={npu.tree / wrong}", check=False), wrong, "not an .om file")
     assert held.read_bytes() == own.read_bytes()
 
 

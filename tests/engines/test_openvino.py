@@ -242,7 +242,7 @@ def test_without_training_batches_one_line_says_what_is_missing(tmp_path: Path, 
     refused(
         done,
         "no cifar-10-batches-py/data_batch_1 in it",
-        "int8 needs its training part, chips of other precisions do not",
+        "the training part, which only int8 needs",
     )
     assert not out.exists()
 
@@ -338,7 +338,7 @@ def test_int8_past_the_allowed_loss_is_refused_and_nothing_is_written(
     assert (
         "int8 loses too much" in line
         and "in float32 100.00%" in line
-        and "give CHIP= a chip of another precision" in line
+        and "set CHIP= to a chip with another precision" in line
     )
     assert not out.exists()
 

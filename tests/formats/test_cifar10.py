@@ -93,7 +93,7 @@ class Evil:
 def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     archive = pack(tmp_path, pickle.dumps({"data": Evil(mark), "labels": []}, 2))
-    refused(preprocess(archive, tmp_path), "test_batch", "no CIFAR-10 batch needs")
+    refused(preprocess(archive, tmp_path), "test_batch", "unexpected name ", " for a CIFAR-10 batch")
     assert not mark.exists()
     assert not (tmp_path / "bin").exists()
 
@@ -127,8 +127,8 @@ POINTERS = of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (2,), OBJECTS, 
 @pytest.mark.parametrize(
     "data",
     [
-        of_numpy("ndarray", POINTERS),  # object pointers of the attacker's choice
-        of_numpy("_reconstruct", ARRAY, (10, 3072), b"B"),  # memory that nobody wrote
+        of_numpy("ndarray", POINTERS),  # object pointers chosen by the file
+        of_numpy("_reconstruct", ARRAY, (10, 3072), b"B"),  # uninitialized memory
         of_numpy("ndarray", (10, 3072), BYTES),
         of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, False, b"short")),
         of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, True, b"A" * 30720)),
@@ -138,7 +138,7 @@ POINTERS = of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (2,), OBJECTS, 
 )
 def test_the_three_names_of_numpy_cannot_be_misused(tmp_path: Path, data: Call) -> None:
     archive = pack(tmp_path, python2_pickle({b"data": data, b"labels": [0] * 10}))
-    refused(preprocess(archive, tmp_path), "no uint8 images")
+    refused(preprocess(archive, tmp_path), "not uint8 images")
 
 
 def test_a_label_of_strange_size_is_neither_printed_nor_a_hang(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ GOOD = sample.batch("t", IMAGES, LABELS)
         (b"", "not a CIFAR-10 batch"),
         (sample.batch("t", IMAGES, np.where(LABELS == 3, 10, LABELS)), "label 10"),
         (sample.batch("t", IMAGES, np.where(LABELS == 3, -1, LABELS)), "label -1"),
-        (sample.batch("t", IMAGES, LABELS[:-1]), "as many labels"),
-        (sample.batch("t", IMAGES[:0], LABELS[:0]), "no uint8 images"),
+        (sample.batch("t", IMAGES, LABELS[:-1]), "number of labels differs"),
+        (sample.batch("t", IMAGES[:0], LABELS[:0]), "not uint8 images"),
         (python2_pickle({b"labels": [1]}), "KeyError"),
-        (python2_pickle({b"data": b"text", b"labels": [1]}), "no uint8 images"),
+        (python2_pickle({b"data": b"text", b"labels": [1]}), "not uint8 images"),
         (python2_pickle([1]), "not a CIFAR-10 batch"),
     ],
 )
@@ -257,7 +257,7 @@ def header(size: int = 0, kind: bytes = b"0", **pax: str) -> bytes:
 def test_strange_headers_are_one_line_and_soon(tmp_path: Path, tar: bytes) -> None:
     archive = tmp_path / "archive.tar"
     archive.write_bytes(tar)
-    refused(preprocess(archive, tmp_path), "damaged, or no tar archive", "rm it, and make gets the official one")
+    refused(preprocess(archive, tmp_path), "damaged, or not a tar archive", "remove it to download the official one")
 
 
 @pytest.mark.parametrize(

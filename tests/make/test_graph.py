@@ -428,7 +428,7 @@ def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: Project)
 def test_a_root_that_cannot_be_written_is_one_line(fresh: Project) -> None:
     done = fresh.make("bin", "ROOT=/proc/nowhere", "SOURCE=sample", check=False)
     assert done.returncode == 2
-    assert "sync_inputs.py: ROOT=/proc/nowhere: cannot be made" in done.stderr
+    assert "sync_inputs.py: ROOT=/proc/nowhere: cannot be created" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -445,7 +445,7 @@ def test_a_root_of_the_sample_is_not_mixed_with_cifar10(project: Project) -> Non
     before = project.artifacts()
     done = project.make("accuracy", "SOURCE=cifar10", check=False)
     assert done.returncode == 2
-    assert "holds inputs of sample" in done.stderr
+    assert "contains inputs of sample" in done.stderr
     project.make("accuracy")  # not given: as ROOT holds
     assert project.rebuilt(before) == set()
 
@@ -484,7 +484,7 @@ def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh:
     held = fresh.root / "data/archive.tar.gz"
     shutil.copyfile(inputs.archive, held)
     first = held.read_bytes()
-    assert "holds inputs of cifar10" in fresh.make("bin", "SOURCE=sample", check=False).stderr
+    assert "contains inputs of cifar10" in fresh.make("bin", "SOURCE=sample", check=False).stderr
     fresh.make("bin")
     assert held.read_bytes() == first
 

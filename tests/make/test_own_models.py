@@ -87,7 +87,7 @@ def test_what_cannot_take_the_exports_place_is_refused_and_what_was_there_stays(
     onnx.save(graph, own)
     if fault == "no graph":
         own.write_text("no graph")
-        words = "no ONNX file"
+        words = "not an ONNX file"
     elif fault == "an export of before":  # one that was optimized: its resizes cannot be rewritten once more
         shutil.copyfile(project.root / "models/optimized/3d_attention_net.onnx", own)
         words = "0 bilinear align_corners Resize nodes"

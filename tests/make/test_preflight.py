@@ -473,10 +473,10 @@ def test_the_chip_that_npu_smi_shows_is_asked_for_and_remembered(tree: Path, roo
 
 
 def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:
-    path = give_npu_smi(tree, "cpu\n", "find_chip.py: no driver: CHIP=cpu is taken\n")
+    path = give_npu_smi(tree, "cpu\n", "find_chip.py: no driver: using CHIP=cpu\n")
     line, errors = run(tree, {"PATH": path})
     assert line.startswith("ok chip=cpu ")
-    assert errors == "find_chip.py: no driver: CHIP=cpu is taken\n"
+    assert errors == "find_chip.py: no driver: using CHIP=cpu\n"
 
 
 @pytest.mark.parametrize("found", ["", "\n", "315\n", "310 * \n"])

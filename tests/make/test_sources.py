@@ -249,7 +249,7 @@ def test_what_make_cannot_follow_is_refused(project: Project) -> None:
     (engine / "sub/deep.py").write_text("")
     text = (engine / "run.py").read_text()
     (engine / "run.py").write_text(text.replace("from .extra import thing", "import engines.null.sub.deep"))
-    assert "in a folder too deep to be seen by make" in project.make("accuracy", check=False).stderr
+    assert "its folder is too deep for the Makefile" in project.make("accuracy", check=False).stderr
 
 
 def test_a_file_that_an_option_names_is_seen_when_it_appears(project: Project) -> None:
