@@ -53,7 +53,7 @@ def environment(**more: str) -> dict[str, str]:
     ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
     ours |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
     clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
-    return {**clean, **more}
+    return {**clean, "PIP_NO_INDEX": "1", **more}  # no test asks a package index
 
 
 def run(*command: object, cwd: Path = TREE, **more: str) -> subprocess.CompletedProcess[str]:

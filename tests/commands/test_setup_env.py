@@ -1,16 +1,26 @@
-"""The virtual environment: made when it is missing or its pins changed, and at no other time."""
+"""The virtual environment: made when it is missing or its pins changed, and at no other time; which torch it gets."""
 
 from __future__ import annotations
 
+from _support import torch_build
+
+import functools
+import http.server
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+import threading
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import setup_env
 from conftest import SCRIPTS, Project, environment, run
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
@@ -33,24 +43,27 @@ def test_it_is_made_once_and_anew_when_pins_change(pins: Project) -> None:
     mark = pins.tree / ".venv/mark"
     mark.write_text("")
     (pins.tree / "requirements.txt").touch()
-    assert "venv --clear" not in setup(pins).stdout
+    assert "SETUP" not in setup(pins).stdout
     assert mark.exists()
     assert run("make", "-q", "setup", cwd=pins.tree).returncode == 0
     (pins.tree / "requirements.txt").write_text("# still nothing\n")
     done = run("make", "-n", "accuracy", cwd=pins.tree)
     assert ".venv: missing or outdated" in done.stderr
     assert mark.exists()
-    assert "venv --clear" in setup(pins).stdout
+    assert "SETUP" in setup(pins).stdout
     assert not mark.exists()
 
 
-def test_a_broken_installation_is_said_and_begun_anew(pins: Project) -> None:
+def test_a_failed_installation_shows_the_error_and_starts_over(pins: Project) -> None:
     (pins.tree / "requirements.txt").write_text("no-such-package-here==1\n")
     done = setup(pins)
     assert done.returncode == 2
-    ours = [line for line in done.stderr.splitlines() if line.startswith("setup_env.py: ")]
-    assert len(ours) == 1
-    assert "failed with status 1; see pip's message above" in ours[0]
+    *shown, error, _ = done.stderr.splitlines()  # the last line is make's
+    assert "No matching distribution found for no-such-package-here==1" in shown[-1]
+    assert len(shown) <= 15
+    begin = "setup_env.py: pip: failed with status 1, its output is in .venv/pip.log; the index has no such package"
+    assert error.startswith(begin)
+    assert "No matching distribution" in (pins.tree / ".venv/pip.log").read_text()
     assert not (pins.tree / ".venv/requirements.txt").exists()
     (pins.tree / "requirements.txt").write_text("# nothing\n")
     assert setup(pins).returncode == 0
@@ -70,7 +83,7 @@ def test_two_at_once_make_it_once(pins: Project) -> None:
     ]
     texts = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
-    assert "".join(out for out, _ in texts).count("venv --clear") == 1
+    assert "".join(out for out, _ in texts).count("SETUP") == 1
 
 
 def test_an_interrupt_is_one_line(pins: Project) -> None:
@@ -78,7 +91,7 @@ def test_an_interrupt_is_one_line(pins: Project) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, cwd=pins.tree, env=environment(**OFFLINE), text=True, **pipes)
     assert process.stdout is not None
-    assert "venv --clear" in process.stdout.readline()
+    assert "SETUP" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert error == "setup_env.py: interrupted; run the same command again to continue\n"
@@ -98,7 +111,7 @@ def test_what_a_killed_installation_left_running_is_waited_for(pins: Project) ->
     assert select.select([following.stdout], [], [], 2)[0] == []  # it has not begun
     for pid in left:
         os.kill(int(pid), signal.SIGKILL)
-    assert following.communicate(timeout=60)[0].count(b"venv --clear") == 1
+    assert following.communicate(timeout=60)[0].count(b"SETUP") == 1
     assert following.returncode == 0
 
 
@@ -109,3 +122,178 @@ def test_an_interpreter_without_the_packages_is_one_line(pins: Project, tmp_path
     assert "sync_inputs.py: " in done.stderr
     assert "not installed for" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Which build of torch it gets: from an index of this test, with wheels of some bytes
+
+
+class Index(NamedTuple):
+    """An index at `url`/simple with the plain torch and another package, and one at `url`/cpu with the CPU build."""
+
+    folder: Path
+    url: str
+    requests: list[str]  # paths that were asked for
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    folder, requests = tmp_path_factory.mktemp("index"), []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:
+            requests.append(self.path)
+
+    write_wheel(folder / "simple/torch", "torch", "2.13.0")
+    write_wheel(folder / "simple/extra", "extra", "1.0")
+    write_wheel(folder / "cpu/torch", "torch", "2.13.0+cpu")
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Index(folder, f"http://127.0.0.1:{server.server_address[1]}", requests)
+        server.shutdown()
+
+
+def install(index: Index, cpu_index: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command in the index's folder, with requirements of two packages."""
+    (index.folder / "requirements.txt").write_text("torch==2.13.0\nextra==1.0  # another\n")
+    settings = {**OFFLINE, "PIP_NO_INDEX": "", "PIP_INDEX_URL": f"{index.url}/simple", "PIP_NO_CACHE_DIR": "1"}
+    settings |= {"PIP_RETRIES": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    words = ["--out", ".venv", "--requirements", "requirements.txt", "--cpu-index", cpu_index or f"{index.url}/cpu"]
+    return run(sys.executable, SCRIPTS / "setup_env.py", *words, cwd=index.folder, **{**settings, **more})
+
+
+def torch_of(index: Index) -> str:
+    """The version of torch in the environment that was made."""
+    (path,) = index.folder.glob(".venv/lib/python*/site-packages/torch-*.dist-info")
+    return path.name[len("torch-") : -len(".dist-info")]
+
+
+def test_the_cpu_build_comes_from_the_cpu_index_and_pips_output_is_only_in_the_log(index: Index) -> None:
+    done = install(index)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert torch_of(index) == "2.13.0+cpu"
+    first, torch, last = done.stdout.splitlines()
+    assert first == "  SETUP     .venv from requirements.txt"
+    assert re.fullmatch(r" +torch 2\.13\.0\+cpu, from 127\.0\.0\.1:\d+", torch)
+    assert re.fullmatch(r" +2 packages installed in \d+ s", last)
+    assert "Successfully installed" in (index.folder / ".venv/pip.log").read_text()
+    assert (index.folder / ".venv/requirements.txt").read_text() == (index.folder / "requirements.txt").read_text()
+
+
+def test_a_cpu_build_that_pips_configuration_offers_is_taken_and_no_other_index_is_asked(index: Index) -> None:
+    write_wheel(index.folder / "wheels", "torch", "2.13.0+cpu")
+    write_wheel(index.folder / "wheels", "torch", "2.13.0+cu130")  # which pip would prefer
+    done = install(index, PIP_FIND_LINKS=str(index.folder / "wheels"), MAKEFLAGS="s")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert torch_of(index) == "2.13.0+cpu"
+    assert not [path for path in index.requests if path.startswith("/cpu")]
+
+
+def test_the_plain_build_is_installed_after_one_line_where_no_index_offers_the_cpu_build(index: Index) -> None:
+    done = install(index, "http://127.0.0.1:9/cpu")
+    assert done.returncode == 0
+    assert torch_of(index) == "2.13.0"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "setup_env.py: warning: no CPU build of torch 2.13.0 in pip's configuration or at 127.0.0.1:9"
+    )
+    assert ("2.7 GB" in line) == (os.uname().machine == "x86_64")
+    assert "docs/install.md" in line
+
+
+def chosen_build(index: Index, monkeypatch: pytest.MonkeyPatch, **more: str) -> torch_build.Build:
+    """What this interpreter's pip would install."""
+    for name, value in environment(
+        **{**OFFLINE, "PIP_NO_INDEX": "", "PIP_INDEX_URL": f"{index.url}/simple", **more}
+    ).items():
+        monkeypatch.setenv(name, value)
+    settings = torch_build.pip_settings(sys.executable)
+    versions = functools.partial(torch_build.available_versions, sys.executable)
+    return torch_build.choose_build("2.13.0", settings, versions, f"{index.url}/cpu")
+
+
+def test_without_an_index_only_the_folders_of_wheels_are_asked(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wheel(index.folder / "wheels", "torch", "2.13.0")
+    build = chosen_build(index, monkeypatch, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index.folder / "wheels"))
+    assert (build.version, build.arguments, build.warning) == ("2.13.0", [], "")
+    assert index.requests == []
+    write_wheel(index.folder / "wheels", "torch", "2.13.0+cpu")
+    build = chosen_build(index, monkeypatch, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index.folder / "wheels"))
+    assert build.arguments == ["torch==2.13.0+cpu"]
+
+
+def test_a_local_version_that_a_constraint_names_is_left_to_pip(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    constraints = index.folder / "constraints.txt"
+    constraints.write_text("torch<=2.14\n")
+    assert chosen_build(index, monkeypatch, PIP_CONSTRAINT=str(constraints)).version == "2.13.0+cpu"
+    constraints.write_text("numpy<3\nTorch == 2.13.0+cu130\n")
+    build = chosen_build(index, monkeypatch, PIP_CONSTRAINT=str(constraints))
+    assert (build.arguments, build.warning) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("line", "pin"),
+    [
+        ("torch==2.13.0  # why", "2.13.0"),
+        ("torch == 2.13.0; x", "2.13.0"),
+        ("torch==2.13.0+cu130", ""),
+        ("torchaudio==1", ""),
+    ],
+)
+def test_the_pin_is_read_from_the_requirements(line: str, pin: str) -> None:
+    assert torch_build.pinned_version(f"numpy==1\n{line}\n") == pin
+
+
+@pytest.mark.parametrize(
+    ("output", "remedy"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "free some space"),
+        ("The virtual environment was not created successfully because ensurepip is not available.", "python3-venv"),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate", "SSL_CERT_FILE"),
+        ("ProxyError('Cannot connect to proxy.', NewConnectionError('<", "HTTPS_PROXY"),
+        (
+            "NewConnectionError('<>: Failed to establish a new connection: [Errno -2] Name or service",
+            "check the network",
+        ),
+        ("pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool: Read timed out.", "check the network"),
+        ("ERROR: ResolutionImpossible: for help visit", "pip config list"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "name another index or a folder of wheels"),
+        ("ERROR: something new", "see the lines above"),
+    ],
+)
+def test_the_remedy_fits_the_failure(capsys: pytest.CaptureFixture[str], output: str, remedy: str) -> None:
+    lines = "\n".join(f"line {number}" for number in range(40))
+    with pytest.raises(SystemExit):
+        setup_env.fail("pip", 1, f"{lines}\n{output}\n", ".venv/pip.log")
+    *shown, error = capsys.readouterr().err.splitlines()
+    assert len(shown) == 15
+    assert shown[-1].strip() == output
+    assert remedy in error.rpartition("; ")[2]
+
+
+@pytest.mark.parametrize(
+    ("output", "stage"),
+    [
+        ("Looking in indexes: https://host/simple\n", "starting pip"),
+        (
+            "Collecting torch==2.13.0\n  Downloading https://h/torch-2.13.0%2Bcpu-cp311.whl (180.2 MB)\n",
+            "1: torch (180.2 MB)",
+        ),
+        (
+            "Processing /w/numpy-2.2.6-cp311.whl\nCollecting openvino-telemetry==2025.2.0 (from -r",
+            "2: openvino-telemetry",
+        ),
+        ("Collecting a\nInstalling collected packages: a, b-c, d\n", "installing 3 packages"),
+    ],
+)
+def test_the_progress_line_names_the_package(output: str, stage: str) -> None:
+    assert setup_env.stage_of(output).endswith(stage)
