@@ -1,70 +1,70 @@
-# From an archive of images and a checkpoint to an accuracy and a speed, one file a stage:
+# Builds accuracy and speed figures from an archive of images and a checkpoint, one file per stage:
 #   archive -> data/bin -> models/onnx -> models/optimized -> models/om/<chip>/ -> results/<chip>/bs<n>/outputs
 #     -> accuracy.txt, compare.txt, perf.txt -> report
 #
-# Which file is stale? make compares times and calls the stage's command; the command compares contents and, if nothing
-# differs, only renews the file's time. Settings and scripts take part as copies under ROOT/.make, which are written
-# only when their bytes differ: a rule names its data and $(uses.<command>), which sync_inputs.py generates.
+# How staleness works: make compares times and starts the stage's command. The command compares contents and, if nothing
+# differs, only renews the file's time. Settings and scripts are prerequisites as copies under ROOT/.make, which are
+# written only when their bytes differ: a rule names its data and $(uses.<command>), which sync_inputs.py generates.
 
 # -------------------------------------------------------------------------------------------- settings
-# `make help` shows each ## text. ?= keeps a value from the environment.
+# `make help` prints the ## texts. ?= keeps a value from the environment.
 
-##@ Inputs, which decide what is built
+##@ Inputs, which determine what is built
 BS ?= 16## batch size, 1 to 64
-CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else the first of params.yaml
-ROOT ?= .## the folder of data/, models/ and results/
-SOURCE ?=## cifar10 or sample; empty: as ROOT holds, else cifar10
-ARCHIVE ?=## your cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
-WEIGHTS ?=## your checkpoint file
-ONNX ?=## your own ONNX file, in place of the export
-OM ?=## your own .om for this CHIP and BS, in place of the compiled model
+CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else the first one in params.yaml
+ROOT ?= .## the folder that contains data/, models/ and results/
+SOURCE ?=## cifar10 or sample; empty: that of the inputs in ROOT, else cifar10
+ARCHIVE ?=## your own cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
+WEIGHTS ?=## your own checkpoint file
+ONNX ?=## your own ONNX file, instead of the export
+OM ?=## your own .om file for this CHIP and BS, instead of the compiled model
 
-##@ Options, which decide no artifact
-DEVICE ?=## the NPU's number, or several: 0,1; empty: 0
-ATC ?=## the command to use as atc; empty: that of PATH, else after sourcing set_env.sh
-AIS_BENCH ?=## the command to use as ais_bench; empty: python3 -m ais_bench
-SET_ENV ?=## CANN's set_env.sh; empty: the usual places
-MIRROR ?=## the url of a folder that has the downloads, tried before those of params.yaml
-PYTHON ?=## an interpreter to use as it is; empty: .venv, made when needed
+##@ Options, which do not invalidate artifacts
+DEVICE ?=## the NPU device number, or several as 0,1; empty: 0
+ATC ?=## the atc command; empty: atc of PATH, else the one after sourcing set_env.sh
+AIS_BENCH ?=## the ais_bench command; empty: python3 -m ais_bench
+SET_ENV ?=## path of the set_env.sh of CANN; empty: the usual locations
+MIRROR ?=## the URL of a folder with the downloads, tried before the URLs of params.yaml
+PYTHON ?=## a Python interpreter that has the packages; empty: .venv, created when needed
 LAYERS ?=## 1: make compare also reports the first intermediate tensor above the tolerance
-WHY ?=## 1: show what made each target stale
-V ?=## 1: show the commands
+WHY ?=## 1: print why each target is stale
+V ?=## 1: print the commands
 
-# Targets, by what they need: alone run by themselves, bare need no settings, any_chip need no chip.
+# Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean distclean
 bare := help demo doctor $(alone)
 any_chip := bin onnx optimized report bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify
 
 # --------------------------------------------------------------------------------- checks of arguments
-# Functions of make 4.0, such as export of a recursive variable, are used below.
-$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is needed, this is $(MAKE_VERSION); install it))
+# The lines below use features of make 4.0, such as the export of a recursive variable.
+$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is required, this is $(MAKE_VERSION); install it))
 MAKEFLAGS += -rR
 .DEFAULT_GOAL := help
 goals := $(or $(MAKECMDGOALS),help)
 letters := $(patsubst -%,%,$(filter-out --%,$(firstword -$(MAKEFLAGS))))# make's own one-letter flags
-network := 3d_attention_net# the stem of file names: NAME in scripts/network/spec.py
+network := 3d_attention_net# file name of graphs and models without ending: NAME in scripts/network/spec.py
 environment := $(if $(value PYTHON),,.venv/requirements.txt)
 
 define newline
 
 
 endef
-# $(call quote,TEXT): TEXT as one word of the shell. $(shell) would drop a line break, so it becomes a ?.
+# $(call quote,TEXT): TEXT as one word for the shell. $(shell) would drop a line break, so it is replaced by a ?.
 quote = '$(subst ','\'',$(subst $(newline),?,$1))'
 
 settings := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS WHY V
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
 unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
-# A single $ in a value would be expanded by make: preflight.sh gets the values as they were typed, and refuses it.
+# make would expand a single $ in a value: preflight.sh gets the values as typed and rejects them.
 typed = $(subst $$$$,$$,$(value $1))
 dollars := $(foreach v,$(settings),$(if $(findstring $$,$(subst $$$$,,$(value $v))),$v))
 facts := dollars from_environment unknown_variables goals alone bare any_chip stages network environment
-# Values go by the command line of the shell: before GNU Make 4.4 $(shell) does not see exported variables.
+# The values are on the command line of the shell, because before GNU Make 4.4 $(shell) does not see exported variables.
 answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
   $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) sh scripts/make/preflight.sh)
-no_answer := preflight.sh: no answer; run make in the folder of the Makefile
+no_answer := preflight.sh: no output; run make in the folder of the Makefile
 $(if $(filter ok,$(firstword $(answer))),,$(error $(or $(answer),$(no_answer))))
 answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
 override BS := $(strip $(BS))
@@ -74,28 +74,28 @@ override SOURCE := $(call answer_of,source)
 root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
 state := $(root).make
 
-# --------------------------------------------------------------------------------- recipes, in general
+# ------------------------------------------------------------------------------ definitions for recipes
 quiet := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
-make := $(MAKE)# in a recipe, the word $(MAKE) itself would run the line even under make -n
+make := $(MAKE)# make runs recipe lines that contain the text $(MAKE) even under -n
 export ATC AIS_BENCH SET_ENV WHY
-# What this make knows of settings and scripts: see renew() in scripts/_support/artifact.py.
+# The digest of settings and scripts that this make has read: see renew() in scripts/_support/artifact.py.
 export INPUTS_DIGEST = $(input.digest)
-# Recursive, so that each recipe exports its own prerequisites: a command gives its artifact no older time than theirs.
+# Recursive, so that each recipe exports its own prerequisites: the artifact gets a time not older than theirs.
 export DEPS = $^
-because = printf '            asked because of: %s\n' '$(if $(wildcard $@),$(subst $(state)/,,$?),no such file)';
-# $(call run,LABEL,command): a stage's recipe up to the command's arguments. exec: Ctrl-C and kill reach the command.
+because = printf '            checked because of: %s\n' '$(if $(wildcard $@),$(subst $(state)/,,$?),no such file)';
+# $(call run,LABEL,command): the recipe of a stage up to the arguments. With exec, signals reach the command itself.
 announce = printf '  %-9s %s\n' $1 $@; $(if $(filter 1,$(WHY)),$(because))
 run = $(quiet)$(if $(findstring s,$(letters)),exec > /dev/null;,$(announce)) exec $(python) scripts/$2.py
-# $(call each,PATTERN,WORDS): PATTERN once for each word, in place of its %.
+# $(call each,PATTERN,WORDS): PATTERN for each word, which replaces its %.
 each = $(foreach word,$2,$(subst %,$(word),$1))
 digits := 0 1 2 3 4 5 6 7 8 9
 sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(addprefix $(ten),$(digits))))
 .PHONY: $(bare) $(stages) FORCE
-# One measurement at a time: with other goals beside it, make runs its goals one by one, also under -j.
+# A measurement must run alone: together with other goals, make runs all goals one by one, also under -j.
 $(if $(and $(word 2,$(goals)),$(filter perf% best report bench %/perf.txt,$(goals))),.NOTPARALLEL:)
 
-# .venv, remade when the bytes of the pins differ, whatever their times.
+# .venv is rebuilt when requirements.txt has other bytes, whatever the times.
 differs = $(if $(wildcard $2),$(if $(shell cmp $1 $2),FORCE))
 .venv/requirements.txt: $(if $(environment),$(call differs,requirements.txt,.venv/requirements.txt))
 	$(quiet)python3 scripts/setup_env.py --requirements requirements.txt --out $(@D)
@@ -109,25 +109,26 @@ input.digest :=
 input.files :=
 input.source :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
-# inputs.mk defines uses.<command>, flags.<command> and more for each chip: see scripts/params/makefile.py.
-# make remakes an included file by its rule and then starts again with it. Never -include: it would go on without it.
+# inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
+# make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
 include $(state)/inputs.mk
 watched := params.yaml requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
 quoted = $(foreach word,$1,$(call quote,$(word)))
 digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
   2> /dev/null | sha256sum))
-# $(call stat_of,PATH): inode, size and time of what the user gave; $(call noted,PATH,name): of what was imported last.
+# $(call stat_of,PATH): checksum of inode, size and time of a user's file or folder.
+# $(call noted,PATH,name): the same of the last one that was imported.
 stat_of = $(if $1,$(shell ls -lLdi --time-style=full-iso -- $(call quote,$1) $(call quote,$1)/*batch* \
   $(call quote,$1)/cifar-10-batches-py/*batch* 2> /dev/null | cksum | tr ' ' -))
 noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
 archive_stat := $(call stat_of,$(ARCHIVE))
 weights_stat := $(call stat_of,$(WEIGHTS))
-held := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
+present := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
 stale := $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
-  $(filter-out $(input.source),$(or $(SOURCE),$(if $(held),$(input.source),cifar10)))
-# FORCE makes inputs.mk stale by content. MAKE_RESTARTS is defined once make has started again: then it is new.
+  $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10)))
+# FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
 first_start := $(filter undefined,$(origin MAKE_RESTARTS))
 $(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(environment)
 	$(quiet)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
@@ -136,7 +137,7 @@ $(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(envir
 endif
 
 ifneq ($(chips),)
-# ---------------------------------------------------------------------------------- names of the files
+# -------------------------------------------------------------------------------------- names of files
 archive := $(root)data/archive.tar.gz
 bins := $(root)data/bin/manifest.json
 labels := $(root)data/labels.txt
@@ -145,8 +146,8 @@ weights := $(root)models/checkpoint.pkl
 onnx := $(root)models/onnx/$(network).onnx
 optimized := $(root)models/optimized/$(network).onnx
 int8 := $(root)models/int8/$(network).onnx
-graph := $(if $(int8.$(CHIP)),$(int8),$(optimized))# what the chip's engine compiles
-# Of a batch size, which is the %.
+graph := $(if $(int8.$(CHIP)),$(int8),$(optimized))# the input of the chip's compiler
+# The files of a batch size, which replaces the %.
 om := $(root)models/om/$(CHIP)/$(network)_bs%.$(ending.$(CHIP))
 om_record = $(root)models/om/$(CHIP)/bs$*.json
 outputs := $(root)results/$(CHIP)/bs%/outputs/manifest.json
@@ -154,15 +155,15 @@ accuracy := $(root)results/$(CHIP)/bs%/accuracy.txt
 compare := $(root)results/$(CHIP)/bs%/compare.txt
 perf := $(root)results/$(CHIP)/bs%/perf.txt
 reference := $(root)results/reference/outputs/manifest.json
-# An .onnx or .om of the user's own is imported when given, and kept when not.
+# A user's own .onnx or .om is imported when ONNX or OM is set, and stays in use when it is not.
 own_onnx := $(call answer_of,own_onnx)
 comma := ,
 own_sizes := $(subst $(comma), ,$(call answer_of,own_sizes))
-# $(call if_new,PATH,name): FORCE, unless the file that the user gave is the one that was imported last.
+# $(call if_new,PATH,name): FORCE, unless the user's file is the one that was imported last.
 if_new = $(if $(filter-out $(call noted,$1,$2),$(call stat_of,$1)),FORCE)
 
 # ----------------------------------------------------------------------------------------------- rules
-# Downloads and imports: archive.tar.gz, checkpoint.pkl, upstream's sources.
+# Downloads and imports: archive.tar.gz, checkpoint.pkl, the upstream sources.
 include scripts/make/inputs.mk
 
 $(bins): $(archive) $(uses.preprocess)
@@ -171,7 +172,7 @@ $(bins): $(archive) $(uses.preprocess)
 $(labels): $(archive) $(uses.preprocess)
 	$(call run,LABELS,preprocess) --archive $(archive) $(flags.preprocess) --labels $@
 
-# The plain graph: the user's own when given, and as long as it is held; else the export.
+# The plain graph: the user's own if ONNX is set or was set earlier, else the export.
 ifneq ($(ONNX),)
 $(onnx): $(uses.import_input) $(if $(own_onnx),$(call if_new,$(ONNX),onnx),FORCE)
 	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --stat=$(call stat_of,$(ONNX)) \
@@ -190,7 +191,7 @@ $(calibration): $(archive) $(uses.make_calibration)
 $(int8): $(optimized) $(calibration) $(uses.quantize_onnx)
 	$(call run,INT8,quantize_onnx) --onnx $(optimized) --calibration $(calibration) $(flags.quantize_onnx) --out $@
 
-# The compiled models, one rule for every batch size but those of which ROOT holds a model of the user's own.
+# The compiled models, a rule for every batch size except those for which ROOT contains a user's own model.
 $(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om): $(graph) $(optimized) \
   $(uses.compile_model) $(uses.$(CHIP).compile)
 	$(call run,COMPILE,compile_model) --onnx $(graph) $(if $(int8.$(CHIP)),--unquantized $(optimized)) \
@@ -223,47 +224,47 @@ endif
 
 # --------------------------------------------------------------------------------------------- targets
 ##@ Get started
-help: ## this page: targets, and settings with their present values
+help: ## list targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
-demo: ## the whole chain on the built-in sample, on this machine's CPU
+demo: ## run the whole pipeline on the built-in sample, on the CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
 	  ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS= WHY=$(filter 1,$(WHY))
-doctor: ## what this machine and ROOT have, what is missing, and how to get it
+doctor: ## check what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
 	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
-setup: $(environment) ## the virtual environment .venv, which every other target makes by itself
+setup: $(environment) ## create the virtual environment .venv; other targets do this when needed
 
 ifneq ($(chips),)
 ##@ Stages
-bin: $(bins) $(labels) ## the test images as bins, and their labels
-onnx: $(onnx) ## checkpoint -> ONNX
-optimized: $(optimized) ## ONNX -> optimized ONNX
-om: $(subst %,$(BS),$(om)) ## the compiled model for CHIP and BS
-om-all: $(call each,$(om),$(batch_sizes)) ## the compiled models of every listed batch size
-infer: $(subst %,$(BS),$(outputs)) ## outputs for every image
+bin: $(bins) $(labels) ## convert the test images to bins, and their labels to text
+onnx: $(onnx) ## export the checkpoint to ONNX
+optimized: $(optimized) ## optimize the ONNX graph
+om: $(subst %,$(BS),$(om)) ## compile the model for CHIP and BS
+om-all: $(call each,$(om),$(batch_sizes)) ## compile the model for every batch size of params.yaml
+infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 
 ##@ Results
-accuracy: $(subst %,$(BS),$(accuracy)) ## everything that is stale, then prints Top-1
+accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
 	@head -n 6 $< && echo 'Full report: $<'
-accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every listed batch size
+accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
 	@grep -H Top-1 $^
-verify: $(subst %,$(BS),$(accuracy)) ## the gate: accuracy against its reference in params.yaml
+verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in params.yaml
 	$(quiet)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) $(flags.verify)
-compare: $(subst %,$(BS),$(compare)) ## this chip's answers beside the reference engine's, image by image
+compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
 	@head -n 8 $< && echo 'Full report: $<'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
 	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
-perf: $(subst %,$(BS),$(perf)) ## throughput and latency, measured on real images
+perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
 	@head -n 7 $< && echo 'Full report: $<'
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
-perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every listed batch size, one by one; the table
+perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every batch size of params.yaml, as a table
 	$(quiet)$(sweep)
-best: ## perf-all, and a search for a better batch size
+best: ## perf-all, then search for the batch size with the highest throughput
 	$(quiet)$(sweep) --search
-report: ## results/report.html, report.md and junit.xml, of whatever was measured
+report: ## write results/report.html, report.md and junit.xml of all results in ROOT
 	$(quiet)$(python) scripts/report.py --results $(root)results --bins $(bins) $(flags.report) \
 	  --out $(root)results/report.html
-bench: ## this project against what a user would do instead, interleaved; the sample where there are no inputs
+bench: ## compare the speed with ONNX Runtime, PyTorch and OpenVINO; without inputs, on the sample
 	$(quiet)$(python) scripts/bench.py $(flags.bench) --make $(make) --python=$(call quote,$(PYTHON)) \
 	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) ARCHIVE=$(call quote,$(ARCHIVE)) WEIGHTS=$(call quote,$(WEIGHTS)) \
 	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) \
@@ -274,15 +275,15 @@ upstream: $(call each,$(upstream),$(upstream_sources)) $(if $(WEIGHTS),$(weights
 upstream: ## check that scripts/network gives the same logits as the patched upstream source
 	$(quiet)$(python) scripts/check_upstream.py --sources $(filter %.py,$^) $(flags.check_upstream) \
 	  --patches $(sort $(wildcard patches/*.patch)) --checkpoint $(filter %.pkl,$^)
-docs: ## write docs/reference.md and the published table of the readmes, from this file and params.yaml
+docs: ## write docs/reference.md and the published figures of the readmes
 	$(quiet)$(python) scripts/write_docs.py --makefile Makefile --params params.yaml $(flags.write_docs) \
 	  --readmes README.md README.zh-CN.md --out docs/reference.md
 endif
 spell_checked := $(wildcard *.md */README.md) docs scripts Makefile params.yaml
 spelled_so := cann,classfication,rocess# CANN, a folder of ModelZoo, a part of a regular expression
-test: $(environment:.txt=-dev.txt) ## the tests
+test: $(environment:.txt=-dev.txt) ## run the tests
 	$(quiet)$(python) -m pytest tests
-check: test ## the tests, then lint of Python, sh and make files and of the documentation, and types
+check: test ## run the tests, linters (Python, sh, make files, documentation) and type checks
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 	$(quiet)$(python) scripts/make/lint.py Makefile scripts/make/*.mk
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
@@ -291,14 +292,14 @@ check: test ## the tests, then lint of Python, sh and make files and of the docu
 	$(quiet)$(python) -m codespell_lib --ignore-words-list=$(spelled_so) $(spell_checked)
 # Locks of artifacts: without one, make has only looked at this folder (-n), and what it contains was not built by make.
 built = $(wildcard $(state)/locks/*)
-# All of results/, but for the README.md of a clone.
+# All of results/ except README.md, which is part of the repository.
 results = $(filter-out %/README.md,$(wildcard $(root)results/*))
-clean: ## remove what was made under ROOT, and the demo; given inputs and .venv stay
+clean: ## remove the built files of ROOT and demo/; inputs and .venv are kept
 	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
 	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
 	  $(root)models/om $(results))
 	$(if $(wildcard $(state)),rm -rf $(state))
 	$(if $(root),,rm -rf demo)
-distclean: clean ## clean, and remove given inputs and .venv
+distclean: clean ## clean, and remove the inputs and .venv too
 	rm -rf $(foreach ending,tar.gz json,$(root)data/archive.$(ending)) \
 	  $(foreach ending,pkl json,$(root)models/checkpoint.$(ending)) $(root)models/upstream .venv .venv.lock

@@ -1,5 +1,5 @@
-# The page of `make help`: the targets, then the settings, of the Makefile that have a ## text, under their ##@ headings.
-# The present values of settings come from the environment.
+# Prints `make help`: the targets and then the settings of the Makefile that have a ## text, under their ##@ headings.
+# The environment contains the present values of the settings.
 function add(text) {
     text = (group == "" ? "" : "\n" group "\n") text "\n"
     group = ""

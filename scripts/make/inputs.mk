@@ -1,9 +1,9 @@
-# How the archive, the checkpoint and upstream's sources come into ROOT: made as the sample, imported, or downloaded.
-# Included by the Makefile. input.archive and input.weights are `sample` where the sample makes them.
+# Rules for the archive, the checkpoint and the upstream sources: generated as the sample, imported, or downloaded.
+# Included by the Makefile. input.archive and input.weights are `sample` if the sample is used.
 
 upstream_sources := basic_layers attention_module residual_attention_network
 upstream := $(root)models/upstream/%.py
-# make would delete these as intermediate files after a download that was interrupted.
+# Without this, make would delete them as intermediate files after an interrupted download.
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(upstream_sources))
 fetch = $(call run,FETCH,fetch) --mirror=$(call quote,$(MIRROR))
 

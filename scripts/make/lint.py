@@ -1,10 +1,10 @@
-"""Lint of make files: a few rules that keep them readable. `make check` runs it on the Makefile and scripts/make/*.mk.
+"""Lints make files. `make check` runs it on the Makefile and scripts/make/*.mk.
 
-1. A line has at most 120 columns, and no white space at its end.
-2. A variable's name is a word: no single letters, but for a setting that the help page explains.
-3. A $(if …) inside another one stands below a comment.
-4. Each target that people type is .PHONY and has its ## text.
-5. A variable that is used is defined somewhere in these files, is make's own, or is generated (a dotted name).
+1. A line has at most 120 columns and no white space at its end.
+2. A variable name is a word, not a single letter, except for a setting with a ## text.
+3. A line with a $(if …) inside another one has a comment above.
+4. Each target that people type is .PHONY and has a ## text.
+5. A used variable is defined in these files, built into make, or generated (a dotted name).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FUNCTIONS = (
 
 
 def joined(text: str) -> Iterator[tuple[int, str, bool]]:
-    """(line number, logical line, whether a comment stands right above) of a make file."""
+    """(line number, logical line, whether a comment is directly above) of a make file."""
     above, start, line = False, 0, ""
     for number, part in enumerate(text.splitlines(), 1):
         start = start or number
@@ -38,23 +38,23 @@ def joined(text: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def defined(text: str) -> set[str]:
-    """The variables that a make file sets, the loop variables of $(foreach) among them."""
+    """The variables that a make file sets, including loop variables of $(foreach)."""
     names = set(re.findall(r"^(?:override |export |define )*([\w.-]+) *(?::=|\?=|\+=|=|$)", text, re.MULTILINE))
     return names | set(re.findall(r"\$\(foreach (\w+),", text))
 
 
 def words_of(names: str, text: str) -> set[str]:
-    """The words of a list such as `$(bare) FORCE`, with simple variables of the file put in."""
-    found: set[str] = set()
+    """The words of a list such as `$(bare) FORCE`, with simple variables of the file expanded."""
+    words: set[str] = set()
     for word in names.split():
         variable = re.fullmatch(r"\$\(([\w-]+)\)", word)
         value = variable and re.search(rf"^{variable[1]} := (.*)$", text, re.MULTILINE)
-        found |= words_of(value[1], text) if value else {word}
-    return found
+        words |= words_of(value[1], text) if value else {word}
+    return words
 
 
 def faults_of(name: str, text: str, known: set[str]) -> Iterator[str]:
-    """What is wrong with one make file, as `file:line: problem`; `known` are the variables of all of them."""
+    """Yields the faults of a make file as `file:line: problem`; `known` are the variables of all make files."""
     for number, part in enumerate(text.splitlines(), 1):
         if len(part) > WIDTH:
             yield f"{name}:{number}: {len(part)} columns, more than {WIDTH}"
@@ -83,7 +83,7 @@ def main() -> None:
     texts = {name: Path(name).read_text("utf-8") for name in sys.argv[1:]}
     known = {name for text in texts.values() for name in defined(text)}
     faults = [fault for name, text in texts.items() for fault in faults_of(name, text, known)]
-    print("\n".join(faults) if faults else f"make files: {len(texts)} read, no faults")
+    print("\n".join(faults) if faults else f"make files: {len(texts)} checked, no faults")
     raise SystemExit(1 if faults else 0)
 
 

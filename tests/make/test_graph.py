@@ -402,7 +402,7 @@ def test_dry_runs_of_a_fresh_clone_install_nothing_and_say_so(fresh: Project, fl
 def test_an_old_make_is_refused_clearly() -> None:
     done = run("make", ".FEATURES=x", "help")
     assert done.returncode == 2
-    assert "GNU Make 4.0 or newer is needed" in done.stderr
+    assert "GNU Make 4.0 or newer is required" in done.stderr
 
 
 def test_a_fresh_root_under_dry_run_warns_of_nothing(fresh: Project) -> None:

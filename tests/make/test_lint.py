@@ -33,7 +33,7 @@ def test_the_projects_make_files_have_no_faults() -> None:
 
 def test_a_good_file_passes(tmp_path: Path) -> None:
     done = lint(tmp_path / "Makefile", GOOD)
-    assert (done.returncode, done.stdout) == (0, "make files: 1 read, no faults\n")
+    assert (done.returncode, done.stdout) == (0, "make files: 1 checked, no faults\n")
 
 
 @pytest.mark.parametrize(

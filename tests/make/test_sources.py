@@ -180,7 +180,7 @@ def test_why_names_what_made_each_target_stale(project: Project) -> None:
     project.set("optimize.resize", "exact")
     shown = project.make("accuracy", "WHY=1").stdout
     assert ".make: changed: params/optimize.resize" in shown
-    assert "asked because of: params/optimize.resize\n" in shown
+    assert "checked because of: params/optimize.resize\n" in shown
     assert "built because of: setting resize nearest -> exact\n" in shown
     assert "built because of: input onnx" in shown  # the compiled model
     assert "because of" not in project.make("accuracy", "WHY=1").stdout
