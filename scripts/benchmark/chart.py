@@ -1,4 +1,4 @@
-"""bench.svg: bars of images/s with whiskers, limits as dashed lines, and the time of chips by operator."""
+"""Draws bench.svg: bars of images/s with whiskers, limits as dashed lines, and the time of chips by operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from _support.artifact import Record
 from html import escape
 from typing import Iterator, NamedTuple, Sequence
 
-WIDTH, LEFT, RIGHT, ROW = 900, 290, 750, 24  # pixels: the picture, the bars' begin and longest end, a line
+WIDTH, LEFT, RIGHT, ROW = 900, 290, 750, 24  # pixels: width, start and maximum end of the bars, height of a row
 SMALL = 0.005  # share of the time below which an operator is not shown
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.small{font-size:11px;fill:#555}.bar{fill:#7a8aa0}"
@@ -17,7 +17,7 @@ STYLE = (
 
 
 class Bar(NamedTuple):
-    """A contender's images/s."""
+    """The images/s of a contender."""
 
     name: str
     median: float
@@ -35,7 +35,7 @@ def text(x: float, y: float, words: str, more: str = "") -> str:
 
 
 def name(y: float, words: str) -> str:
-    """The name to the left of a bar."""
+    """The name on the left of a bar."""
     return text(LEFT - 8, y, words, ' text-anchor="end"')
 
 
@@ -44,11 +44,11 @@ def box(look: str, y: float, width: float) -> str:
 
 
 def speed_bars(rows: Sequence[Bar], scale: float, top: float) -> Iterator[str]:
-    """A bar each, from `top` on; `scale` is in pixels for an image/s."""
+    """A bar for each row, starting at y = `top`; `scale` is in pixels per image/s."""
     for i, row in enumerate(rows):
         y = top + i * ROW
         look = "bad" if not row.counts else "ours" if row.ours else "bar"
-        label = f"{row.median:.1f} images/s" + ("" if row.counts else ", does not count")
+        label = f"{row.median:.1f} images/s" + ("" if row.counts else ", excluded")
         low, high = (LEFT + scale * value for value in (row.min, row.max))
         yield name(y + 15, row.name)
         yield box(look, y + 3, scale * row.median)
@@ -57,7 +57,7 @@ def speed_bars(rows: Sequence[Bar], scale: float, top: float) -> Iterator[str]:
 
 
 def limit_lines(limits: Limits, scale: float, bottom: float) -> Iterator[str]:
-    """A dashed line each, down to `bottom`, with its name on a line of its own above the bars."""
+    """A dashed line for each limit, down to y = `bottom`, with its name above the bars."""
     for i, (label, limit) in enumerate(limits):
         x, y = LEFT + scale * limit, 34 + 16 * i
         yield f'<path class="limit" d="M{x:.1f} {y}V{bottom}"/>'
@@ -65,12 +65,12 @@ def limit_lines(limits: Limits, scale: float, bottom: float) -> Iterator[str]:
 
 
 def operator_bar(row: Record, y: float) -> Iterator[str]:
-    """An operator's share of the time; orange: what it would take at the limit that is nearest."""
+    """An operator's share of the time. Orange: the share that it would need at its nearest limit."""
     width = row["share"] * (RIGHT - LEFT)
-    parts = {"the ceiling": row["of_ceiling"] or 0.0, "the memory's bandwidth": row["of_bandwidth"] or 0.0}
+    parts = {"the matrix product": row["of_ceiling"] or 0.0, "the memory bandwidth": row["of_bandwidth"] or 0.0}
     which = max(parts, key=lambda part: parts[part])
     bound = parts[which]
-    label = f"{100 * row['share']:.0f} %" + (f", at {100 * bound:.0f} % of {which}" if bound else "")
+    label = f"{100 * row['share']:.0f} %" + (f", {100 * bound:.0f} % of {which}" if bound else "")
     yield name(y, row["operator"])
     yield box("bar", y - 12, width)
     yield box("of", y - 12, width * min(1, bound))
@@ -78,14 +78,14 @@ def operator_bar(row: Record, y: float) -> Iterator[str]:
 
 
 def bars(rows: Sequence[Bar], limits: Limits, profiles: dict[str, list[Record]], title: str) -> str:
-    """The SVG. `profiles`: {chip: rows by operator with their shares of time, ceiling and bandwidth}."""
+    """The SVG. `profiles` is {chip: rows by operator, with shares of time, ceiling and bandwidth}."""
     top = 44 + 16 * len(limits)
     scale = (RIGHT - LEFT) / max([row.max for row in rows] + [limit for _, limit in limits] + [1e-9])
     bottom = top + len(rows) * ROW
     body = [text(8, 20, title), *speed_bars(rows, scale, top), *limit_lines(limits, scale, bottom)]
     y = bottom + 30
     for chip, operators in profiles.items():
-        body.append(text(8, y, f"{chip}: share of the time by operator (orange: at the ceiling)"))
+        body.append(text(8, y, f"{chip}: share of the time by operator (orange: minimum at the limit of this machine)"))
         for row in operators:
             if row["share"] >= SMALL:
                 y += ROW

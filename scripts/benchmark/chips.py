@@ -1,4 +1,4 @@
-"""This project's chips as entries of a bench: make builds their models, outputs and comparison first."""
+"""The chips of this project as entries of a bench; make builds their models, outputs and comparison first."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ import engines
 from benchmark.end_to_end import Chain
 from benchmark.entries import THIS_PROJECT, Contender, Entry, Workers
 from benchmark.layout import Root
-from benchmark.processes import Absent
+from benchmark.processes import Unavailable
 
 
-def take_part(chips: dict[str, str]) -> dict[str, str]:
-    """Those of {chip: engine} whose engine runs in this project's process, so on this machine's CPU."""
+def chips_in_process(chips: dict[str, str]) -> dict[str, str]:
+    """Those of {chip: engine} whose engine runs in the process of the command, so on this machine's CPU."""
     return {chip: engine for chip, engine in chips.items() if engines.constants_of(engine).IN_PROCESS}
 
 
 def build_inputs(chain: Chain, chip: str) -> None:
-    """Makes what all contenders need: bins, labels, both graphs, and the reference engine's outputs; raises Absent."""
+    """Builds the inputs of all contenders: bins, labels, both graphs and the reference outputs.
+
+    Raises Unavailable if that fails.
+    """
     root = chain.root
     chain.run(root.bins, root.labels, root.optimized, root.reference, CHIP=chip)
 
 
 def build_chip(chain: Chain, chip: str, batch_sizes: Sequence[int], batch_size: int) -> list[int]:
-    """Compiles a chip's models, and compares its outputs at `batch_size`, or at the last one that can be compiled. The
-    batch sizes that can; raises Absent if none can, or if the comparison fails."""
+    """Compiles the models of a chip and compares its outputs with the reference outputs.
+
+    Returns the batch sizes that could be compiled. The comparison uses `batch_size`, or the last one that could be
+    compiled. Raises Unavailable if none could, or if the comparison fails.
+    """
     compiled: list[int] = []
-    problem = Absent("no batch sizes")
+    problem = Unavailable("no batch sizes")
     for size in batch_sizes:
         try:
             chain.run("om", CHIP=chip, BS=size)
             compiled.append(size)
-        except Absent as reason:
+        except Unavailable as reason:
             problem = reason
     if not compiled:
         raise problem
@@ -42,8 +48,8 @@ def build_chip(chain: Chain, chip: str, batch_sizes: Sequence[int], batch_size: 
 def entry_of(root: Root, chip: str, batch_sizes: Sequence[int], workers: Workers) -> Entry:
     """The entry of a chip whose models are compiled."""
     record = root.model_record(chip, batch_sizes[0])
-    made = record["provenance"]
+    options, engine = record["provenance"]["options"], record["provenance"]["engine"]
     precision = record.get("engine", {}).get("precision", "")
-    contender = Contender(chip, "ours", precision, THIS_PROJECT, made["options"], made["engine"])
-    model = root.model(chip, "%", engines.constants_of(made["engine"]).ENDING)
+    contender = Contender(chip, "ours", precision, THIS_PROJECT, options, engine)
+    model = root.model(chip, "%", engines.constants_of(engine).ENDING)
     return Entry(contender, batch_sizes, workers.start(contender, model))

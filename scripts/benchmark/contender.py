@@ -1,8 +1,9 @@
-"""One contender of the bench, in a process of its own: answers requests on stdin, one line of JSON each, on stdout.
+"""Runs one contender of the bench in a separate process; requests on stdin and replies on stdout are lines of JSON.
 
-{"do": "load", "batch": n} prepares it for batches of n images; {"do": "run", "seconds": s} runs it for s seconds and
-answers images and seconds; {"do": "answers", "images": n, "out": path} saves its logits of the first n images. Loading
-is part of no time. {"absent": reason} is the answer of a contender that cannot; an empty reason is the log's last line.
+{"do": "load", "batch": n} prepares it for batches of n images. {"do": "run", "seconds": s} runs it for s seconds; the
+reply contains images and seconds. {"do": "outputs", "images": n, "out": path} saves its logits of the first n images.
+Loading is not timed. The reply {"unavailable": reason} means that the contender cannot do it; an empty reason stands
+for the last line of its log.
 """
 
 from __future__ import annotations
@@ -24,36 +25,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engines
-from benchmark.processes import Absent
+from benchmark.processes import Unavailable
 from engines import Session
 from engines.feed import OneAtATime
 from formats.bins import read_bin
 from network.spec import IMAGE_SHAPE, INPUT
 
 Array = NDArray[Any]
-KEPT = 256  # images in memory, used in order over and over
+KEPT = 256  # images in memory, which are used repeatedly in the same order
 WARM_UP = 2  # batches
 
 
 class Job(NamedTuple):
-    """What this process runs."""
+    """The contender that this process runs."""
 
-    kind: str
-    model: str  # its file; % stands for the batch size
-    engine: str  # of a chip
+    kind: str  # a key of KINDS
+    model: str  # path of its model; % stands for the batch size
+    engine: str  # of a chip; otherwise empty
     options: str
-    bins: Path  # their manifest.json
-    images: int  # how many bins there are
+    bins: Path  # manifest.json of the bins
+    images: int  # number of bins
 
 
 def ours(job: Job, batch: int) -> Session:
-    """A chip of this project: the model that make compiled, by the engine's own run.py."""
+    """A chip of this project: the model that make compiled, run by the engine's run.py."""
     runner: engines.InProcess = engines.load(job.engine, "run")
     return runner.open_session(Path(job.model.replace("%", str(batch))), engines.options_of(job.options))
 
 
 def onnxruntime(job: Job, batch: int) -> Session:
-    """ONNX Runtime with its defaults, as in its own quick start."""
+    """ONNX Runtime with its default settings, as in its quick start."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(job.model, providers=["CPUExecutionProvider"])
@@ -62,7 +63,7 @@ def onnxruntime(job: Job, batch: int) -> Session:
 
 
 def benchmark_app(job: Job, batch: int) -> Session:
-    """What OpenVINO's benchmark_app runs, for its logits, which it does not show."""
+    """The model as OpenVINO's benchmark_app runs it, to get the logits, which benchmark_app does not write."""
     import openvino
 
     core = openvino.Core()
@@ -74,15 +75,15 @@ def benchmark_app(job: Job, batch: int) -> Session:
 
 
 def torch(job: Job, batch: int) -> Session:
-    """PyTorch on the checkpoint: float32 as it is loaded, or bfloat16 and channels last, compiled or not."""
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # starts no processes beside this one
+    """PyTorch on the checkpoint: float32 as loaded, or bfloat16 with channels last, optionally torch.compile."""
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # otherwise it starts additional processes
     import torch
 
     from network.load import load_checkpoint
 
     words = job.options.split()
     if "compile" in words and not any(map(shutil.which, ("g++", "clang++", "c++", os.environ.get("CXX", "g++")))):
-        raise Absent("no C++ compiler, which torch.compile needs")
+        raise Unavailable("torch.compile needs a C++ compiler, and none is installed")
     torch.set_num_threads(threads())
     kind = torch.bfloat16 if "bf16" in words else torch.float32
     layout = torch.channels_last if "bf16" in words else torch.contiguous_format
@@ -101,7 +102,7 @@ def torch(job: Job, batch: int) -> Session:
 
 
 def product(job: Job, order: int) -> Session:
-    """A square matrix product of this order: the speed of the machine's arithmetic."""
+    """A square matrix product of this order, which measures the arithmetic speed of the machine."""
     import torch
 
     torch.set_num_threads(threads())
@@ -114,7 +115,7 @@ def product(job: Job, order: int) -> Session:
 
 
 def copy(job: Job, mebibytes: int) -> Session:
-    """Arrays of this size copied by as many threads as the chips use: the speed of the memory."""
+    """Copies of arrays of this size with as many threads as the chips use, which measure the memory bandwidth."""
     from concurrent.futures import ThreadPoolExecutor
 
     parts = [(np.ones(mebibytes << 17), np.empty(mebibytes << 17)) for _ in range(threads())]  # 8 bytes a value
@@ -123,26 +124,28 @@ def copy(job: Job, mebibytes: int) -> Session:
 
 
 def repeated(work: Callable[[], Any]) -> Session:
-    """The session of a limit of this machine, which does the same `work` for every batch."""
+    """The session of a machine limit, which does the same `work` for every batch."""
     return OneAtATime(lambda images: work(), {"threads": threads()})
 
 
 KINDS = {kind.__name__: kind for kind in (ours, onnxruntime, benchmark_app, torch, product, copy)}
-ANY_SIZE = ("onnxruntime", "torch")  # loaded once for every batch size
-# The work of one call of a limit, which counts as images: floating-point operations, and bytes read or written.
+ANY_SIZE = ("onnxruntime", "torch")  # loaded once, then used for all batch sizes
+# The work of one call of a machine limit, counted in place of images: floating-point operations; bytes read or written.
 WORK = {"product": lambda n: 2 * n**3, "copy": lambda n: 2 * threads() * (n << 20)}
 
 
 def batches_of(bins: Path, count: int, size: int) -> list[Array]:
-    """The first `count` images, float32 [size, *IMAGE_SHAPE] each; the last batch is filled up with the first ones."""
+    """The first `count` images in batches, float32 [size, *IMAGE_SHAPE]; the first images fill up the last batch."""
     images = np.stack([read_bin(bins.with_name(f"image_{i}.bin")) for i in range(count)])
     starts = range(0, count, size)
     return [np.ascontiguousarray(np.take(images, range(i, i + size), 0, mode="wrap")) for i in starts]
 
 
 def timed(session: Session, batches: Sequence[Array], seconds: float, work: int) -> Record:
-    """Runs batches in order over and over for so long, at least one; what has begun is finished. A call takes from one
-    answer to the next, and does `work`, in images."""
+    """Runs the batches repeatedly in order for `seconds`, at least one batch, and waits for the last output.
+
+    The time of a call is that between two outputs. Each call does `work`, in images.
+    """
     times: list[float] = []
     cpu, begin = time.process_time(), time.perf_counter()
 
@@ -157,17 +160,17 @@ def timed(session: Session, batches: Sequence[Array], seconds: float, work: int)
         now = time.perf_counter()
         times.append(now - last)
         last = now
-    lap = {"images": work * len(times), "seconds": last - begin, "calls": len(times), "fastest_call_s": min(times)}
-    return {**lap, "cpu_seconds": time.process_time() - cpu}
+    result = {"images": work * len(times), "seconds": last - begin, "calls": len(times), "fastest_call_s": min(times)}
+    return {**result, "cpu_seconds": time.process_time() - cpu}
 
 
 class Contender:
-    """A loaded contender and the requests that it answers."""
+    """A loaded contender, and its replies to requests."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.session: Session | None = None
-        self.size = self.work = 0  # images of a batch, or the size of a limit's arrays; work of a call
+        self.size = self.work = 0  # images per batch, or the size of the arrays of a machine limit; work per call
         self.batches: list[Array] = []
 
     def load(self, size: int) -> Record:
@@ -182,50 +185,50 @@ class Contender:
             pass
         return {"conditions": self.session.conditions}
 
-    def save_answers(self, count: int, out: str) -> Record:
+    def save_outputs(self, count: int, out: str) -> Record:
         assert self.session
-        answers = map(np.array, self.session.stream(batches_of(self.job.bins, count, self.size)))
-        np.save(out, np.concatenate(list(answers))[:count])
+        outputs = map(np.array, self.session.stream(batches_of(self.job.bins, count, self.size)))
+        np.save(out, np.concatenate(list(outputs))[:count])
         return {}
 
-    def answer(self, request: Record) -> Record:
+    def reply(self, request: Record) -> Record:
         if request["do"] == "load":
             return self.load(request["batch"])
-        if request["do"] == "answers":
-            return self.save_answers(request["images"], request["out"])
+        if request["do"] == "outputs":
+            return self.save_outputs(request["images"], request["out"])
         assert self.session
         return timed(self.session, self.batches, request["seconds"], self.work)
 
 
-def serve(job: Job, requests: IO[str], answers: IO[str]) -> None:
-    """Answers every request, until there are no more."""
+def serve(job: Job, requests: IO[str], replies: IO[str]) -> None:
+    """Replies to every request until `requests` ends."""
     contender = Contender(job)
     for line in requests:
         request: Record = json.loads(line)
         try:
-            answer = {"did": request["do"], **contender.answer(request)}
-        except Absent as reason:
-            answer = {"absent": str(reason)}
+            reply = {"did": request["do"], **contender.reply(request)}
+        except Unavailable as reason:
+            reply = {"unavailable": str(reason)}
         except SystemExit:
-            answer = {"absent": ""}  # die() has written the reason to the log
-        except Exception as error:  # noqa: BLE001 - another library failed, and that contender is left out
-            answer = {"absent": cli.one_line(f"{type(error).__name__}: {error}")[:200]}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            reply = {"unavailable": ""}  # die() has written the reason to the log
+        except Exception as error:  # noqa: BLE001 - another library failed, so this contender is left out
+            reply = {"unavailable": cli.one_line(f"{type(error).__name__}: {error}")[:200]}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
 
 
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)
-    parser.add_argument("--model", default="", help="its file; %% stands for the batch size")
-    parser.add_argument("--engine", default="", help="of a chip")
-    parser.add_argument("--options", default="", help="of the kind, or of the chip's engine")
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
-    parser.add_argument("--images", type=int, required=True, help="how many bins there are")
+    parser.add_argument("--model", default="", help="path of the model; %% stands for the batch size")
+    parser.add_argument("--engine", default="", help="engine of a chip")
+    parser.add_argument("--options", default="", help="options of the kind, or of the chip's engine")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
+    parser.add_argument("--images", type=int, required=True, help="number of bins")
     args = parser.parse_args()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    serve(Job(args.kind, args.model, args.engine, args.options, args.bins, args.images), sys.stdin, answers)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # text that libraries print must not mix with the replies
+    serve(Job(args.kind, args.model, args.engine, args.options, args.bins, args.images), sys.stdin, replies)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""Whole processes, timed by the wall clock in a fresh ROOT of the same inputs: each stage of the chain, make with
-nothing to do, and interleaved the guide's way and ours from the archive to the bins and from the bins to an accuracy.
+"""Whole processes, timed by the wall clock in a new ROOT with the same inputs.
+
+These are each stage of the chain, make when everything is up to date, and the guide's steps interleaved with those of
+this project: from the dataset archive to the bins, and from the bins to the accuracy.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from benchmark.layout import Root
-from benchmark.processes import Absent, Program, Usage, module, run_timed
+from benchmark.processes import Program, Unavailable, Usage, module, run_timed
 from benchmark.ratios import TIME_AT_CEILING, Figure
 
-NOTHING_TO_DO = "no-op ms"
+UP_TO_DATE = "no-op ms"
 GUIDE_BINS, OUR_BINS = "guide: archive to bins", "ours: archive to bins"  # s
 GUIDE_ACCURACY, OUR_ACCURACY = "guide: bins to accuracy", "ours: bins to accuracy"  # s
-SERIES = (NOTHING_TO_DO, GUIDE_BINS, OUR_BINS, GUIDE_ACCURACY, OUR_ACCURACY)
+SERIES = (UP_TO_DATE, GUIDE_BINS, OUR_BINS, GUIDE_ACCURACY, OUR_ACCURACY)
 FIGURES = (
-    Figure("bins to accuracy.txt: the guide's time / ours", GUIDE_ACCURACY, OUR_ACCURACY, 5, TIME_AT_CEILING),
-    Figure("archive to bins: the guide's time / ours", GUIDE_BINS, OUR_BINS, 5),
-    Figure("make accuracy with nothing to do, ms", NOTHING_TO_DO, wanted=50, at_most=True),
+    Figure("bins to accuracy, time of guide / this project", GUIDE_ACCURACY, OUR_ACCURACY, 5, TIME_AT_CEILING),
+    Figure("archive to bins, time of guide / this project", GUIDE_BINS, OUR_BINS, 5),
+    Figure("make accuracy, everything up to date, ms", UP_TO_DATE, wanted=50, at_most=True),
 )
 STAGES = ("bin", "onnx", "optimized", "om", "infer", "accuracy")
-BUDGET = 240.0  # s: no further round begins after this time
-POINTS = 1.0  # per cent of Top-1 by which the guide's accuracy may differ from ours
-# Variables of the outer make that the inner one must not inherit; PYTHON and the inputs are passed on its command line.
+BUDGET = 240.0  # s; no further round starts after this time
+POINTS = 1.0  # percentage points by which Top-1 of the guide's steps may differ from ours
+# Variables of the outer make that the inner one must not inherit. PYTHON and the inputs are on its command line.
 OUTER = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "PYTHON"}
 OUTER |= {"DEPS", "V", "WHY", "FRESH", "LAYERS", "LAUNCH", "T"}
 
@@ -42,11 +44,14 @@ class Make(NamedTuple):
 
 
 class Chain:
-    """make in one ROOT, independent of the make that runs the bench."""
+    """Runs make in one ROOT, independently of the make that runs the bench."""
 
     def __init__(self, make: Make, root: Root, log: Path, inputs: Mapping[str, str], locks: Path | None = None) -> None:
-        """`inputs` are variables of make, empty ones left out. `locks` is a folder for the locks of this host, needed
-        while this process holds them, since make would wait for it without end."""
+        """`inputs` are variables of make; empty ones are omitted.
+
+        `locks` is a folder that replaces the one with the locks of this host. It is needed while this process holds
+        them, because make would wait for them forever.
+        """
         self.root, self.log = root, log
         outer = re.compile(r"MAKE|MFLAGS|GNUMAKE")
         environment = {k: v for k, v in os.environ.items() if k not in OUTER and not outer.match(k)}
@@ -56,14 +61,14 @@ class Chain:
         self.command += [f"{name}={value}" for name, value in variables.items() if value]
 
     def run(self, *goals: str | Path, **variables: str | int) -> Usage:
-        """Makes targets, or files of this ROOT; raises Absent with make's last message if that fails."""
+        """Builds targets, or files of this ROOT; raises Unavailable with make's last message if that fails."""
         words = [f"{name}={value}" for name, value in variables.items()]
-        names = [os.path.normpath(goal) for goal in goals]  # as make spells its files
+        names = [os.path.normpath(goal) for goal in goals]  # make's spelling of its files
         return run_timed(Program([*self.command, *names, *words], self.environment), self.log)
 
 
 class Task(NamedTuple):
-    """What the whole processes do: make accuracy for a chip and a batch size."""
+    """The task of the whole processes: make accuracy for a chip and a batch size."""
 
     chain: Chain
     chip: str
@@ -73,8 +78,10 @@ class Task(NamedTuple):
         return self.chain.run(*goals, CHIP=self.chip, BS=self.batch_size)
 
     def stages(self, int8_chip: str) -> dict[str, Usage]:
-        """{stage: usage} of one make for each stage, in a ROOT that has the inputs alone. The stage int8 is part of it
-        if there is a chip that takes the quantized graph."""
+        """{stage: usage} of one make for each stage, in a ROOT that contains only the inputs.
+
+        The stage int8 is included if there is a chip that takes the quantized graph.
+        """
         root = self.chain.root
         self.make(root.archive, root.weights)
         usages = {}
@@ -84,35 +91,38 @@ class Task(NamedTuple):
                 usages["int8"] = self._replace(chip=int8_chip).make(root.int8)
         return usages
 
-    def nothing_to_do(self, times: int) -> list[float]:
-        """ms of make accuracy when everything is up to date."""
+    def up_to_date(self, times: int) -> list[float]:
+        """The times, in ms, of make accuracy when everything is up to date."""
         return [1000 * self.make("accuracy").seconds for _ in range(times)]
 
 
-class Ways:
-    """The guide's way and ours, each from the same input to the same result; a method each, in seconds."""
+class GuideComparison:
+    """The guide's steps and those of this project, from the same inputs to the same results.
+
+    Each step is a method that returns its time in seconds.
+    """
 
     def __init__(self, task: Task, folder: Path) -> None:
-        """`folder` is for the guide's files."""
+        """`folder` is for the files of the guide's steps."""
         self.task, self.root, self.folder = task, task.chain.root, folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def step(self, *words: object) -> float:
+    def run_guide(self, *words: object) -> float:
         return run_timed(module("benchmark.guide_baseline", *words), self.task.chain.log).seconds
 
     def guide_bins(self) -> float:
-        """tar, and the guide's preprocess."""
+        """tar and the guide's preprocess."""
         for name in ("data", "bins"):
             artifact.remove(self.folder / name)
         (self.folder / "data").mkdir()
         begin = time.perf_counter()
         words = ["tar", "xzf", str(self.root.archive), "-C", str(self.folder / "data")]
         run_timed(Program(words), self.task.chain.log)
-        self.step("preprocess", "--data", self.folder / "data", "--out", self.folder / "bins")
+        self.run_guide("preprocess", "--data", self.folder / "data", "--out", self.folder / "bins")
         return time.perf_counter() - begin
 
     def our_bins(self) -> float:
-        """make, with preprocess.py, from the archive to data/bin."""
+        """make with preprocess.py, from the archive to data/bin."""
         artifact.remove(self.root.bins.parent)
         return self.task.make(self.root.bins).seconds
 
@@ -120,28 +130,28 @@ class Ways:
         """The guide's inference and postprocess."""
         artifact.remove(self.folder / "outputs")
         model = ("--onnx", self.root.onnx, "--batch-size", self.task.batch_size)
-        seconds = self.step("infer", "--bins", self.folder / "bins", *model, "--out", self.folder / "outputs")
+        seconds = self.run_guide("infer", "--bins", self.folder / "bins", *model, "--out", self.folder / "outputs")
         files = ("--data", self.folder / "data", "--outputs", self.folder / "outputs")
-        return seconds + self.step("postprocess", *files, "--out", self.folder / "result.txt")
+        return seconds + self.run_guide("postprocess", *files, "--out", self.folder / "result.txt")
 
     def our_accuracy(self) -> float:
-        """make, with infer.py and postprocess.py, on the compiled model that exists."""
+        """make with infer.py and postprocess.py, with the existing compiled model."""
         results = self.root.results(self.task.chip, self.task.batch_size)
         for name in ("outputs", "accuracy.txt", "accuracy.json"):
             artifact.remove(results / name)
         return self.task.make("accuracy").seconds
 
     def check_agreement(self) -> None:
-        """Raises Absent unless the guide's bins are the same bytes as ours, and its Top-1 is within a point of ours."""
+        """Raises Unavailable unless the guide's bins equal ours and its Top-1 is within POINTS of ours."""
         for i in range(self.root.images()):
             name = f"image_{i}.bin"
             if (self.folder / "bins" / name).read_bytes() != self.root.bins.with_name(name).read_bytes():
-                raise Absent(f"the guide's {name} differs from ours")
+                raise Unavailable(f"the guide's {name} differs from ours")
         accuracy = read_record(self.root.results(self.task.chip, self.task.batch_size) / "accuracy.json")
         ours, text = 100 * accuracy["top1"], (self.folder / "result.txt").read_text()
         guide = float(text.split("inference: ")[1].split("%")[0])
         if abs(ours - guide) > POINTS:
-            raise Absent(f"Top-1 is {ours:.2f}% here and {guide:.2f}% by the guide's way")
+            raise Unavailable(f"Top-1 is {ours:.2f}%, but {guide:.2f}% with the guide's steps")
 
     def run_rounds(self, rounds: int) -> dict[str, list[float]]:
         """{series: seconds of each round}, interleaved; fewer rounds if they take longer than BUDGET."""

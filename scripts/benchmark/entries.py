@@ -1,4 +1,4 @@
-"""Entries of a bench: a contender's description, its process, the batch sizes that it tried and its laps."""
+"""Entries of a bench: the description of a contender, its process, the batch sizes it tried and its runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.processes import Absent, Program, last_line, module, run_timed, started
+from benchmark.processes import Program, Unavailable, last_line, module, run_timed, started
 from network.spec import IMAGE_SHAPE
 
 THIS_PROJECT = "this project"  # Contender.what of a chip
-ANSWER_BATCH = 16  # images in a batch, for the answers of what benchmark_app times
+OUTPUT_BATCH = 16  # images in a batch, for the outputs of the model that benchmark_app times
 
 
 class Contender(NamedTuple):
@@ -26,16 +26,16 @@ class Contender(NamedTuple):
 
     name: str  # in params.yaml, in bench.json and on the screen
     kind: str  # a key of contender.KINDS
-    precision: str  # float32, bfloat16 or int8, or as the chip's record has it; empty: none
+    precision: str  # float32, bfloat16 or int8, or as in the record of the chip's model; empty: none
     what: str
-    options: str = ""  # for its kind; of a chip, those of its engine
-    engine: str = ""  # of a chip
-    note: str = ""  # what the table of figures adds to its name
-    size_from: str = ""  # the contender whose best batch size it takes, because each size would cost a minute
+    options: str = ""  # options of its kind; for a chip, those of its engine
+    engine: str = ""  # of a chip; otherwise empty
+    note: str = ""  # added to its name in the table of figures
+    size_from: str = ""  # the contender whose best batch size it uses, because trying a size takes a minute
 
 
 class Worker:
-    """A process that keeps a contender loaded; see contender.py for its requests."""
+    """A process that keeps a contender loaded; contender.py describes the requests."""
 
     def __init__(self, program: Program, log: Path, stack: contextlib.ExitStack) -> None:
         log.touch()
@@ -43,39 +43,39 @@ class Worker:
         self.conditions: Record = {}
 
     def ask(self, **request: object) -> Record:
-        """The answer to a request; raises Absent if the contender cannot or its process died."""
+        """The reply to a request; raises Unavailable if the contender cannot do it, or if its process died."""
         size = self.log.stat().st_size
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-            answer: Record = json.loads(self.process.stdout.readline() or "{}")
+            reply: Record = json.loads(self.process.stdout.readline() or "{}")
         except (BrokenPipeError, ValueError):
-            answer = {}
-        if not answer:
-            raise Absent("its process died")
-        if "absent" in answer:
-            raise Absent(answer["absent"] or last_line(self.log, size))
-        self.conditions = answer.get("conditions", self.conditions)
-        return answer
+            reply = {}
+        if not reply:
+            raise Unavailable("its process died")
+        if "unavailable" in reply:
+            raise Unavailable(reply["unavailable"] or last_line(self.log, size))
+        self.conditions = reply.get("conditions", self.conditions)
+        return reply
 
-    def answers(self, count: int, out: Path) -> NDArray[Any]:
-        """The logits of the first `count` images, float [count, classes], by way of the file `out`."""
-        self.ask(do="answers", images=count, out=str(out))
+    def logits(self, count: int, out: Path) -> NDArray[Any]:
+        """The logits of the first `count` images, float [count, classes]; the process saves them as the file `out`."""
+        self.ask(do="outputs", images=count, out=str(out))
         logits: NDArray[Any] = np.load(out)
         return logits
 
 
 class Workers(NamedTuple):
-    """Starts the processes of contenders; they end with `stack`."""
+    """Starts the processes of contenders; closing `stack` ends them."""
 
-    bins: Path  # their manifest.json
-    images: int  # how many bins there are
-    folder: Path  # for logs and answers
+    bins: Path  # manifest.json of the bins
+    images: int  # number of bins
+    folder: Path  # for logs and outputs
     stack: contextlib.ExitStack
 
     def start(self, contender: Contender, model: Path | str = "") -> Worker:
-        """`model` is a file, or a name in which % is replaced by the batch size."""
+        """Starts a contender. `model` is a path in which % is replaced by the batch size."""
         words = ["--kind", contender.kind, f"--options={contender.options}", f"--engine={contender.engine}"]
         words += [f"--model={model}", f"--bins={self.bins}", f"--images={self.images}"]
         return Worker(module("benchmark.contender", *words), self.log(contender.name), self.stack)
@@ -85,66 +85,66 @@ class Workers(NamedTuple):
 
 
 class Entry:
-    """A contender that takes part. A choice is what it is loaded with: a batch size."""
+    """A contender that takes part. A choice is the configuration to load: a batch size."""
 
     def __init__(self, contender: Contender, sizes: Sequence[int], worker: Worker | None) -> None:
         self.contender, self.sizes, self.worker = contender, list(sizes), worker
         self.name = contender.name
-        self.tried: dict[str, float] = {}  # {choice: rate of its faster try}
+        self.tried: dict[str, float] = {}  # {choice: rate of its fastest try}
         self.best = ""  # the choice that the rounds use
-        self.laps: list[Record | None] = []  # a round each
-        self.gate: Record = {}
+        self.laps: list[Record | None] = []  # the run of each round
+        self.gate: Record = {}  # the result of the accuracy check
 
     def choices(self) -> list[str]:
         return [str(size) for size in self.sizes]
 
     def load(self, choice: str) -> None:
-        """Prepares a choice to run; this time is part of no lap."""
+        """Prepares a choice to run; this is not timed."""
         assert self.worker
         self.worker.ask(do="load", batch=int(choice))
 
-    def lap(self, seconds: float) -> Record:
-        """Runs for so long: at least images and seconds."""
+    def run_for(self, seconds: float) -> Record:
+        """Runs for `seconds` and returns at least {images, seconds}."""
         assert self.worker
         return self.worker.ask(do="run", seconds=seconds)
 
-    def answers(self, count: int, out: Path) -> NDArray[Any]:
-        """The logits of the first `count` images, as a worker answers them."""
+    def logits(self, count: int, out: Path) -> NDArray[Any]:
+        """The logits of the first `count` images, as from Worker.logits()."""
         assert self.worker
-        return self.worker.answers(count, out)
+        return self.worker.logits(count, out)
 
-    def attempt(self, seconds: float, choices: Sequence[str]) -> None:
-        """Times each choice. Of several tries of one the fastest counts, since other processes only slow it down."""
+    def try_choices(self, seconds: float, choices: Sequence[str]) -> None:
+        """Times each choice. The fastest try of a choice counts, because other processes can only slow it down."""
         for choice in choices:
             self.load(choice)
-            self.tried[choice] = max(self.tried.get(choice, 0.0), self.rate(self.lap(seconds)))
+            self.tried[choice] = max(self.tried.get(choice, 0.0), self.rate(self.run_for(seconds)))
 
-    def choose(self, seconds: float) -> None:
-        """Times the three best choices once more, later than the first time, and loads the fastest one."""
+    def choose_best(self, seconds: float) -> None:
+        """Times the three best choices again at a later time, and loads the fastest one."""
         order = sorted(self.choices(), key=lambda choice: -self.tried.get(choice, 0.0))
-        self.attempt(seconds, order[:3])
+        self.try_choices(seconds, order[:3])
         self.best = max(self.tried, key=lambda choice: self.tried[choice])
         self.load(self.best)
 
     def rate(self, lap: Record | None) -> float:
-        """Images a second."""
+        """Images per second of a run."""
         return float(lap["images"] / lap["seconds"]) if lap else 0.0
 
     def rates(self) -> list[float | None]:
         return [self.rate(lap) if lap else None for lap in self.laps]
 
     def record(self) -> Record:
-        """What bench.json says of it."""
-        about, conditions = self.contender, self.worker.conditions if self.worker else {}
+        """The entry in bench.json."""
+        contender, conditions = self.contender, self.worker.conditions if self.worker else {}
         tries = {"best": self.best, "tried": self.tried, "gate": self.gate, "laps": self.laps}
-        return {"what": about.what, "precision": about.precision, "conditions": conditions, **tries}
+        return {"what": contender.what, "precision": contender.precision, "conditions": conditions, **tries}
 
 
 class Limit(Entry):
-    """A limit of this machine, of which the fastest call counts; a choice is the size of its arrays."""
+    """A limit of this machine, for which the fastest call counts; a choice is the size of its arrays."""
 
     def rate(self, lap: Record | None) -> float:
-        """Units of contender.WORK a second."""
+        """Units of contender.WORK per second."""
         return float(lap["images"] / lap["calls"] / lap["fastest_call_s"]) if lap else 0.0
 
 
@@ -164,9 +164,9 @@ class BenchmarkApp(Entry):
     def load(self, choice: str) -> None:
         self.best = choice
 
-    def lap(self, seconds: float) -> Record:
+    def run_for(self, seconds: float) -> Record:
         if not self.program.is_file():
-            raise Absent(f"no benchmark_app beside {sys.executable}")
+            raise Unavailable(f"benchmark_app is not installed in {self.program.parent}")
         size, hint = self.best.split()
         shape = ",".join(map(str, (size, *IMAGE_SHAPE)))
         command = [str(self.program), "-m", str(self.model), "-d", "CPU", "-hint", hint]
@@ -174,20 +174,23 @@ class BenchmarkApp(Entry):
         command += ["-infer_precision", self.contender.options, "-shape", f"[{shape}]"]
         begin = self.log.stat().st_size if self.log.exists() else 0
         run_timed(Program(command), self.log)
-        return app_lap(self.log.read_bytes()[begin:].decode("utf-8", "replace"), int(size))
+        return parse_benchmark_app(self.log.read_bytes()[begin:].decode("utf-8", "replace"), int(size))
 
-    def answers(self, count: int, out: Path) -> NDArray[Any]:
-        """Those of its runtime, graph and precision in another process, because benchmark_app does not show them."""
+    def logits(self, count: int, out: Path) -> NDArray[Any]:
+        """The logits from the same runtime, graph and precision, because benchmark_app does not write them."""
         with contextlib.ExitStack() as stack:
             worker = self.workers._replace(stack=stack).start(self.contender, self.model)
-            worker.ask(do="load", batch=ANSWER_BATCH)
-            return worker.answers(count, out)
+            worker.ask(do="load", batch=OUTPUT_BATCH)
+            return worker.logits(count, out)
 
 
-def app_lap(text: str, size: int) -> Record:
-    """images, seconds and calls by what benchmark_app printed; raises Absent if it printed no consistent result."""
+def parse_benchmark_app(text: str, size: int) -> Record:
+    """{images, seconds, calls, said_fps} from the output of benchmark_app.
+
+    Raises Unavailable if the throughput is missing, or differs from its count / duration by more than 2 %.
+    """
     matches = {name: re.search(rf"{name}:\s+([\d.]+)", text) for name in ("Count", "Duration", "Throughput")}
     count, duration, throughput = (float(match[1]) if match else 0 for match in matches.values())
     if not count or not duration or abs(count * size / duration * 1000 / (throughput or 1) - 1) > 0.02:
-        raise Absent("benchmark_app printed no throughput, or one that differs from its count by its duration")
+        raise Unavailable("benchmark_app printed no throughput, or one that does not match its count and duration")
     return {"images": int(count) * size, "seconds": duration / 1000, "calls": int(count), "said_fps": throughput}

@@ -1,9 +1,9 @@
-"""The baseline of make bench, not part of the chain: what a careful user of the guide runs, each step a process.
+"""The baseline of make bench: the steps of the ModelZoo guide, as a careful user runs them. Not part of the chain.
 
-Written independently from the guide's text. preprocess: torch's DataLoader over PIL images, one bin per image. infer:
-ONNX Runtime with its defaults on the plain export, since there is no NPU here, otherwise as ais_bench --outfmt TXT
-works: it reads bins one by one and writes one txt per image by numpy.savetxt. postprocess: numpy.loadtxt file by file,
-and the labels from the pickle.
+It was written from the guide's text, independently of the guide's code. Each step is a separate process. preprocess:
+torch's DataLoader over PIL images, one bin per image. infer: ONNX Runtime with its defaults on the plain export,
+because there is no NPU here; like ais_bench --outfmt TXT it reads bins one by one and writes one txt per image with
+numpy.savetxt. postprocess: numpy.loadtxt file by file, with the labels from the pickle.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 from formats.restricted_pickle import CifarUnpickler
 from network.spec import IMAGE_SHAPE, INPUT
 
-LOADED = 32  # images in a batch of the DataLoader
+LOADER_BATCH = 32  # images in a batch of the DataLoader
 
 
 class Unpickler(pickle.Unpickler):
-    """pickle.load as the guide uses it, and as fast, but limited to the names of numpy that CIFAR-10 needs."""
+    """pickle.load as in the guide, at the same speed, but limited to the numpy names that CIFAR-10 needs."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in CifarUnpickler.names:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return super().find_class(module, name)
 
 
@@ -56,14 +56,14 @@ def preprocess(data: Path, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     number = 0
-    for images, _ in torch.utils.data.DataLoader(Images(), batch_size=LOADED):
+    for images, _ in torch.utils.data.DataLoader(Images(), batch_size=LOADER_BATCH):
         for image in images:
             np.array(image).astype(np.float32).tofile(out / f"image_{number}.bin")
             number += 1
 
 
 def infer(bins: Path, onnx: Path, batch_size: int, out: Path) -> None:
-    """Writes image_<i>_0.txt, the logits of every bin."""
+    """Writes image_<i>_0.txt with the logits of every bin."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
@@ -79,7 +79,7 @@ def infer(bins: Path, onnx: Path, batch_size: int, out: Path) -> None:
 
 
 def postprocess(data: Path, outputs: Path, out: Path) -> None:
-    """Writes the accuracy, one line."""
+    """Writes one line with the accuracy."""
     _, labels = test_batch(data)
     correct = 0
     for i, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Where make stores the files of a ROOT that the bench reads or removes."""
+"""The paths of the files in a ROOT that the bench reads or removes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from network.spec import NAME
 
 
 class Root(NamedTuple):
-    """A ROOT of make."""
+    """A ROOT folder of make."""
 
     path: Path
 
@@ -25,7 +25,7 @@ class Root(NamedTuple):
 
     @property
     def bins(self) -> Path:
-        """The manifest of the bins."""
+        """manifest.json of the bins."""
         return self.path / "data/bin/manifest.json"
 
     @property
@@ -34,7 +34,7 @@ class Root(NamedTuple):
 
     @property
     def reference(self) -> Path:
-        """The manifest of the reference engine's outputs."""
+        """manifest.json of the reference outputs."""
         return self.path / "results/reference/outputs/manifest.json"
 
     @property
@@ -62,5 +62,5 @@ class Root(NamedTuple):
         return self.path / f"results/{chip}/bs{batch_size}"
 
     def images(self) -> int:
-        """How many bins there are."""
+        """The number of bins."""
         return int(read_record(self.bins)["count"])

@@ -1,4 +1,4 @@
-"""What this project's chips are compared with: other libraries on the same weights, and the limits of this machine."""
+"""The baselines of a bench: other libraries with the same checkpoint, and the limits of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIBRARIES = (
         name="torch-compile",
         kind="torch",
         precision="bfloat16",
-        what="torch.compile, at eager's best batch size",
+        what="torch.compile, at the best batch size of PyTorch eager",
         options="bf16 compile",
         note="bf16",
         size_from="torch-bf16",
@@ -38,17 +38,17 @@ NAMES = tuple(contender.name for contender in OTHERS)
 NOTES = {contender.name: contender.note for contender in OTHERS}
 PRODUCT_NAMES = tuple(contender.name for contender in PRODUCTS)
 ORDERS = (1024, 2048, 3072)  # of the matrices
-MEBIBYTES = (64, 256)  # a thread's array
-APP_SIZES = (1, 16, 64)  # batch sizes of benchmark_app, which tries each with three hints
+MEBIBYTES = (64, 256)  # size of the array of each thread
+APP_SIZES = (1, 16, 64)  # batch sizes of benchmark_app; each is tried with three hints
 
 
 def product_of(precision: str) -> str:
-    """The matrix product that bounds a chip of this precision, or ""."""
+    """The name of the matrix product that bounds a chip of this precision, or ""."""
     return next((contender.name for contender in PRODUCTS if contender.precision == precision), "")
 
 
 def entries_of(root: Root, sizes: Sequence[int], wants: Callable[[str], bool], workers: Workers) -> list[Entry]:
-    """An entry for each of OTHERS that is wanted."""
+    """An entry for each of OTHERS for which `wants` returns True."""
 
     def entry_of(contender: Contender) -> Entry:
         if contender.kind == "benchmark_app":

@@ -1,4 +1,4 @@
-"""Before the rounds: every entry finds its best batch size, and the accuracy of its answers is checked."""
+"""Prepares entries for the rounds: finds the best batch size of each and checks the accuracy of its outputs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from numpy.typing import NDArray
 
 from benchmark.entries import Entry, Limit
 from benchmark.layout import Root
-from benchmark.processes import Absent
+from benchmark.processes import Unavailable
 from formats.outputs import read_labels, read_outputs
 from reporting.agreement import compare_logits
 
-KEPT = ("images", "top1", "agreement", "mended", "broken", "other", "mcnemar_p")  # of a comparison, in bench.json
+KEPT = ("images", "top1", "agreement", "mended", "broken", "other", "mcnemar_p")  # figures copied to bench.json
 
 
 class Reference(NamedTuple):
-    """The images on which answers are compared."""
+    """The labels and reference outputs of the images on which the entries are compared."""
 
     labels: NDArray[Any]  # int [n]
     logits: NDArray[Any]  # float64 [n, classes], of the reference engine
 
 
 class Rules(NamedTuple):
-    """How entries are prepared."""
+    """The settings for preparing entries."""
 
-    seconds: float  # of a try
-    batch_size: int  # of an entry that takes another one's best batch size, where that one is left out
-    loss: float  # per cent of Top-1 that may be lost against the reference engine
-    loss_int8: float  # the same, of the chips in `int8`
+    seconds: float  # duration of a try
+    batch_size: int  # for an entry that uses the best batch size of another one, if that one is left out
+    loss: float  # largest allowed drop of Top-1 against the reference engine, per cent of the images
+    loss_int8: float  # the same for the chips in `int8`
     int8: frozenset[str]  # chips that take the quantized graph
 
     def loss_of(self, name: str) -> float:
@@ -41,68 +41,74 @@ class Rules(NamedTuple):
 
 
 def read_reference(root: Root, images: int) -> Reference:
-    """Labels and the reference engine's logits of at most so many images."""
+    """The labels and reference outputs of the first `images` images."""
     labels = read_labels(root.labels)
     logits = read_outputs(root.reference, read_record(root.reference), len(labels))
     return Reference(labels[:images], logits[:images])
 
 
 def check_accuracy(logits: NDArray[Any], reference: Reference, loss: float) -> Record:
-    """The comparison with the reference engine, image by image. It is passed if images that became wrong, less those
-    that became right, are at most `loss` per cent."""
+    """The comparison with the reference engine, image by image.
+
+    It is passed if the broken predictions, minus the fixed ones, are at most `loss` per cent of the images.
+    """
     if logits.shape != reference.logits.shape or not np.isfinite(logits).all():
-        return {"passed": False, "why": f"its answers are {list(logits.shape)}, or not all finite"}
+        expected = list(reference.logits.shape)
+        return {"passed": False, "why": f"outputs of shape {list(logits.shape)}, not {expected}, or not all finite"}
     comparison = compare_logits(logits.astype(np.float64), reference.logits, reference.labels)
     lost = 100 * (comparison["broken"] - comparison["mended"]) / len(reference.labels)
     result = {name: comparison[name] for name in KEPT}
     result.update(labels_changed=len(comparison["flips"]), relative_error=comparison["logits"]["relative_error"])
     passed = lost <= loss
-    why = "" if passed else f"it loses {lost:.2f}% of Top-1 against the reference engine, {loss:g}% is allowed"
+    why = "" if passed else f"Top-1 is {lost:.2f}% below the reference engine (limit {loss:g}%)"
     return {**result, "lost": lost, "may_lose": loss, "passed": passed, "why": why}
 
 
 class Preparation:
-    """Entries that are ready for the rounds, and reasons why others are left out or do not count."""
+    """Prepares entries, and collects the reasons why some are left out or excluded."""
 
     def __init__(self, rules: Rules, reference: Reference, folder: Path, reasons: dict[str, str]) -> None:
-        """`folder` is for answers; `reasons` {name: reason} is added to."""
+        """`folder` is for outputs. This object adds to `reasons`, {name: reason}."""
         self.rules, self.reference, self.folder, self.reasons = rules, reference, folder, reasons
 
     @contextlib.contextmanager
-    def or_left_out(self, name: str) -> Iterator[None]:
-        """Turns Absent into a reason."""
+    def leaving_out(self, name: str) -> Iterator[None]:
+        """Catches Unavailable, prints it and adds it to the reasons."""
         try:
             yield
-        except Absent as reason:
+        except Unavailable as reason:
             self.reasons[name] = f"left out: {reason}"
             print(f"  {name}: {self.reasons[name]}", flush=True)
 
     def prepare(self, entries: list[Entry]) -> list[Entry]:
         """The entries that can take part, loaded with their best batch size."""
         for entry in entries:
-            with self.or_left_out(entry.name):
-                entry.attempt(self.rules.seconds, [] if entry.contender.size_from else entry.choices())
+            with self.leaving_out(entry.name):
+                entry.try_choices(self.rules.seconds, [] if entry.contender.size_from else entry.choices())
         best: dict[str, str] = {}
         for entry in entries:
             if entry.name not in self.reasons:
-                with self.or_left_out(entry.name):
+                with self.leaving_out(entry.name):
                     self.choose(entry, best.get(entry.contender.size_from, ""))
                     best[entry.name] = entry.best
         return [entry for entry in entries if entry.name in best]
 
     def choose(self, entry: Entry, size: str) -> None:
-        """Finds an entry's best batch size, `size` for one that takes another one's, and checks its accuracy."""
+        """Chooses the best batch size of an entry and checks its accuracy.
+
+        `size` is the batch size of an entry that uses that of another one; empty: that one is left out.
+        """
         if entry.contender.size_from:
             entry.sizes = [int(size or self.rules.batch_size)]
-        entry.choose(self.rules.seconds)
+        entry.choose_best(self.rules.seconds)
         rate = entry.tried[entry.best]
         if isinstance(entry, Limit):
             print(f"  {entry.name}: {rate / 1e9:.0f} G/s", flush=True)
             return
-        logits = entry.answers(len(self.reference.labels), self.folder / f"{entry.name}.npy")
+        logits = entry.logits(len(self.reference.labels), self.folder / f"{entry.name}.npy")
         entry.gate = check_accuracy(logits, self.reference, self.rules.loss_of(entry.name))
         verdict = ""
         if not entry.gate["passed"]:
-            self.reasons[entry.name] = f"does not count: {entry.gate['why']}"
+            self.reasons[entry.name] = f"excluded: {entry.gate['why']}"
             verdict = f"; {self.reasons[entry.name]}"
-        print(f"  {entry.name}: best at {entry.best}, {rate:.1f} images/s{verdict}", flush=True)
+        print(f"  {entry.name}: best batch size {entry.best}, {rate:.1f} images/s{verdict}", flush=True)

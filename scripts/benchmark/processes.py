@@ -1,4 +1,4 @@
-"""Programs that the bench starts: killed when it ends, timed from outside, quoted by the last line of their log."""
+"""Starts and times programs; they are killed when the bench ends. The last line of their log explains a failure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 
-class Absent(Exception):
-    """Why a contender is left out or a step failed, in one line."""
+class Unavailable(Exception):
+    """A contender cannot run, or a step failed; the text is the reason, in one line."""
 
 
 class Program(NamedTuple):
@@ -26,14 +26,14 @@ class Program(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a finished program took."""
+    """The time and memory of a finished program."""
 
     seconds: float  # wall clock, from start to exit
-    peak_mib: float  # resident memory of the largest process, the program or one that it waited for
+    peak_mib: float  # maximum resident memory of one process: the program, or a child that it waited for
 
 
 def module(name: str, *words: object) -> Program:
-    """A module of scripts/ that runs as a program of its own with this interpreter, for example benchmark.contender."""
+    """A module of scripts/, for example benchmark.contender, as a program that runs with this interpreter."""
     paths = [str(cli.SCRIPTS), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return Program([sys.executable, "-m", name, *map(str, words)], environment)
@@ -41,8 +41,10 @@ def module(name: str, *words: object) -> Program:
 
 @contextlib.contextmanager
 def started(program: Program, log: Path, pipes: bool = False) -> Iterator[subprocess.Popen[str]]:
-    """A running program, whose process group is killed at the end of the block, or when this process ends for any
-    reason. stderr is appended to `log`; so is stdout, unless `pipes` asks for stdin and stdout as pipes."""
+    """Runs a program until the end of the block, or until this process ends for any reason; its group is then killed.
+
+    stderr is appended to `log`, and stdout too, unless `pipes` requests pipes for stdin and stdout.
+    """
     with open(log, "ab") as stream:
         child = subprocess.Popen(
             list(program.command),
@@ -63,18 +65,18 @@ def started(program: Program, log: Path, pipes: bool = False) -> Iterator[subpro
 
 
 def run_timed(program: Program, log: Path) -> Usage:
-    """Runs a program to its end; raises Absent with the last line that it printed if its exit status is not 0."""
+    """Runs a program to its end; raises Unavailable with its last line of output if its exit status is not 0."""
     begin, size = time.perf_counter(), log.stat().st_size if log.exists() else 0
     with started(program, log) as child:
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - begin
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise Absent(last_line(log, size) or f"{program.command[0]} exits with status {child.returncode}")
+        raise Unavailable(last_line(log, size) or f"{program.command[0]} exited with status {child.returncode}")
     return Usage(seconds, usage.ru_maxrss / 1024)
 
 
 def last_line(log: Path, size: int = 0) -> str:
-    """The last line of `log` after its first `size` bytes that is not one of make's own."""
+    """The last line of `log` after its first `size` bytes, without messages of make itself."""
     lines = log.read_bytes()[size:].decode("utf-8", "replace").replace("\r", "\n").splitlines()
     return next((cli.one_line(line) for line in reversed(lines) if line.strip() and not re.match(r"make\b", line)), "")

@@ -1,7 +1,7 @@
-"""The figures of a bench: ratios of two series round by round, what is wanted of them, and what bounds them.
+"""The figures of a bench: ratios of two series round by round, their wanted values, and their upper bounds.
 
-A series is a list with a figure for each round, None where it is missing: images/s of a contender, seconds of a whole
-process. Which contenders are compared stands in params.yaml, bench.pairs.
+A series is a list with a value for each round, or None if it is missing: images/s of a contender, or seconds of a whole
+process. bench.pairs in params.yaml lists the contenders to compare.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Series = Mapping[str, Sequence[float | None]]
 
 
 class Figure(NamedTuple):
-    """The ratio of two series, or one series by itself, and what is wanted of its median."""
+    """The ratio of two series, or a single series, and the wanted value of its median."""
 
     name: str
     above: str
     below: str = ""
-    wanted: float | None = None  # at least so much
-    ceiling: str = ""  # a series that `above` cannot exceed; TIME_AT_CEILING: one that `below` cannot fall short of
-    at_most: bool = False  # `wanted` is at most so much
+    wanted: float | None = None  # minimum of the median
+    ceiling: str = ""  # a series that `above` cannot exceed; TIME_AT_CEILING: one that `below` cannot be less than
+    at_most: bool = False  # whether `wanted` is a maximum instead
 
 
 def figure_of(pair: str) -> Figure:
-    """The figure of a word of bench.pairs; raises ValueError if it is malformed."""
+    """The figure that an item of bench.pairs describes; raises ValueError if it is malformed."""
     match = PAIR.fullmatch(pair)
     if not match:
         raise ValueError(pair)
@@ -42,20 +42,20 @@ def figure_of(pair: str) -> Figure:
 
 
 def values_of(figure: Figure, series: Series) -> list[float]:
-    """The figure of each round."""
+    """The value of the figure in each round."""
     above = series.get(figure.above, [])
     return ratios(above, series.get(figure.below, [])) if figure.below else [v for v in above if v is not None]
 
 
 def bounds_of(figure: Figure, series: Series) -> list[float]:
-    """What the figure of each round would be at the ceiling."""
+    """The value that the figure of each round would have at the ceiling."""
     if figure.ceiling == TIME_AT_CEILING:
         return ratios(series.get(figure.above, []), series[figure.ceiling])
     return ratios(series[figure.ceiling], series.get(figure.below, []))
 
 
 def judge(figure: Figure, series: Series, reasons: Mapping[str, str]) -> Record:
-    """The figure with its spread and a verdict. `reasons` say why a series is missing or does not count."""
+    """The record of a figure with its spread and a verdict. `reasons` say why a series is missing or excluded."""
     values = values_of(figure, series)
     result: Record = {**figure._asdict(), "ratios": values, **(spread(values) if values else {})}
     if figure.ceiling in series and values:
@@ -72,6 +72,6 @@ def judge(figure: Figure, series: Series, reasons: Mapping[str, str]) -> Record:
 
 
 def judge_all(figures: Sequence[Figure], series: Series, reasons: Mapping[str, str]) -> list[Record]:
-    """The figures of whose series each was measured or has a reason why not."""
+    """The records of the figures whose series were all measured, or have a reason why not."""
     known = {*series, *reasons, ""}
     return [judge(figure, series, reasons) for figure in figures if {figure.above, figure.below} <= known]

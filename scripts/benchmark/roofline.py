@@ -1,7 +1,7 @@
-"""What bounds a chip on this machine: the multiply-accumulates of the graph, and a profile by operator.
+"""The limits of a chip on this machine: the multiply-accumulates of the graph, and a profile by operator.
 
-As a program, `python -m benchmark.roofline`, it profiles one compiled model by the engine's own profile.py and writes
-the rows as JSON: a process of its own, so that profiling changes nothing of what is timed.
+As a program (`python -m benchmark.roofline`) it profiles one compiled model with the profile.py of its engine and
+writes the rows as JSON. It is a separate process so that profiling does not affect the timed runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ IMAGES = 64  # for a profile
 
 
 def macs_of(model: Path) -> dict[str, int]:
-    """{node: multiply-accumulates an image} of the convolutions and matrix products of an ONNX file; exits 1 if the
-    shape of one of them cannot be inferred."""
+    """{node: multiply-accumulates per image} of the convolutions and matrix products of an ONNX file.
+
+    Exits 1 if the shape of one of them cannot be inferred.
+    """
     import onnx
 
     from graphs import edit
@@ -35,13 +37,15 @@ def macs_of(model: Path) -> dict[str, int]:
 
 
 def images_per_s(flops_per_s: float, macs: int) -> float:
-    """The speed that a limit in floating-point operations a second allows: two for each multiply-accumulate."""
+    """The images/s at a limit in floating-point operations per second; a multiply-accumulate is two operations."""
     return flops_per_s / (2 * macs)
 
 
 def with_shares(rows: list[Record], ceiling: float, bandwidth: float) -> list[Record]:
-    """Rows of a profile, each with its share of the time, and how near it is to a ceiling in flop/s and to a memory
-    bandwidth in bytes/s: 1 is there, None unknown."""
+    """The rows of a profile with {share, of_ceiling, of_bandwidth} added, all fractions.
+
+    share: of the time; of_ceiling: of `ceiling`, flop/s; of_bandwidth: of `bandwidth`, bytes/s; None: unknown.
+    """
     total = sum(row["ms"] for row in rows)
     return [
         {
@@ -55,12 +59,15 @@ def with_shares(rows: list[Record], ceiling: float, bandwidth: float) -> list[Re
 
 
 def profile(root: Root, chip: str, batch_size: str, folder: Path) -> list[Record]:
-    """The rows by operator of a chip's compiled model, by its engine; see engines.Profiler. Raises Absent if that
-    fails. `folder` is for the program's log and its JSON."""
-    made = root.model_record(chip, batch_size)["provenance"]
-    model = root.model(chip, batch_size, engines.constants_of(made["engine"]).ENDING)
+    """The rows by operator of a chip's compiled model, from its engine (see engines.Profiler).
+
+    `folder` is for the log and the JSON of the profiling process. Raises Unavailable if that process fails.
+    """
+    provenance = root.model_record(chip, batch_size)["provenance"]
+    engine, options = provenance["engine"], provenance["options"]
+    model = root.model(chip, batch_size, engines.constants_of(engine).ENDING)
     out = folder / f"{chip}.profile.json"
-    words = ["--engine", made["engine"], "--model", model, f"--options={made['options']}", "--bins", root.bins]
+    words = ["--engine", engine, "--model", model, f"--options={options}", "--bins", root.bins]
     run_timed(module("benchmark.roofline", *words, "--out", out), folder / f"{chip}.profile.log")
     rows: list[Record] = json.loads(out.read_text())
     return rows
@@ -70,8 +77,8 @@ def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--engine", required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--options", default="", help="the engine's own, as words name=value")
-    parser.add_argument("--bins", type=Path, required=True, help="their manifest.json")
+    parser.add_argument("--options", default="", help="options of the engine, as words name=value")
+    parser.add_argument("--bins", type=Path, required=True, help="manifest.json of the bins")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     profiler: engines.Profiler = engines.load(args.engine, "profile")

@@ -1,4 +1,4 @@
-"""One run of make bench, from the inputs of a ROOT to the contents of bench.json."""
+"""Runs make bench once, from the inputs of a ROOT to the contents of bench.json."""
 
 from __future__ import annotations
 
@@ -17,82 +17,82 @@ from typing import NamedTuple, Sequence
 
 import engines
 from benchmark import chips, end_to_end, others, roofline
-from benchmark.end_to_end import Chain, Make, Task, Ways
+from benchmark.end_to_end import Chain, GuideComparison, Make, Task
 from benchmark.entries import Entry, Limit, Workers
 from benchmark.layout import Root
 from benchmark.preparation import Preparation, Rules, read_reference
-from benchmark.processes import Absent
+from benchmark.processes import Unavailable
 from benchmark.ratios import TIME_AT_CEILING, Figure, judge_all
 from benchmark.rounds import run_rounds
 from reporting import timing
 from reporting.provenance import source_line, source_of
 
-WHOLE = "whole"  # the word of bench.contenders that asks for whole processes
+WHOLE = "whole"  # the name in bench.contenders that selects whole processes
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-PACKAGES = ("numpy", "torch", "onnxruntime")  # beside those of the engines
-WHOLE_ROUNDS = 3  # at most; a round takes a minute
-NO_OPS = 10  # at least so many times
+PACKAGES = ("numpy", "torch", "onnxruntime")  # recorded in addition to those of the engines
+WHOLE_ROUNDS = 3  # maximum number of rounds of whole processes; a round takes a minute
+NO_OPS = 10  # minimum number of runs of make with everything up to date
 
 
 class Plan(NamedTuple):
-    """What to compare, and how long."""
+    """The contenders to compare, and the durations."""
 
     make: Make
     root: Root
     inputs: dict[str, str]  # SOURCE, ARCHIVE, WEIGHTS and others: variables of make
     chips: dict[str, str]  # {chip: engine} of params.yaml
-    contenders: list[str]  # all, or names
-    figures: list[Figure]  # of bench.pairs
-    chip: str  # of the whole processes, if it passed its accuracy check
+    contenders: list[str]  # names, or "all"
+    figures: list[Figure]  # from bench.pairs
+    chip: str  # for the whole processes, if it passed its accuracy check
     rules: Rules
     batch_sizes: list[int]  # to try
-    batch_size: int  # of the whole processes
+    batch_size: int  # for the whole processes
     rounds: int
-    seconds: float  # of each contender in a round
-    images: int  # whose answers are compared, at most
+    seconds: float  # duration of each contender in a round
+    images: int  # maximum number of images for the accuracy check
 
     def wants(self, name: str) -> bool:
         return "all" in self.contenders or name in self.contenders
 
     def all_figures(self) -> list[Figure]:
-        """In the order of the table: those with a wanted value first."""
-        wanted = [figure for figure in self.figures if figure.wanted is not None]
-        return [*wanted, *end_to_end.FIGURES, *(figure for figure in self.figures if figure.wanted is None)]
+        """All figures in the order of the table: those with a wanted value first."""
+        with_target = [figure for figure in self.figures if figure.wanted is not None]
+        return [*with_target, *end_to_end.FIGURES, *(figure for figure in self.figures if figure.wanted is None)]
 
 
 class Session:
-    """The parts of one run, in the order in which they are called."""
+    """The parts of one run; methods are called in the order in which they are defined."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        """`folder` is for logs and for whatever else is removed at the end."""
+        """`folder` is for logs and temporary files, which are removed at the end."""
         self.plan, self.folder, self.root = plan, folder, plan.root
-        self.reasons: dict[str, str] = {}  # of each series that is missing or does not count
+        self.reasons: dict[str, str] = {}  # why a series is missing or excluded, by its name
         self.series: dict[str, list[float | None]] = {}
-        self.macs = 0  # multiply-accumulates an image
-        self.limits: dict[str, float] = {}  # {limit of the machine: units a second}
+        self.macs = 0  # multiply-accumulates per image
+        self.limits: dict[str, float] = {}  # {limit of the machine: units per second}
 
     def build(self) -> dict[str, list[int]]:
-        """Everything that make builds: {chip that takes part: its batch sizes}."""
-        plan, able = self.plan, chips.take_part(self.plan.chips)
+        """Builds the inputs and the models with make; returns {chip that takes part: its batch sizes}."""
+        plan, candidates = self.plan, chips.chips_in_process(self.plan.chips)
         chain = Chain(plan.make, self.root, self.folder / "make.log", plan.inputs)
-        first = next(iter({**able, **plan.chips}))
-        print("  inputs, both graphs, and the reference engine's answers", flush=True)
+        first = next(iter({**candidates, **plan.chips}))
+        print("  building the inputs, both graphs and the reference outputs", flush=True)
         try:
             chips.build_inputs(chain, first)
-        except Absent as reason:
-            die(f"ROOT={self.root.path}", str(reason), f"make accuracy CHIP={first} shows more")
+        except Unavailable as reason:
+            die(f"ROOT={self.root.path}", str(reason), f"run make accuracy CHIP={first} for details")
         built: dict[str, list[int]] = {}
-        for chip in filter(plan.wants, able):
-            print(f"  {chip}: models and answers", flush=True)
+        for chip in filter(plan.wants, candidates):
+            print(f"  {chip}: building models and outputs", flush=True)
             try:
                 built[chip] = chips.build_chip(chain, chip, plan.batch_sizes, plan.batch_size)
-            except Absent as reason:
+            except Unavailable as reason:
                 self.reasons[chip] = f"left out: {reason}"
                 print(f"  {chip}: {self.reasons[chip]}", flush=True)
         return built
 
     def measure(self, built: dict[str, list[int]]) -> list[Entry]:
-        """Prepares all entries and runs the rounds; fills series and limits."""
+        """Prepares all entries and runs the rounds; fills `series` and `limits`."""
         plan = self.plan
         with contextlib.ExitStack() as stack:
             workers = Workers(self.root.bins, self.root.images(), self.folder, stack)
@@ -107,7 +107,7 @@ class Session:
         return entries
 
     def add_series(self, entry: Entry) -> None:
-        """images/s of each round. Of a matrix product: what the network could reach at its speed."""
+        """Adds the images/s of each round. For a matrix product, these are the images/s at its speed."""
         rates = entry.rates()
         if isinstance(entry, Limit):
             self.limits[entry.name] = max([rate for rate in rates if rate], default=0.0)
@@ -116,7 +116,7 @@ class Session:
             self.series[entry.name] = rates
 
     def profiles(self, entries: Sequence[Entry]) -> dict[str, list[Record]]:
-        """{chip: rows by operator}, of the chips whose engine can tell."""
+        """{chip: rows by operator} for the chips whose engine has a profiler."""
         profiles = {}
         for entry in entries:
             engine = entry.contender.engine
@@ -124,7 +124,7 @@ class Session:
                 continue
             try:
                 rows = roofline.profile(self.root, entry.name, entry.best, self.folder)
-            except Absent as reason:
+            except Unavailable as reason:
                 print(f"  {entry.name}: no profile: {reason}", file=sys.stderr)
                 continue
             ceiling = self.limits.get(others.product_of(entry.contender.precision), 0.0)
@@ -132,7 +132,10 @@ class Session:
         return profiles
 
     def whole_processes(self, entries: Sequence[Entry]) -> Record:
-        """Stages, no-op and both ways, of one chip in a ROOT of its own; adds their series. {}: not asked for."""
+        """Runs the whole processes of one chip in a new ROOT and adds their series.
+
+        Returns {chip, batch_size, stages}, or {} if bench.contenders does not select them.
+        """
         passed = [entry for entry in entries if entry.contender.engine and entry.gate["passed"]]
         if not passed or not self.plan.wants(WHOLE):
             return {}
@@ -141,8 +144,8 @@ class Session:
         int8 = next((entry.name for entry in entries if entry.name in self.plan.rules.int8), "")
         try:
             stages = self.run_whole(Task(self.own_chain(), chosen.name, self.plan.batch_size), int8)
-        except Absent as reason:
-            print(f"  whole processes: failed: {reason}", flush=True)
+        except Unavailable as reason:
+            print(f"  whole processes failed: {reason}", flush=True)
             self.reasons.update({name: f"failed: {reason}" for name in end_to_end.SERIES if name not in self.series})
             return {"chip": chosen.name, "failed": str(reason)}
         speeds = self.series.get(others.product_of(chosen.contender.precision), [])
@@ -153,15 +156,16 @@ class Session:
         return {"chip": chosen.name, "batch_size": self.plan.batch_size, "stages": stages}
 
     def run_whole(self, task: Task, int8_chip: str) -> Record:
-        """Runs all whole processes: the usage of each stage."""
+        """Runs all whole processes and returns the usage of each stage."""
         stages = {name: usage._asdict() for name, usage in task.stages(int8_chip).items()}
-        self.series[end_to_end.NOTHING_TO_DO] = list(task.nothing_to_do(max(NO_OPS, self.plan.rounds)))
-        ways = Ways(task, self.folder / "guide").run_rounds(min(WHOLE_ROUNDS, self.plan.rounds))
-        self.series.update({name: list(seconds) for name, seconds in ways.items()})
+        self.series[end_to_end.UP_TO_DATE] = list(task.up_to_date(max(NO_OPS, self.plan.rounds)))
+        comparison = GuideComparison(task, self.folder / "guide")
+        series = comparison.run_rounds(min(WHOLE_ROUNDS, self.plan.rounds))
+        self.series.update({name: list(seconds) for name, seconds in series.items()})
         return stages
 
     def own_chain(self) -> Chain:
-        """make in a new ROOT, with the inputs that this ROOT holds."""
+        """make in a new ROOT, with the inputs of this ROOT."""
         locks = self.folder / "locks"
         locks.mkdir()
         inputs = {
@@ -175,22 +179,22 @@ class Session:
 
 
 def run(plan: Plan, folder: Path) -> Record:
-    """Runs the bench; the contents of bench.json. Exits 1 if the inputs cannot be made."""
+    """Runs the bench and returns the contents of bench.json; exits 1 if the inputs cannot be built."""
     session = Session(plan, folder)
     built = session.build()
     with process.lock_cpu():
-        busy = timing.CpuLoad()
+        load = timing.CpuLoad()
         entries = session.measure(built)
         profiles, whole = session.profiles(entries), session.whole_processes(entries)
-        load = busy.others()
+        others_load = load.others()
     root = plan.root
-    made = {**read_record(record_of(root.optimized))["provenance"], **read_record(root.bins)["provenance"]}
+    provenance = {**read_record(record_of(root.optimized))["provenance"], **read_record(root.bins)["provenance"]}
     return {
-        "conditions": {**conditions(), "others": load, "rounds": plan.rounds, "seconds": plan.seconds},
-        "source": source_of(made),
-        "made_from": source_line(made),
+        "conditions": {**conditions(), "others": others_load, "rounds": plan.rounds, "seconds": plan.seconds},
+        "source": source_of(provenance),
+        "made_from": source_line(provenance),
         "images": root.images(),
-        "provenance": made,
+        "provenance": provenance,
         "macs_an_image": session.macs,
         "contenders": {entry.name: entry.record() for entry in entries},
         "left_out": session.reasons,
@@ -202,14 +206,15 @@ def run(plan: Plan, folder: Path) -> Record:
 
 
 def conditions() -> Record:
-    """The machine, the versions and this tree."""
+    """The conditions of the run: the machine, the versions and the commit of this tree."""
     flags: list[str] = []
     with contextlib.suppress(OSError):
-        flags = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "").split()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "").split()
     packages = [name for engine in engines.names_of() for name in engines.constants_of(engine).PACKAGES.get("run", ())]
     versions = {}
     for name in (*PACKAGES, *packages):
-        with contextlib.suppress(metadata.PackageNotFoundError):  # not every package exists for every machine
+        with contextlib.suppress(metadata.PackageNotFoundError):  # some packages do not exist for every machine
             versions[name] = metadata.version(name)
     tree = str(cli.SCRIPTS.parent)
     status, commit = process.ask_program(["git", "-C", tree, "rev-parse", "HEAD"], dict(os.environ))

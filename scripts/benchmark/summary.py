@@ -1,4 +1,4 @@
-"""What a bench shows at its end: the table on the screen, and the picture bench.svg."""
+"""The results of a bench for readers: the printed tables, and the picture bench.svg."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.others import PRODUCT_NAMES
 from benchmark.rounds import spread
 
 SMALL = 0.01  # share of the time below which an operator is not shown
-BUSY = 0.1  # share of the CPUs that other processes may use
+OTHERS_LIMIT = 0.1  # largest load from other processes with which the figures are reliable
 
 
 def row_of(figure: Record) -> str:
@@ -27,7 +27,7 @@ def row_of(figure: Record) -> str:
 
 
 def profile_lines(chip: str, rows: list[Record]) -> Iterator[str]:
-    """A chip's time by operator, as shares of the whole, of the matrix product and of the memory's bandwidth."""
+    """The table of a chip's operators: share of the time, of the matrix product and of the memory bandwidth."""
     yield f"{chip + ', by operator':<46}{'nodes':>8}{'time':>8}{'of ceiling':>12}{'of memory':>11}"
     for row in rows:
         if row["share"] >= SMALL:
@@ -36,25 +36,28 @@ def profile_lines(chip: str, rows: list[Record]) -> Iterator[str]:
 
 
 def stage_lines(whole: Record) -> Iterator[str]:
-    """Seconds and memory of each stage of the chain."""
+    """The table of the time and peak memory of each stage of the chain."""
     yield f"{'stage, ' + whole['chip']:<46}{'s':>8}{'peak MiB':>12}"
     for name, usage in whole["stages"].items():
         yield f"{name:<46}{usage['seconds']:>8.2f}{usage['peak_mib']:>12.0f}"
 
 
 def condition_lines(result: Record) -> Iterator[str]:
-    """What the figures were made from, the machine, and how busy other processes kept it."""
+    """The source of the figures, the machine, and the load from other processes."""
     machine = result["conditions"]
-    amx = "" if "amx_bf16" in machine["instructions"] else "; the wanted figures are meant for a CPU with AMX"
-    yield f"{result['made_from']}; {result['images']} images"
-    yield f"Conditions: {machine['host']}, {machine['threads']} threads, {' '.join(machine['instructions'])}{amx}"
-    others = "an unknown share" if machine["others"] is None else f"{100 * machine['others']:.0f}%"
-    too_much = ": TOO MUCH for these figures" if (machine["others"] or 0) > BUSY else ""
-    yield f"Other processes used {others} of the CPUs{too_much}"
+    amx = "" if "amx_bf16" in machine["instructions"] else "; the wanted values are for a CPU with AMX"
+    yield result["made_from"]
+    yield (
+        f"Conditions: {result['images']} images, {machine['host']}, {machine['threads']} threads, "
+        f"{' '.join(machine['instructions'])}{amx}"
+    )
+    load = "unknown" if machine["others"] is None else f"{100 * machine['others']:.0f}% of the CPUs"
+    warning = ", TOO HIGH for reliable figures" if (machine["others"] or 0) > OTHERS_LIMIT else ""
+    yield f"Load from other processes: {load}{warning}"
 
 
-def lines_of(result: Record) -> list[str]:
-    """The end of the screen: figures, profiles, stages, conditions."""
+def format_report(result: Record) -> list[str]:
+    """The lines that are printed at the end: figures, profiles, stages, conditions."""
     lines = [f"{'figure':<46}{'median':>8}{'[min … max]':>21}  wanted", *map(row_of, result["figures"])]
     for chip, rows in result["profile"].items():
         lines += ["", *profile_lines(chip, rows)]
@@ -64,7 +67,7 @@ def lines_of(result: Record) -> list[str]:
 
 
 def picture(result: Record) -> str:
-    """bench.svg: bars of images/s, the matrix products as lines, and the profiles."""
+    """The text of bench.svg: bars of images/s, the matrix products as lines, and the profiles."""
     rows, limits = [], []
     for name, contender in result["contenders"].items():
         values = [value for value in result["series"].get(name, []) if value]
@@ -75,6 +78,6 @@ def picture(result: Record) -> str:
             rows.append(Bar(f"{name}, batch {contender['best']}", **spread(values), ours=ours, counts=counts))
     rows.sort(key=lambda row: -row.median)
     machine = result["conditions"]
-    title = f"images/s at the best batch size of each, in {machine['rounds']} rounds; blue: {THIS_PROJECT}"
+    title = f"images/s of each at its best batch size, {machine['rounds']} rounds; blue: {THIS_PROJECT}"
     title += f"; {machine['host']}, {machine['threads']} threads"
     return bars(rows, limits, result["profile"], title)

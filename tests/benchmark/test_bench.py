@@ -1,4 +1,4 @@
-"""make bench: ratios within a round, accuracy checks, ceilings, the guide's way, small runs. No test asks how fast."""
+"""make bench: ratios within a round, accuracy checks, ceilings, the guide's steps, small runs. No test checks speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 
 from benchmark import contender, entries, others, ratios, roofline, rounds, summary
 from benchmark.preparation import Reference, Rules, check_accuracy
-from benchmark.processes import Absent, Program, module, run_timed, started
+from benchmark.processes import Program, Unavailable, module, run_timed, started
 from benchmark.ratios import TIME_AT_CEILING, Figure
 from conftest import SCRIPTS, TREE, Inputs, Project, environment, refused, run, script
 from engines.feed import OneAtATime
@@ -59,35 +59,37 @@ def test_a_ratio_is_that_of_one_round() -> None:
     assert rounds.ratios(above, below) == [2.0, 4.0, 3.0]
     assert rounds.spread([2.0, 4.0, 3.0]) == {"median": 3.0, "min": 2.0, "max": 4.0}
     figure = Figure("x / y", "x", "y", 3.0)
-    found = ratios.judge(figure, {"x": above, "y": below}, {})
-    assert (found["median"], found["min"], found["max"], found["verdict"]) == (3.0, 2.0, 4.0, "reached")
+    record = ratios.judge(figure, {"x": above, "y": below}, {})
+    assert (record["median"], record["min"], record["max"], record["verdict"]) == (3.0, 2.0, 4.0, "reached")
     assert ratios.judge(figure._replace(wanted=3.1), {"x": above, "y": below}, {})["verdict"] == "not reached"
     at_most = Figure("ms", "ms", "", 50, at_most=True)
     assert ratios.judge(at_most, {"ms": [49.0, 50.0, 80.0]}, {})["verdict"] == "reached"
     assert ratios.judge(at_most, {"ms": [49.0, 51.0, 80.0]}, {})["verdict"] == "not reached"
 
 
-def test_a_figure_says_what_it_would_be_at_the_ceiling() -> None:
+def test_a_figure_states_its_value_at_the_ceiling() -> None:
     series = {"x": [2.0, 3.0], "y": [1.0, 1.0], "product": [4.0, 5.0]}
-    found = ratios.judge(Figure("x / y", "x", "y", 9.0, "product"), series, {})
-    assert (found["median"], found["bounds"], found["bound"]) == (2.5, [4.0, 5.0], 4.5)
-    assert summary.row_of(found).endswith("not reached, 4.5 at the ceiling")
+    record = ratios.judge(Figure("x / y", "x", "y", 9.0, "product"), series, {})
+    assert (record["median"], record["bounds"], record["bound"]) == (2.5, [4.0, 5.0], 4.5)
+    assert summary.row_of(record).endswith("not reached, 4.5 at the ceiling")
     times = {"guide": [30.0], "ours": [10.0], TIME_AT_CEILING: [5.0]}
     assert ratios.judge(Figure("t", "guide", "ours", 5, TIME_AT_CEILING), times, {})["bounds"] == [6.0]
 
 
-def test_a_figure_of_one_that_fails_its_gate_or_is_not_there_does_not_count() -> None:
+def test_a_figure_of_an_excluded_or_missing_contender_does_not_count() -> None:
     figure = Figure("x / y", "x", "y", 1.0)
-    found = ratios.judge(figure, {"x": [9.0], "y": [1.0]}, {"x": "does not count: it loses 3.00% of Top-1"})
-    assert not found["counts"]
-    assert "loses 3.00%" in summary.row_of(found)
-    assert "reached" not in found["verdict"]
-    absent = ratios.judge(figure, {"x": [9.0]}, {"y": "left out: no compiler"})
-    assert "median" not in absent
-    assert "no compiler" in summary.row_of(absent)
+    record = ratios.judge(
+        figure, {"x": [9.0], "y": [1.0]}, {"x": "excluded: Top-1 is 3.00% below"}
+    )
+    assert not record["counts"]
+    assert "3.00% below" in summary.row_of(record)
+    assert "reached" not in record["verdict"]
+    missing = ratios.judge(figure, {"x": [9.0]}, {"y": "left out: no compiler"})
+    assert "median" not in missing
+    assert "no compiler" in summary.row_of(missing)
 
 
-def test_the_accuracy_check_counts_lost_labels_image_by_image() -> None:
+def test_the_accuracy_check_counts_broken_predictions_image_by_image() -> None:
     labels = np.arange(200) % len(CLASSES)
     logits = np.eye(len(CLASSES))[labels] * 9
     reference = Reference(labels, logits)
@@ -101,18 +103,18 @@ def test_the_accuracy_check_counts_lost_labels_image_by_image() -> None:
     assert not check_accuracy(logits[:-1], reference, 100.0)["passed"]
 
 
-def test_a_loss_of_its_own_is_allowed_to_the_chips_of_the_quantized_graph() -> None:
+def test_chips_of_the_quantized_graph_have_a_separate_limit_of_the_loss() -> None:
     rules = Rules(0.1, 16, loss=0.2, loss_int8=0.5, int8=frozenset({"small"}))
     assert (rules.loss_of("small"), rules.loss_of("large")) == (0.5, 0.2)
 
 
-def test_benchmark_apps_own_figures_are_read_and_checked() -> None:
-    found = entries.app_lap(APP, 16)
-    assert (found["images"], found["seconds"], found["said_fps"]) == (26 * 16, pytest.approx(2.23357), 186.25)
-    with pytest.raises(Absent):
-        entries.app_lap(APP.replace("186.25", "372.50"), 16)
-    with pytest.raises(Absent):
-        entries.app_lap("[ ERROR ] no such model", 16)
+def test_the_output_of_benchmark_app_is_parsed_and_checked() -> None:
+    result = entries.parse_benchmark_app(APP, 16)
+    assert (result["images"], result["seconds"], result["said_fps"]) == (26 * 16, pytest.approx(2.23357), 186.25)
+    with pytest.raises(Unavailable):
+        entries.parse_benchmark_app(APP.replace("186.25", "372.50"), 16)
+    with pytest.raises(Unavailable):
+        entries.parse_benchmark_app("[ ERROR ] no such model", 16)
 
 
 def test_multiply_adds_are_counted_from_the_graph(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_the_networks_multiply_adds_are_those_of_its_layers(onnx_file: Path) -> 
     assert sum(roofline.macs_of(onnx_file).values()) == sum(counted)
 
 
-def test_a_profile_is_held_against_the_ceilings() -> None:
+def test_a_profile_is_compared_with_the_ceilings() -> None:
     rows = [
         {"operator": "Convolution", "nodes": 2, "ms": 3.0, "macs": 6000, "bytes": 0.0},
         {"operator": "Add", "nodes": 1, "ms": 1.0, "macs": 0, "bytes": 500.0},
@@ -153,7 +155,7 @@ def test_a_profile_is_held_against_the_ceilings() -> None:
     assert (add["share"], add["of_ceiling"], add["of_bandwidth"]) == (0.25, 0.0, 0.5)
 
 
-def test_the_last_batch_is_filled_up_and_a_lap_counts_its_images(bins: Path) -> None:
+def test_the_last_batch_is_filled_up_and_a_run_counts_its_images(bins: Path) -> None:
     batches = contender.batches_of(bins, 20, 16)
     images = np.stack([read_bin(bins.with_name(f"image_{i}.bin")) for i in range(20)])
     assert [len(batch) for batch in batches] == [16, 16]
@@ -170,7 +172,7 @@ def test_the_last_batch_is_filled_up_and_a_lap_counts_its_images(bins: Path) -> 
 
 
 class Queue:
-    """A session that takes two more batches before its first answer, and answers in order."""
+    """A session that takes two more batches before its first output, and keeps the order."""
 
     conditions: dict[str, Any] = {}
 
@@ -183,7 +185,7 @@ class Queue:
         yield from waiting
 
 
-def test_a_lap_of_a_session_with_several_batches_in_flight_counts_every_answer() -> None:
+def test_a_run_of_a_session_with_several_batches_in_flight_counts_every_output() -> None:
     batches = [np.full(1, value) for value in range(5)]
     lap = contender.timed(Queue(), batches, 0.0, 16)
     assert (lap["calls"], lap["images"]) == (3, 48)
@@ -196,7 +198,7 @@ def guide(*words: object) -> subprocess.CompletedProcess[str]:
     return run(*program.command, PYTHONPATH=program.environment["PYTHONPATH"])
 
 
-def test_the_guides_way_ends_in_our_bins_and_our_labels(
+def test_the_guides_steps_give_our_bins_and_our_labels(
     inputs: Inputs, bins: Path, onnx_file: Path, tmp_path: Path
 ) -> None:
     with tarfile.open(inputs.archive) as archive:
@@ -250,10 +252,10 @@ def test_a_malformed_pair_is_refused(word: str) -> None:
 
 
 def bench(**settings: str) -> subprocess.CompletedProcess[str]:
-    """bench.py with the chips x and y of an engine, and these settings; it ends before it starts anything."""
-    usual = {"batch_sizes": "16", "rounds": "1", "seconds": "0.1", "images": "1", "contenders": "all", "loss": "1"}
-    usual.update(pairs="x/y", chip="x", loss_int8="1")
-    flags = [[f"--{name.replace('_', '-')}", *words.split()] for name, words in {**usual, **settings}.items()]
+    """Runs bench.py with the chips x and y of an engine and these settings; it exits before it starts anything."""
+    defaults = {"batch_sizes": "16", "rounds": "1", "seconds": "0.1", "images": "1", "contenders": "all", "loss": "1"}
+    defaults.update(pairs="x/y", chip="x", loss_int8="1")
+    flags = [[f"--{name.replace('_', '-')}", *words.split()] for name, words in {**defaults, **settings}.items()]
     fixed = ("--make", "false", "--root", "nowhere", "--chips", "x=some", "y=some", "--out", "nowhere/bench.json")
     return script("bench", *fixed, *sum(flags, []))
 
@@ -283,48 +285,48 @@ def words_of(text: str) -> str:
 
 
 def small(project: Project, contenders: str) -> Project:
-    """A project whose bench takes seconds."""
+    """A project whose bench takes some seconds."""
     for key, value in {"rounds": "3", "seconds": "0.05", "images": "40", "contenders": words_of(contenders)}.items():
         project.set(f"bench.{key}", value)
     project.set("batch_sizes", "[16]")
     return project
 
 
-def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(project: Project) -> None:
+def test_every_ratio_of_a_run_follows_from_its_raw_figures(project: Project) -> None:
     done = small(project, "cpu null onnxruntime product-f32 copy whole").make("bench", TMPDIR=str(project.tree / "tmp"))
-    found = json.loads((project.root / "results/bench.json").read_text())
-    assert set(found["left_out"]) == {"null"}, found["left_out"]
-    named = {figure["name"]: figure for figure in found["figures"]}
-    for name, entry in found["contenders"].items():
+    result = json.loads((project.root / "results/bench.json").read_text())
+    assert set(result["left_out"]) == {"null"}, result["left_out"]
+    named = {figure["name"]: figure for figure in result["figures"]}
+    for name, entry in result["contenders"].items():
         rates = [lap["images"] / lap["seconds"] for lap in entry["laps"]]
         assert len(rates) == 3
         if name.startswith("product"):
             rates = [lap["images"] / lap["calls"] / lap["fastest_call_s"] / 2 for lap in entry["laps"]]
-            rates = [rate / found["macs_an_image"] for rate in rates]
+            rates = [rate / result["macs_an_image"] for rate in rates]
         if name != "copy":
-            assert found["series"][name] == pytest.approx(rates)
+            assert result["series"][name] == pytest.approx(rates)
     for figure in named.values():
-        values = found["series"][figure["above"]]
+        values = result["series"][figure["above"]]
         if figure["below"]:
-            values = [a / b for a, b in zip(values, found["series"][figure["below"]])]
+            values = [a / b for a, b in zip(values, result["series"][figure["below"]])]
         assert figure["ratios"] == pytest.approx(values)
         assert figure["median"] == pytest.approx(statistics.median(values))
         assert (figure["min"], figure["max"]) == pytest.approx((min(values), max(values)))
         assert figure["name"] in done.stdout
     assert set(named) == {
         "cpu / onnxruntime (plain export)",
-        "bins to accuracy.txt: the guide's time / ours",
-        "archive to bins: the guide's time / ours",
-        "make accuracy with nothing to do, ms",
+        "bins to accuracy, time of guide / this project",
+        "archive to bins, time of guide / this project",
+        "make accuracy, everything up to date, ms",
     }
-    assert found["whole"]["chip"] == "cpu"
-    assert set(found["whole"]["stages"]) == {"bin", "onnx", "optimized", "om", "infer", "accuracy"}
-    assert all(stage["peak_mib"] > 10 for stage in found["whole"]["stages"].values())
-    # the stand-in answers wrongly: it is marked, and takes part in no figure
-    assert not found["contenders"]["null"]["gate"]["passed"]
-    assert "null: best at 16" in done.stdout
-    assert "does not count: it loses" in done.stdout
-    assert found["contenders"]["cpu"]["gate"]["passed"]
+    assert result["whole"]["chip"] == "cpu"
+    assert set(result["whole"]["stages"]) == {"bin", "onnx", "optimized", "om", "infer", "accuracy"}
+    assert all(stage["peak_mib"] > 10 for stage in result["whole"]["stages"].values())
+    # the outputs of the stand-in engine are wrong: it is marked and excluded from all figures
+    assert not result["contenders"]["null"]["gate"]["passed"]
+    assert "null: best batch size 16" in done.stdout
+    assert "excluded: Top-1 is" in done.stdout
+    assert result["contenders"]["cpu"]["gate"]["passed"]
     svg = (project.root / "results/bench.svg").read_text()
     assert "null, batch 16" in svg
     assert re.search(r'class="bad"', svg)
@@ -332,7 +334,7 @@ def test_a_whole_run_whose_every_ratio_follows_from_its_raw_figures(project: Pro
     assert not list((project.root / ".make").glob("bench.tmp.*"))
 
 
-def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fresh: Project) -> None:
+def test_bench_uses_the_sample_if_there_are_no_inputs_and_downloads_nothing(fresh: Project) -> None:
     done = run("make", "-n", "bench", f"PYTHON={sys.executable}", cwd=fresh.tree)
     assert done.returncode == 0, done.stderr
     assert "--root demo/" in done.stdout
@@ -342,14 +344,14 @@ def test_bench_takes_the_sample_where_there_are_no_inputs_and_fetches_nothing(fr
     assert "leave ONNX and OM out" in refused.stderr
 
 
-def test_a_contender_of_another_name_is_refused(project: Project) -> None:
+def test_an_unknown_contender_is_refused(project: Project) -> None:
     done = small(project, "cpu-bf61").make("bench", check=False)
     assert done.returncode == 2
-    assert "bench.py: bench.contenders: cpu-bf61: unknown chip or contender; give some of " in done.stderr
+    assert "bench.py: bench.contenders: cpu-bf61: unknown chip or contender; use names of " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_chip_and_a_pair_of_params_take_part_without_a_change_of_code(project: Project) -> None:
+def test_a_new_chip_and_pair_in_params_take_part_without_a_code_change(project: Project) -> None:
     project.set("chips.mine", "engine=onnxruntime")
     project.set("bench.pairs", words_of("mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
     project.set("bench.chip", "mine")
@@ -357,7 +359,7 @@ def test_a_chip_and_a_pair_of_params_take_part_without_a_change_of_code(project:
     result = json.loads((project.root / "results/bench.json").read_text())
     named = {figure["name"]: figure for figure in result["figures"]}
     assert named["mine / onnxruntime (plain export)"]["verdict"] == "reached"
-    assert "does not count" in named["null / mine"]["verdict"]
+    assert "excluded" in named["null / mine"]["verdict"]
     assert "mine / copy" not in named  # copies did not run, and have no images
     assert result["whole"]["chip"] == "mine"
     assert result["contenders"]["mine"]["gate"]["passed"]
@@ -367,34 +369,34 @@ def test_an_unknown_name_in_a_pair_stops_make_in_one_line(project: Project) -> N
     project.set("bench.pairs", words_of("null/onnxruntime null/cpu-bf61"))
     done = project.make("bench", check=False)
     assert done.returncode == 2
-    assert "bench.py: bench.pairs: cpu-bf61: unknown chip or contender; give some of " in done.stderr
+    assert "bench.py: bench.pairs: cpu-bf61: unknown chip or contender; use names of " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_contender_that_cannot_is_left_out_with_its_reason(bins: Path, tmp_path: Path) -> None:
+def test_a_contender_that_cannot_run_is_left_out_with_the_reason(bins: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "none.onnx")
     with contextlib.ExitStack() as stack:
         workers = entries.Workers(bins, 20, tmp_path, stack)
         worker = workers.start(others.LIBRARIES[0], missing)
-        with pytest.raises(Absent, match=r"none\.onnx"):
+        with pytest.raises(Unavailable, match=r"none\.onnx"):
             worker.ask(do="load", batch=1)
         worker.process.kill()
         worker.process.wait()
-        with pytest.raises(Absent, match="died"):
+        with pytest.raises(Unavailable, match="died"):
             worker.ask(do="run", seconds=0)
 
 
-def test_a_contender_whose_input_is_refused_gives_the_line_of_its_log(bins: Path, tmp_path: Path) -> None:
+def test_the_reason_of_a_contender_with_a_rejected_input_is_the_line_of_its_log(bins: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pkl").write_bytes(b"not a checkpoint")
     torch = next(contender for contender in others.LIBRARIES if contender.kind == "torch")
     with contextlib.ExitStack() as stack:
         worker = entries.Workers(bins, 20, tmp_path, stack).start(torch, tmp_path / "checkpoint.pkl")
-        with pytest.raises(Absent, match=r"contender\.py: .*checkpoint\.pkl: "):
+        with pytest.raises(Unavailable, match=r"contender\.py: .*checkpoint\.pkl: "):
             worker.ask(do="load", batch=1)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a dead one that nobody has waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -435,13 +437,13 @@ with started(Program(["sh", "-c", "sleep 600 & echo $! $$; wait"]), Path({str(tm
     assert gone(*pids)
 
 
-def test_a_program_that_fails_gives_its_last_line_but_for_those_of_make(tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_program_is_its_last_line_without_those_of_make(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("before\n")
-    code = "echo first; echo 'x.py: y: broken; mend it'; echo 'make: *** [z] Error 1'; exit 3"
-    with pytest.raises(Absent, match=r"^x\.py: y: broken; mend it$"):
+    code = "echo first; echo 'x.py: y: broken; repair it'; echo 'make: *** [z] Error 1'; exit 3"
+    with pytest.raises(Unavailable, match=r"^x\.py: y: broken; repair it$"):
         run_timed(Program(["sh", "-c", code]), log)
-    with pytest.raises(Absent, match="^false exits with status 1$"):
+    with pytest.raises(Unavailable, match="^false exited with status 1$"):
         run_timed(Program(["false"]), log)
     usage = run_timed(Program(["sh", "-c", "sleep 0.1"]), log)
     assert usage.seconds >= 0.1
@@ -449,13 +451,13 @@ def test_a_program_that_fails_gives_its_last_line_but_for_those_of_make(tmp_path
 
 
 def processes_in(folder: Path) -> list[str]:
-    """The command lines of all processes whose working folder lies in `folder`."""
-    found = []
+    """The command lines of all processes whose working directory is `folder` or below it."""
+    commands = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if folder in (process / "cwd").readlink().parents or (process / "cwd").readlink() == folder:
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-    return found
+                commands.append((process / "cmdline").read_text().replace("\0", " "))
+    return commands
 
 
 def test_a_bench_that_is_interrupted_leaves_nothing_running(project: Project) -> None:
@@ -478,11 +480,11 @@ def test_a_bench_that_is_interrupted_leaves_nothing_running(project: Project) ->
             assert line, process.stderr.read()
         assert any("benchmark.contender" in line for line in processes_in(project.tree))
         os.killpg(process.pid, signal.SIGINT)
-        said = process.stderr.read()
+        messages = process.stderr.read()
         process.wait()
     time.sleep(0.5)
     assert process.returncode
-    assert "Traceback" not in said
+    assert "Traceback" not in messages
     assert processes_in(project.tree) == []
     assert not list((project.root / ".make").glob("bench.tmp.*"))
     assert not list(project.root.glob("results/bench.*"))
