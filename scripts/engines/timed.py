@@ -27,7 +27,7 @@ METHOD = "time inside the engine's call, inputs in memory; images/s = images / s
 
 
 def batch_numbers(count: int, batch_size: int) -> Iterator[NDArray[Any]]:
-    """Yields batches of image numbers, int [batch_size], without end. Each pass has all images in a new random order."""
+    """Yields batches of image numbers, int [batch_size], without end; each pass has all images in a new order."""
     order = np.random.RandomState(SEED)
     left: NDArray[Any] = np.empty(0, int)
     while True:

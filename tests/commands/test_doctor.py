@@ -178,8 +178,9 @@ def test_modules_that_atc_wants_are_named_with_one_command(fresh: Project) -> No
     shutil.rmtree(fresh.tree / "packages/decorator")
     shutil.rmtree(fresh.tree / "packages/tornado")
     rows = asked(fresh, "310P3", host)
-    wanted = "! missing: decorator; some CANN versions need tornado  ->  python3 -m pip install decorator tornado 'numpy<2'"
-    assert rows["atc's modules"] == wanted
+    text = "missing: decorator; some CANN versions need tornado"
+    remedy = "python3 -m pip install decorator tornado 'numpy<2'"
+    assert rows["atc's modules"] == f"! {text}  ->  {remedy}"
     assert rows["CHIP"].startswith("! 310P3 can run here, but only a compiled .om: make om needs atc's modules")
 
 
@@ -232,8 +233,8 @@ def test_without_a_chip_it_says_which_one_make_takes(fresh: Project) -> None:
         return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
 
     assert row("310P3").startswith("not set: make uses 310P3")
-    assert "shows different chips (device 0 310, device 1 310P3)  ->  give CHIP=" in row("mixed")
-    assert row("310B").endswith("give CHIP= one of 310B1, 310B4")
+    assert "shows different chips (device 0 310, device 1 310P3)  ->  set CHIP=" in row("mixed")
+    assert row("310B").endswith("set CHIP= to one of 310B1, 310B4")
     note = fresh.root / f".make/chip-{os.uname().nodename}"
     note.parent.mkdir(parents=True)
     note.write_text("310\n")
@@ -282,10 +283,10 @@ def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: Project) -> No
     rows = asked(fresh, "310B1", healthy(fresh, STAND_IN_NPU_SMI="310B"), status=0)
     assert rows["CHIP"].endswith("not certain: whether device 0, a 310B, is a 310B1")
     mixed = healthy(fresh, STAND_IN_NPU_SMI="mixed")
-    assert asked(fresh, "310P3", mixed)["DEVICE"].endswith("give DEVICE=1")
-    assert asked(fresh, "310B1", mixed)["DEVICE"].endswith("give CHIP=310")
+    assert asked(fresh, "310P3", mixed)["DEVICE"].endswith("set DEVICE=1")
+    assert asked(fresh, "310B1", mixed)["DEVICE"].endswith("set CHIP=310")
     rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310B"))
-    assert rows["DEVICE"].endswith("give CHIP= one of 310B1, 310B4")
+    assert rows["DEVICE"].endswith("set CHIP= to one of 310B1, 310B4")
     rows = asked(fresh, "310P3", healthy(fresh, ASCEND_RT_VISIBLE_DEVICES="5"))
     assert rows["driver"].startswith("! ASCEND_RT_VISIBLE_DEVICES=5 hides all")
 
@@ -313,7 +314,7 @@ def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: Project) -> None:
     assert rows["device 0"].startswith("! 310P3, health Alarm")
     assert rows["CHIP"].endswith("not certain: the health of device 0")
     done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
-    assert re.search(r"! path of ROOT +contains '\+', which CANN's tools reject  ->  give a ROOT=", done.stdout)
+    assert re.search(r"! path of ROOT +contains '\+', which CANN's tools reject  ->  set ROOT=", done.stdout)
 
 
 @pytest.mark.parametrize("chip", ["310P", "Ascend310P3", "310p3", "it's; touch mark", "x"])
@@ -420,7 +421,7 @@ def test_without_a_chip_any_engine_may_find_one(faked: Project) -> None:
     row = answer(faked, FAKE_CHIP="fake")[1]["CHIP"]
     assert row["found"] == "not set: make uses fake; make doctor CHIP=fake checks whether it can run"
     row = answer(faked, FAKE_PROBLEM="shows two")[1]["CHIP"]
-    assert (row["found"], row["fix"]) == ("not set, and fake-smi shows two", "mend the fake")
+    assert (row["found"], row["fix"]) == ("not set, and fake-smi shows two", "fix the fake")
 
 
 def test_hints_name_the_first_chip_of_params(faked: Project) -> None:

@@ -512,7 +512,7 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> No
 
 def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: Project) -> None:
     own = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
-    refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "batch size is 8, not 4", "give BS=8")
+    refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "batch size is 8, not 4", "set BS=8")
     done = make(npu, "infer", "BS=4", f"OM={own}", check=False, STAND_IN_AIS_BENCH="hang")
     refused(done, "batch size is 8, not 4")  # as soon as ais_bench says so
     shutil.copyfile(own, npu.tree / "nine.om")

@@ -1,4 +1,4 @@
-"""Timings of chips of engine ascend, on the stand-ins: figures are ais_bench's own, of true images, checked."""
+"""Measurements of engine ascend with the stand-ins: the times are those of ais_bench, of real images, and checked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from engines.ascend import ais_bench, perf
 
 
 @pytest.fixture(scope="session")
-def answered(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The built project with the outputs of bs2 on 310P3. Not to be changed."""
+def inferred(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The built project with the outputs of bs2 on 310P3. Tests must not change it."""
 
     def build(tree: Path) -> None:
         project = copy_of(built, tree)
@@ -24,12 +24,12 @@ def answered(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
         make(project, "infer", "BS=2")
         (project.tree / "stand-ins.log").write_text("")
 
-    return Project(shared_once(tmp_path_factory, "answered", build))
+    return Project(shared_once(tmp_path_factory, "inferred", build))
 
 
 @pytest.fixture
-def npu(answered: Project, tmp_path: Path) -> Project:
-    return copy_of(answered, tmp_path)
+def npu(inferred: Project, tmp_path: Path) -> Project:
+    return copy_of(inferred, tmp_path)
 
 
 def perf_of(project: Project) -> Any:
@@ -37,7 +37,7 @@ def perf_of(project: Project) -> Any:
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
-def test_figures_are_ais_benchs_own_times_over_true_images(npu: Project, generation: str) -> None:
+def test_figures_are_the_times_of_ais_bench_over_real_images(npu: Project, generation: str) -> None:
     make(npu, "perf", "BS=2", STAND_IN_AIS=generation)
     perf = perf_of(npu)
     assert perf["queries"] == len(perf["times_ms"]) >= 7
@@ -50,11 +50,11 @@ def test_figures_are_ais_benchs_own_times_over_true_images(npu: Project, generat
     assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
     assert "ais_bench's own times" in perf["method"]
     assert perf["provenance"]["runtime"].startswith(f"ais_bench ({generation}er)")
-    begun = [call for call in calls(npu, "ais_bench") if "--model" in call.get("argv", [])]
-    trial, *runs = begun[-1 - perf["end_to_end"]["runs"] :]
+    started = [call for call in calls(npu, "ais_bench") if "--model" in call.get("argv", [])]
+    trial, *runs = started[-1 - perf["end_to_end"]["runs"] :]
     assert trial["argv"][-2:] == ["--loop", "3"]
     for run in runs:
-        assert "--loop" not in run["argv"]  # each time a batch comes anew, as the published figures were taken
+        assert "--loop" not in run["argv"]  # every batch is new, as in the published measurements
         assert int(run["argv"][run["argv"].index("--warmup_count") + 1]) == perf["warmup"]["queries"] >= 1
     assert not list(npu.root.rglob("ais_bench.tmp*"))
 
@@ -69,14 +69,14 @@ def test_figures_are_ais_benchs_own_times_over_true_images(npu: Project, generat
         ("crash", ["perf.log", "SIGABRT"]),
     ],
 )
-def test_a_cheat_or_a_failure_leaves_no_figure(npu: Project, fault: str, words: list[str]) -> None:
+def test_caching_or_a_failure_writes_no_figure(npu: Project, fault: str, words: list[str]) -> None:
     refused(make(npu, "perf", "BS=2", check=False, STAND_IN_AIS_BENCH=fault), *words)
     assert not (npu.root / "results/310P3/bs2/perf.txt").exists()
     assert not list(npu.root.rglob("*.tmp.*"))
 
 
 @pytest.mark.parametrize("times", [[0.0] * 8, [-1.0, 2.0], [float("nan"), 1.0], [None, 1.0], [["a"], 1.0]])
-def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) -> None:
+def test_invalid_times_make_a_summary_invalid(tmp_path: Path, times: list[Any]) -> None:
     summary = tmp_path / "out_summary.json"
     slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
     summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
@@ -86,7 +86,7 @@ def test_times_that_are_none_are_no_summary(tmp_path: Path, times: list[Any]) ->
     assert ais_bench.summary_problem(summary, expected, len(times)) == ""
 
 
-def test_copies_of_several_runs_are_weighted_and_damage_is_no_figure() -> None:
+def test_copy_times_of_several_runs_are_weighted_and_damaged_ones_left_out() -> None:
     parts = [{"H2D_latency": {"min": 1, "max": 3, "mean": 2, "count": 3}}]
     parts += [{"H2D_latency": {"min": 2, "max": 9, "mean": 6, "count": 1}}]
     assert perf.merge_copy_times(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
@@ -100,7 +100,7 @@ def test_an_npu_run_lasts_the_minimum_duration(npu: Project) -> None:
     assert sum(perf_of(npu)["times_ms"]) >= 2000
 
 
-def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: Project) -> None:
+def test_a_busy_device_is_reported_and_its_figure_is_not_stable(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", STAND_IN_NPU_SMI="310P3-busy")
     assert "npu-smi shows a device load of 63%" in done.stdout
     perf = perf_of(npu)
@@ -108,6 +108,6 @@ def test_a_busy_device_is_said_and_makes_no_stable_figure(npu: Project) -> None:
     assert any("load from other processes was 63%" in why for why in perf["stability"]["why"])
 
 
-def test_one_device_is_measured_at_a_time(npu: Project) -> None:
+def test_only_one_device_can_be_measured_at_a_time(npu: Project) -> None:
     done = make(npu, "perf", "BS=2", "DEVICE=0,1", check=False, STAND_IN_NPU_SMI="310P3-two")
     refused(done, "DEVICE=0,1", "only one device can be measured at a time")

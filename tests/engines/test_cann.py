@@ -15,7 +15,7 @@ from engines.ascend import _cann
 def test_the_projects_venv_is_not_on_the_path_of_canns_tools(
     compiler: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They take python3 from PATH, and it must not be ours, which a user may have activated."""
+    """They take python3 from PATH. It must not be that of .venv, which a user may have activated."""
     monkeypatch.setenv("PATH", f"{TREE / '.venv/bin'}:{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(_cann, "set_env_files", lambda: [])
     folders = _cann.environment(compiler)["PATH"].split(":")

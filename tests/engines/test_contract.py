@@ -1,4 +1,4 @@
-"""The engine contract, by the null engine of tests/fakes and by engines that go to its limits."""
+"""The interface of engines, with the null engine of tests/fakes and with engines that reach its limits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_engine_may_keep_several_batches_in_flight(bins: Path, tmp_path: Path
     assert rows.shape == (record["count"], len(CLASSES))
 
 
-def none(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+def nothing(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
     yield from ()
 
 
@@ -93,8 +93,8 @@ def endless(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         yield logits
 
 
-@pytest.mark.parametrize("stream", [none, drops_the_last, one_before, twice, one_more, endless])
-def test_too_few_or_too_many_answers_are_refused(
+@pytest.mark.parametrize("stream", [nothing, drops_the_last, one_before, twice, one_more, endless])
+def test_too_few_or_too_many_batches_of_logits_are_refused(
     bins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stream: Any
 ) -> None:
     session = SimpleNamespace(conditions={}, stream=lambda batches: stream(iter(batches)))
@@ -105,13 +105,13 @@ def test_too_few_or_too_many_answers_are_refused(
     )
 
 
-def test_one_batch_is_answered_with_nothing_else_in_flight() -> None:
+def test_one_batch_runs_with_nothing_else_in_flight() -> None:
     batch = np.arange(2 * 3 * 32 * 32, dtype=np.float32).reshape(2, 3, 32, 32)
     assert np.array_equal(run_one(InFlight(9), batch), logits_of(batch))
 
 
 @pytest.mark.parametrize("name", engines.names_of())
-def test_an_engine_has_what_its_constants_say(name: str) -> None:
+def test_an_engine_has_the_functions_that_its_constants_promise(name: str) -> None:
     constants = engines.constants_of(name)
     assert constants.ENDING
     run = (SCRIPTS / f"engines/{name}/run.py").read_text()
@@ -123,7 +123,7 @@ def test_an_engine_has_what_its_constants_say(name: str) -> None:
     )
 
 
-def test_constants_are_read_and_not_run_over_several_lines(tmp_path: Path) -> None:
+def test_constants_are_parsed_and_not_executed(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x/__init__.py").write_text(
         '"""x"""\nimport no_such_module\nENDING = "x"\nIN_PROCESS = True\nNEEDS = (\n    "a",\n    "b",  # why\n)\n'

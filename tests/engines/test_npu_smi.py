@@ -1,4 +1,4 @@
-"""What npu-smi shows is read in any layout: never a wrong chip, never a traceback."""
+"""npu-smi's output is parsed in any layout: never a wrong chip, never a traceback."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from engines.ascend import _npu_smi
 
 LAYOUTS = sorted(path.name for path in (STAND_INS / "npu-smi").iterdir())
 
-# What each layout shows: (device, name, health) of every chip.
-WANTED = {
+# {layout: (device, name, health) of every chip}
+EXPECTED = {
     "310": [(i, "310", "OK") for i in range(4)],
     "310P3": [(0, "310P3", "OK")],
     "310P3-busy": [(0, "310P3", "OK")],
@@ -43,8 +43,8 @@ def stand_in(layout: str) -> dict[str, str]:
     return {"PATH": f"{STAND_INS / 'bin'}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": layout}
 
 
-def test_every_layout_of_the_contract_is_held_against_what_it_shows() -> None:
-    assert set(LAYOUTS) == set(WANTED)
+def test_every_layout_has_an_expected_result() -> None:
+    assert set(LAYOUTS) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -55,10 +55,10 @@ def test_chips_device_numbers_and_health_are_read_from_every_layout(
         monkeypatch.setenv(name, value)
     driver, devices = _npu_smi.list_devices()
     assert "stand-in" in driver
-    assert [(device.number, device.name, device.health) for device in devices] == WANTED[layout]
+    assert [(device.number, device.name, device.health) for device in devices] == EXPECTED[layout]
 
 
-# Pages drawn at random, in the manner of contract 3.1
+# Random outputs in the form of docs/ascend-tools.md#npu-smi
 
 NAMES = st.sampled_from(["310", "310P1", "310P3", "310B1", "310B", "910A", "910B", "910B3", "910B4", "Ascend910B2"])
 CELL = st.text(st.sampled_from("0123456789./ NA-"), max_size=20)
@@ -67,13 +67,13 @@ PROCESS = st.tuples(st.integers(0, 310), st.integers(0, 310), st.integers(1, 999
 
 @st.composite
 def pages(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, str]]]:
-    """(a page, what it shows)"""
+    """(an output of npu-smi info, its devices)"""
     has_device, wide = draw(st.booleans()), draw(st.integers(0, 12))
     rule = f"+{'-' * (20 + wide)}+{'-' * 17}+{'-' * 54}+"
     lines = [rule, f"| npu-smi 22.0.4 {' ' * wide} Version: 22.0.4 |", rule]
     lines += ["| NPU   Name | Health | Power(W)  Temp(C)  Hugepages-Usage(page) |"]
     lines += [f"| Chip  {'Device' * has_device} | Bus-Id | AICore(%)  Memory-Usage(MB) |", rule.replace("-", "=")]
-    wanted, npu = [], 0
+    expected, npu = [], 0
     for i in range(draw(st.integers(1, 8))):
         name = draw(NAMES)
         health = draw(st.sampled_from(["OK", "Warning", "Alarm", "Critical", "UNKNOWN"]))
@@ -83,28 +83,28 @@ def pages(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, str]]]:
         lines.append(f"| {npu}{pad}{name}{pad}| {health} | {draw(CELL)} |")
         lines.append(f"| 0{pad}{str(number) * has_device}{pad}| {draw(CELL)} | {draw(CELL)} |")
         lines.append(draw(st.sampled_from([rule, rule.replace("-", "=")])))
-        wanted.append((number, name.replace("Ascend", ""), health))
+        expected.append((number, name.replace("Ascend", ""), health))
     if draw(st.booleans()):
         lines += [rule, "| NPU     Chip | Process id | Process name | Process memory(MB) |", rule]
         lines += [f"| {a}  {b} | {c} | {d} | 100 |" for a, b, c, d in draw(st.lists(PROCESS))]
         lines += ["| No running processes found in NPU 7 |", rule]
-    return "\n".join(lines), wanted
+    return "\n".join(lines), expected
 
 
 @given(pages())
-def test_a_page_in_the_manner_of_the_contract_is_read_exactly(page: tuple[str, list[tuple[int, str, str]]]) -> None:
+def test_a_random_output_is_parsed_exactly(page: tuple[str, list[tuple[int, str, str]]]) -> None:
     _, devices = _npu_smi.parse(page[0])
     assert [(device.number, device.name, device.health) for device in devices] == page[1]
 
 
 @given(pages(), st.data())
-def test_a_damaged_page_never_shows_a_chip_that_is_not_there(page: Any, data: st.DataObject) -> None:
-    text, wanted = page
+def test_a_damaged_output_never_shows_a_chip_that_does_not_exist(page: Any, data: st.DataObject) -> None:
+    text, expected = page
     for _ in range(data.draw(st.integers(1, 4))):
         where = data.draw(st.integers(0, len(text)))
         length = data.draw(st.integers(0, 200))
         text = text[:where] + data.draw(st.sampled_from(["", "|", "\n", "\0", " ", "é"])) + text[where + length :]
-    names = {name for _, name, _ in wanted}
+    names = {name for _, name, _ in expected}
     for device in _npu_smi.parse(text)[1]:  # a name may be cut short, as 310P3 to 310, only where the damage is
         assert any(name.startswith(device.name) for name in names)
 
@@ -115,13 +115,13 @@ def test_any_text_is_no_traceback_and_no_chip(text: str) -> None:
     assert _npu_smi.parse(text)[1] == []
 
 
-def test_how_busy_a_device_is_is_read_too() -> None:
+def test_the_load_of_a_device_is_parsed() -> None:
     loads = {path.name: _npu_smi.parse(path.read_text())[1][0].aicore for path in (STAND_INS / "npu-smi").iterdir()}
     assert loads.pop("310P3-busy") == "63"
     assert set(loads.values()) == {"0"}
 
 
-def test_an_answer_counts_also_where_its_program_leaves_another_running(tmp_path: Path) -> None:
+def test_output_counts_even_if_the_program_leaves_another_one_running(tmp_path: Path) -> None:
     program = tmp_path / "npu-smi"
     program.write_text("#!/bin/sh\n(setsid sleep 30 &)\necho the page\n")
     program.chmod(0o755)

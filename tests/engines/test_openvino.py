@@ -1,4 +1,4 @@
-"""Engine openvino: precisions that are true, batches shared out to streams, and int8 that has to earn its place."""
+"""Engine openvino: the precision is the requested one, batches are split over streams, int8 must be faster."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def compiled(graph: Path, precision: str, batch_size: int, out: Path, *more: obj
     )
 
 
-# What is answered
+# Logits
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16, 21])
 @pytest.mark.parametrize(
     "precision", [pytest.param("f32", marks=f32), pytest.param("bf16", marks=bf16), pytest.param("int8", marks=int8)]
 )
-def test_each_precision_answers_as_the_reference_engine_at_any_batch_size(
+def test_each_precision_agrees_with_the_reference_engine_at_any_batch_size(
     request: Any,
     monkeypatch: pytest.MonkeyPatch,
     optimized: Path,
@@ -88,30 +88,30 @@ def test_each_precision_answers_as_the_reference_engine_at_any_batch_size(
     session = runner.open_session(tmp_path / "m.onnx", {"precision": precision})
     assert session.conditions["streams"] == min(2, batch_size)
     images = np.resize(some_bins(bins, 20), (batch_size, 3, 32, 32))
-    wanted = np.resize(plain_logits, (batch_size, 10))
-    for turned in (False, True):  # twice, since streams answer in an order of their own
-        order = slice(None, None, -1 if turned else 1)
-        found = session.run(np.ascontiguousarray(images[order]))[order]
-        assert found.shape == (batch_size, 10) and found.dtype == np.float32
-        assert agreement.relative_error(found, wanted) < TOLERANCE[precision]
-        assert not agreement.changed_labels(found, wanted)
+    expected = np.resize(plain_logits, (batch_size, 10))
+    for reverse in (False, True):  # twice, because streams finish in any order
+        order = slice(None, None, -1 if reverse else 1)
+        logits = session.run(np.ascontiguousarray(images[order]))[order]
+        assert logits.shape == (batch_size, 10) and logits.dtype == np.float32
+        assert agreement.relative_error(logits, expected) < TOLERANCE[precision]
+        assert not agreement.changed_labels(logits, expected)
     assert session.conditions["instructions"] == HERE[precision]
     assert str(session.conditions["runtime"]).startswith("OpenVINO 20")
 
 
 @f32
-def test_an_answer_is_not_overwritten_by_the_next(optimized: Path, bins: Path, tmp_path: Path) -> None:
+def test_logits_are_not_overwritten_by_the_next_ones(optimized: Path, bins: Path, tmp_path: Path) -> None:
     compiler.write_fixed(optimized, 2, tmp_path / "m.onnx")
     session = runner.open_session(tmp_path / "m.onnx", {"precision": "f32"})
     images = some_bins(bins, 4)
     first = session.run(images[:2])
-    kept = first.copy()
+    copy = first.copy()
     session.run(images[2:])
-    assert np.array_equal(first, kept)
+    assert np.array_equal(first, copy)
 
 
 @given(st.integers(1, 64), st.integers(1, 128))
-def test_a_batch_is_shared_out_in_equal_parts_that_waste_little(batch_size: int, streams: int) -> None:
+def test_a_batch_is_split_into_equal_parts_with_little_padding(batch_size: int, streams: int) -> None:
     used, chunk = split_batch(batch_size, streams)
     parts = math.ceil(batch_size / chunk)
     assert 1 <= used <= min(streams, batch_size) and 1 <= chunk <= CHUNK
@@ -120,7 +120,7 @@ def test_a_batch_is_shared_out_in_equal_parts_that_waste_little(batch_size: int,
 
 
 @f32
-def test_threads_and_streams_follow_what_the_process_may_use(
+def test_threads_and_streams_respect_the_limits_of_the_process(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler.write_fixed(optimized, 4, tmp_path / "m.onnx")
@@ -131,7 +131,7 @@ def test_threads_and_streams_follow_what_the_process_may_use(
     assert conditions["streams"] == 3
 
 
-# The precision is what it says
+# The precision is the requested one
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_threads_and_streams_follow_what_the_process_may_use(
 def test_instructions_are_those_of_cpuinfo(tmp_path: Path, flags: str, f32: str, bf16: str, int8: str) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: planted\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t: none\n")
-    found = [cpu.instructions(name, cpuinfo) for name in ("f32", "bf16", "int8")]
-    assert found == [f32, bf16, int8]
+    names = [cpu.instructions(name, cpuinfo) for name in ("f32", "bf16", "int8")]
+    assert names == [f32, bf16, int8]
 
 
-def test_an_arm_host_and_one_without_proc_have_none(tmp_path: Path) -> None:
+def test_an_arm_host_and_one_without_proc_have_no_instructions(tmp_path: Path) -> None:
     (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16 i8mm\n")
     for name in ("arm", "missing"):
         assert not cpu.instructions("f32", tmp_path / name)
@@ -160,7 +160,7 @@ def test_an_arm_host_and_one_without_proc_have_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("precision", "take"), [("bf16", "precision=f32"), ("int8", "precision=f32"), ("f32", "another engine")]
 )
-def test_a_cpu_without_the_instructions_says_so_instead_of_running_slowly(
+def test_a_cpu_without_the_instructions_is_an_error_and_not_a_slow_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str, take: str
 ) -> None:
     known = {"f32": "avx2" if precision != "f32" else "", "bf16": "", "int8": ""}
@@ -171,17 +171,17 @@ def test_a_cpu_without_the_instructions_says_so_instead_of_running_slowly(
     assert (
         f"precision={precision}: this CPU" in line
         and "would be slow" in line
-        and f"give CHIP= a chip of {take}\n" in line
+        and f"set CHIP= to a chip of {take}\n" in line
     )
 
 
 @pytest.mark.parametrize(
     "precision", [pytest.param("f32", marks=f32), pytest.param("bf16", marks=bf16), pytest.param("int8", marks=int8)]
 )
-def test_another_precision_than_the_chips_is_refused(
+def test_a_precision_that_is_not_the_chips_is_refused(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    """OpenVINO picks one by itself (openvino#27795): here an unquantized graph as int8, and types swapped."""
+    """OpenVINO may choose one itself (openvino#27795). Here: an unquantized graph as int8, and other types."""
     compiler.write_fixed(optimized, 1, tmp_path / "m.onnx")
     if precision != "int8":
         monkeypatch.setitem(runner.TYPES, precision, {"f16"})
@@ -191,11 +191,11 @@ def test_another_precision_than_the_chips_is_refused(
 
 
 @f32
-def test_the_precision_is_recorded_and_stands_on_every_page(project: Project) -> None:
+def test_the_precision_is_recorded_and_printed(project: Project) -> None:
     done = project.make("accuracy", "CHIP=cpu-f32", "BS=16")
     assert f"precision float32, instructions {HERE['f32']}, runtime OpenVINO 20" in done.stdout
-    made = read_record(project.root / "results/cpu-f32/bs16/accuracy.json")["provenance"]
-    assert (made["precision"], made["instructions"]) == ("float32", HERE["f32"])
+    provenance = read_record(project.root / "results/cpu-f32/bs16/accuracy.json")["provenance"]
+    assert (provenance["precision"], provenance["instructions"]) == ("float32", HERE["f32"])
     assert read_record(project.root / "models/om/cpu-f32/bs16.json")["engine"] == {"precision": "float32"}
 
 
@@ -220,12 +220,12 @@ def test_a_wrong_option_of_a_chips_line_is_one_line(project: Project, line: str,
 # int8
 
 
-def test_calibration_takes_training_images_alone_spread_over_the_batches(inputs: Inputs, training: Path) -> None:
+def test_calibration_uses_only_training_images_from_all_batches(inputs: Inputs, training: Path) -> None:
     images, labels = cifar10.read_rows(training)
-    assert len(images) == len(labels) == 10  # the sample's here has two in each batch
-    wanted = [cifar10.read_batch(inputs.archive, name) for name in cifar10.BATCHES]
+    assert len(images) == len(labels) == 10  # two in each batch of this sample
+    batches = [cifar10.read_batch(inputs.archive, name) for name in cifar10.BATCHES]
     for i, (image, label) in enumerate(zip(images, labels)):
-        batch_images, batch_labels, _ = wanted[i % 5]
+        batch_images, batch_labels, _ = batches[i % 5]
         assert np.array_equal(image, batch_images[i // 5].astype(np.float32) / np.float32(255))
         assert label == batch_labels[i // 5]
     test_images, _, _ = cifar10.read_batch(inputs.archive, "test_batch")
@@ -234,7 +234,7 @@ def test_calibration_takes_training_images_alone_spread_over_the_batches(inputs:
     assert len(rules) == 2 and not [rule for rule in rules if "$(bins)" in rule]
 
 
-def test_without_training_batches_one_line_says_what_is_missing(tmp_path: Path, inputs: Inputs) -> None:
+def test_missing_training_batches_are_named_in_one_line(tmp_path: Path, inputs: Inputs) -> None:
     test_batch = cifar10.read_member(inputs.archive, "test_batch")
     write_tar(tmp_path / "archive.tar.gz", {"test_batch": test_batch})
     out = tmp_path / "calibration.bin"
@@ -247,7 +247,7 @@ def test_without_training_batches_one_line_says_what_is_missing(tmp_path: Path, 
     assert not out.exists()
 
 
-def little(weight: np.ndarray[Any, Any], relu: bool) -> onnx.ModelProto:
+def small_model(weight: np.ndarray[Any, Any], relu: bool) -> onnx.ModelProto:
     """image [N, 3, 32, 32] -> (Relu) -> Conv 1x1 -> mean -> class [N, 10]."""
     nodes = [helper.make_node("Relu", ["image"], ["x"])] if relu else [helper.make_node("Neg", ["image"], ["x"])]
     nodes += [
@@ -257,7 +257,7 @@ def little(weight: np.ndarray[Any, Any], relu: bool) -> onnx.ModelProto:
     ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 32, 32])
     answer = helper.make_tensor_value_info("class", TensorProto.FLOAT, ["N", 10])
-    graph = helper.make_graph(nodes, "little", [image], [answer], [numpy_helper.from_array(weight, "w")])
+    graph = helper.make_graph(nodes, "small", [image], [answer], [numpy_helper.from_array(weight, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
 
 
@@ -266,24 +266,25 @@ def test_scales_are_those_of_the_largest_value_by_channel_and_symmetric(relu: bo
     draw = np.random.RandomState(1)
     weight = draw.randn(10, 3, 1, 1).astype(np.float32) * np.arange(10, dtype=np.float32).reshape(-1, 1, 1, 1)
     images = draw.rand(6, 3, 32, 32).astype(np.float32)
-    model = qdq.quantize(little(weight, relu), images)
+    model = qdq.quantize(small_model(weight, relu), images)
     have = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     largest = np.abs(weight).reshape(10, -1).max(1)
-    wanted = np.where(largest > 0, largest, 1) / 127
-    assert np.allclose(have["int8_w_scale"], wanted, rtol=1e-6) and have["int8_w"].dtype == np.int8
+    expected = np.where(largest > 0, largest, 1) / 127
+    assert np.allclose(have["int8_w_scale"], expected, rtol=1e-6) and have["int8_w"].dtype == np.int8
     assert (np.abs(have["int8_w"].astype(int)) <= 127).all() and np.abs(have["int8_w"]).max() == 127
-    assert np.abs(have["int8_w"] * have["int8_w_scale"].reshape(-1, 1, 1, 1) - weight).max() <= wanted.max() / 2 * 1.001
+    restored = have["int8_w"] * have["int8_w_scale"].reshape(-1, 1, 1, 1)
+    assert np.abs(restored - weight).max() <= expected.max() / 2 * 1.001
     assert have["int8_x_zero"].dtype == (np.uint8 if relu else np.int8) and not have["int8_x_zero"].any()
     assert have["int8_x_scale"] == pytest.approx(images.max() / (255 if relu else 127), rel=1e-6)
     runner = open_session(model, optimized=False)
     x = np.clip(np.rint((images if relu else -images) / have["int8_x_scale"]), -127, 255) * have["int8_x_scale"]
-    truth = np.einsum("nchw,oc->no", x, have["int8_w"][:, :, 0, 0] * have["int8_w_scale"][:, None]) / 1024
-    assert np.allclose(runner.run(None, {"image": images})[0], truth, atol=1e-4)
+    expected_logits = np.einsum("nchw,oc->no", x, have["int8_w"][:, :, 0, 0] * have["int8_w_scale"][:, None]) / 1024
+    assert np.allclose(runner.run(None, {"image": images})[0], expected_logits, atol=1e-4)
 
 
-def test_new_names_are_none_that_the_graph_has() -> None:
-    """Names as quantization-aware exporters give them: a scale of the user's own must keep its value."""
-    model = little(np.eye(10, 3, dtype=np.float32).reshape(10, 3, 1, 1), True)
+def test_new_names_differ_from_those_of_the_graph() -> None:
+    """The names are typical of quantization-aware exporters. A scale in the user's graph must keep its value."""
+    model = small_model(np.eye(10, 3, dtype=np.float32).reshape(10, 3, 1, 1), True)
     model.graph.node[-1].output[0] = "before"
     names = ["int8_x_scale", "x_scale", "int8__w_scale", "int8_x_int8"]
     for i, name in enumerate(names):
@@ -291,15 +292,15 @@ def test_new_names_are_none_that_the_graph_has() -> None:
         model.graph.node.append(helper.make_node("Mul", [source, name], [result]))
         model.graph.initializer.append(numpy_helper.from_array(np.float32(7), name))
     images = np.random.RandomState(4).rand(3, 3, 32, 32).astype(np.float32)
-    wanted = open_session(model).run(None, {"image": images})[0]
-    found = open_session(qdq.quantize(model, images)).run(None, {"image": images})[0]
-    assert agreement.relative_error(found, wanted) < 0.02
+    expected = open_session(model).run(None, {"image": images})[0]
+    logits = open_session(qdq.quantize(model, images)).run(None, {"image": images})[0]
+    assert agreement.relative_error(logits, expected) < 0.02
 
 
 @pytest.mark.parametrize("turned", [True, False])
 def test_a_gemm_whose_weight_has_its_channels_last_stays_as_it_is(turned: bool) -> None:
     weight = np.random.RandomState(2).randn(*((10, 3) if turned else (3, 10))).astype(np.float32)
-    model = little(np.ones((3, 3, 1, 1), np.float32), True)
+    model = small_model(np.ones((3, 3, 1, 1), np.float32), True)
     del model.graph.node[-1]
     model.graph.node.extend(
         [
@@ -317,16 +318,16 @@ def test_a_gemm_whose_weight_has_its_channels_last_stays_as_it_is(turned: bool) 
 
 def test_every_convolution_of_the_graph_is_quantized_and_nothing_else(optimized: Path, quantized: Path) -> None:
     before, after = (onnx.load(path).graph for path in (optimized, quantized))
-    made = {name: node for node in after.node for name in node.output}
+    producers = {name: node for node in after.node for name in node.output}
     for node in after.node:
         if node.op_type in ("Conv", "Gemm"):
-            assert [made[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+            assert [producers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
     kinds = ("QuantizeLinear", "DequantizeLinear")
     rest = [node.op_type for node in after.node if node.op_type not in kinds]
     assert rest == [node.op_type for node in before.node]
 
 
-def test_int8_past_the_allowed_loss_is_refused_and_nothing_is_written(
+def test_int8_above_the_allowed_loss_is_refused_and_nothing_is_written(
     optimized: Path, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(qdq, "LARGEST", {np.dtype(np.uint8): 1, np.dtype(np.int8): 1})  # two bits instead of eight
@@ -343,7 +344,7 @@ def test_int8_past_the_allowed_loss_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
-def test_no_image_both_calibrates_and_judges(
+def test_no_image_is_used_for_calibration_and_for_judging(
     optimized: Path, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[bytes]] = {"calibrates": [], "judges": []}
@@ -366,7 +367,7 @@ def test_no_image_both_calibrates_and_judges(
 
 
 def planted(milliseconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets each precision take so long, in place of OpenVINO."""
+    """Replaces OpenVINO by sessions that take the given time for each precision."""
 
     def open_planted(model: Path, options: dict[str, str]) -> OneAtATime:
         def run(images: Any) -> Any:
@@ -380,7 +381,7 @@ def planted(milliseconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("other", ["bf16", "f32"])
-def test_int8_that_is_not_faster_in_the_same_run_is_not_kept(
+def test_int8_that_is_not_faster_is_refused(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: str
 ) -> None:
     monkeypatch.setattr(compiler, "instructions", lambda name: "planted" if other == "bf16" else "")
@@ -390,18 +391,18 @@ def test_int8_that_is_not_faster_in_the_same_run_is_not_kept(
     with pytest.raises(SystemExit, match="1"):
         compiler.compile_model(request)
     assert (
-        f"times the speed of {other} on this machine; nothing was written; give CHIP= a chip of precision={other}"
+        f"times the speed of {other} on this machine; nothing was written; set CHIP= to a chip of precision={other}"
         in (capsys.readouterr().err)
     )
     assert not list(tmp_path.glob("*.other"))
     planted({"int8": 10, other: 30}, monkeypatch)
-    made = compiler.compile_model(request)
-    assert made["precision"] == "int8" and 2 < float(str(made[f"speed_against_{other}"])) < 4
+    record = compiler.compile_model(request)
+    assert record["precision"] == "int8" and 2 < float(str(record[f"speed_against_{other}"])) < 4
     assert "times the speed of" in capsys.readouterr().out
 
 
 @int8
-def test_a_refused_int8_leaves_neither_model_nor_record(
+def test_a_refused_int8_writes_neither_model_nor_record(
     optimized: Path, quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "cpu-int8" / "3d_attention_net_bs1.onnx"
@@ -409,7 +410,7 @@ def test_a_refused_int8_leaves_neither_model_nor_record(
     assert not list(out.parent.glob("*.onnx")) and not list(out.parent.glob("*.json"))
 
 
-def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(project: Project) -> None:
+def test_batch_sizes_share_one_int8_graph_and_other_chips_need_none(project: Project) -> None:
     stages = project.make("-n", "accuracy-all", "CHIP=cpu-int8", "PYTHON=python3").stdout
     assert stages.count("scripts/quantize_onnx.py") == stages.count("scripts/make_calibration.py") == 1
     assert stages.count("--unquantized root/models/optimized/3d_attention_net.onnx") == 6
@@ -419,15 +420,15 @@ def test_two_batch_sizes_share_one_quantized_graph_and_other_chips_want_none(pro
 
 
 @int8
-def test_make_calibrates_judges_races_and_cleans_up(project: Project) -> None:
+def test_make_calibrates_judges_compares_speed_and_cleans_up(project: Project) -> None:
     project.set("int8.loss", "100.0")  # five images judge here
     done = project.make("accuracy", "CHIP=cpu-int8", "BS=4")
     assert project.pythons()[1:] == ["make_calibration", "quantize_onnx", "compile_model", "infer", "postprocess"], (
         done.stdout
     )
     assert "precision int8" in done.stdout and "calibrated on 5 training images" in done.stdout
-    made = read_record(project.root / "results/cpu-int8/bs4/accuracy.json")["provenance"]
-    assert made["calibration"] == read_record(project.root / "data/calibration.json")["sha256"]
+    provenance = read_record(project.root / "results/cpu-int8/bs4/accuracy.json")["provenance"]
+    assert provenance["calibration"] == read_record(project.root / "data/calibration.json")["sha256"]
     project.make("accuracy", "CHIP=cpu-int8", "BS=4")
     assert project.pythons() == []
     run("make", "clean", "ROOT=root", cwd=project.tree)

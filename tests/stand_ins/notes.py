@@ -1,4 +1,4 @@
-"""What every stand-in notes of a call: one JSON line at its start and one at its end, in the file STAND_IN_LOG."""
+"""Logs calls of the stand-ins: a JSON line at the start and one at the end of each, in the file STAND_IN_LOG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-SEEN = ("TE_PARALLEL_COMPILER", "LD_LIBRARY_PATH", "ASCEND_TOOLKIT_HOME")
+VARIABLES = ("TE_PARALLEL_COMPILER", "LD_LIBRARY_PATH", "ASCEND_TOOLKIT_HOME")
 
 
 def note(tool: str, **what: Any) -> None:
@@ -19,7 +19,12 @@ def note(tool: str, **what: Any) -> None:
 
 
 def begin(tool: str) -> None:
-    note(tool, argv=sys.argv[1:], cwd=os.getcwd(), env={name: os.environ[name] for name in SEEN if name in os.environ})
+    note(
+        tool,
+        argv=sys.argv[1:],
+        cwd=os.getcwd(),
+        env={name: os.environ[name] for name in VARIABLES if name in os.environ},
+    )
 
 
 def end(tool: str) -> None:

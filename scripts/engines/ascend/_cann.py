@@ -66,14 +66,14 @@ def source_file(path: Path, before: Dict[str, str], limit: float, compiler: bool
     does not prove a failure: the file may end with a test.
     """
     if not path.is_file():
-        die(f"SET_ENV={path}", "no such file", "give the path of CANN's set_env.sh")
+        die(f"SET_ENV={path}", "no such file", "set it to the path of CANN's set_env.sh")
     # env -0: values may have several lines. Not `set -u`: set_env.sh reads unset variables.
     script = 'file=$1; set --; source "$file" > /dev/null; printf "\\0%s\\0" $?; env -0'
     status, text = process.ask_program(
         ["bash", "--noprofile", "--norc", "-c", script, "bash", str(path.resolve())], before, limit
     )
     printed, *rest = text.split("\0")
-    words, remedy = " ".join(printed.split())[-200:], "correct it, or give SET_ENV= another set_env.sh"
+    words, remedy = " ".join(printed.split())[-200:], "correct it, or set SET_ENV= to another set_env.sh"
     if status or len(rest) < 2:
         die(path, f"cannot be sourced (status {status}): {words or 'it ends the shell'}", remedy)
     pairs = (entry.split("=", 1) for entry in rest[1:] if "=" in entry)
@@ -115,4 +115,4 @@ def check_path(path: Path) -> None:
     characters = unsupported_characters(path)
     if characters:
         problem = f"its path contains {characters}, which CANN's tools reject"
-        die(path.resolve(), problem, "give a ROOT= whose whole path has only letters, digits and . _ - /")
+        die(path.resolve(), problem, "set ROOT= to a path that has only letters, digits and . _ - /")

@@ -110,7 +110,7 @@ class Checker:
             yield Row("Ascend", f"no CANN, {npus.problem}{fallback}")
             return
         if tools is None:
-            remedy = "install CANN's toolkit, or give SET_ENV= its set_env.sh"
+            remedy = "install CANN's toolkit, or set SET_ENV= to its set_env.sh"
             yield Row("CANN", "not found; no set_env.sh in the usual places", remedy, (blocker("CANN", RUN, COMPILE),))
         elif isinstance(tools, Fault):
             yield environment_row(tools)
@@ -234,7 +234,7 @@ def compiler_row(compiler: Compiler) -> Row:
     problem, remedy = "", ""
     if not compiler.path or compiler.help_page is None:
         problem = "missing"
-        remedy = "make om needs it: install CANN's toolkit, give SET_ENV= or ATC=, or use a compiled model (OM=)"
+        remedy = "make om needs it: install CANN's toolkit, set SET_ENV= or ATC=, or use a compiled model (OM=)"
     elif isinstance(compiler.help_page, Fault):
         problem, remedy = compiler.help_page.text, "" if compiler.help_page.late else compiler.help_page.fix
     elif compiler.help_page[0]:
@@ -291,7 +291,7 @@ def modules_row(absent: List[str]) -> Row:
 
 def runner_rows(runner: Runner) -> Iterator[Row]:
     if not runner.python:
-        remedy = "" if runner.path else "give AIS_BENCH= an existing command, or leave it out"
+        remedy = "" if runner.path else "set AIS_BENCH= to an existing command, or leave it out"
         text = f"{runner.command}, {'used as given' if runner.path else 'missing'}"
         yield Row("ais_bench", text, remedy, () if runner.path else (blocker("AIS_BENCH", RUN),))
     elif isinstance(runner.probe, Probe):
@@ -338,7 +338,7 @@ def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> I
     chip, numbers = soc_version.replace("Ascend", "", 1), []
     if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", asked or "0", re.ASCII):
         blocks = (blocker("a device number", RUN),)
-        yield Row("DEVICE", f"{asked}: not a device number", "give one number, or several as 0,1", blocks)
+        yield Row("DEVICE", f"{asked}: not a device number", "set DEVICE= to one number, or to several as 0,1", blocks)
     elif asked or chip:
         numbers = [int(word) for word in (asked or "0").split(",")]
     driver = npus.driver or driver_version()
@@ -389,7 +389,7 @@ def device_row(device: _npu_smi.Device, chip: str, is_asked: bool) -> Row:
         doubts.append(blocker(f"the health of device {device.number}", UNKNOWN))
     if is_asked and is_family_of(device.name, chip):
         doubts.append(blocker(f"whether device {device.number}, a {device.name}, is a {chip}", UNKNOWN))
-    remedy = "" if is_healthy else f"run npu-smi info -t health -i {device.npu}; reset it, or give another DEVICE="
+    remedy = "" if is_healthy else f"run npu-smi info -t health -i {device.npu}; reset it, or set another DEVICE="
     text = f"{device.name}, health {device.health}, {device.memory} MB used"
     return Row(f"device {device.number}", text, remedy, tuple(doubts))
 
@@ -401,14 +401,14 @@ def number_rows(number: int, devices: Tuple[_npu_smi.Device, ...], chip: str, ch
     fitting = " or ".join(str(number) for number, device in by_number.items() if device.name == chip)
     if number not in by_number:
         blocks = (blocker(f"a device {number}", RUN),)
-        remedy = f"give DEVICE={fitting or ' one of these'}"
+        remedy = f"set DEVICE={fitting or ' to one of these'}"
         yield Row("DEVICE", f"device {number} does not exist; npu-smi shows {shown}", remedy, blocks)
         return
     name = by_number[number].name
     if chip and name != chip and not is_family_of(name, chip):
         other = _find.chip_of([by_number[number]], chips)
-        remedy = f"give CHIP={other.chip}" if other.chip else other.remedy
-        remedy = f"give DEVICE={fitting}" if fitting else remedy
+        remedy = f"set CHIP={other.chip}" if other.chip else other.remedy
+        remedy = f"set DEVICE={fitting}" if fitting else remedy
         blocks = (blocker(f"a {chip} as device {number}", RUN),)
         yield Row("DEVICE", f"device {number} is a {name}; npu-smi shows {shown}", remedy, blocks)
 
@@ -420,7 +420,7 @@ def root_rows(root: Path) -> Iterator[Row]:
     """Problems that CANN's tools have with the path of ROOT or with permissions."""
     characters = _cann.unsupported_characters(root)
     if characters:
-        remedy = "give a ROOT= whose whole path has only letters, digits and . _ - /"
+        remedy = "set ROOT= to a path that has only letters, digits and . _ - /"
         blocks = (blocker("a ROOT path that CANN's tools accept", RUN, COMPILE),)
         yield Row("path of ROOT", f"contains {characters}, which CANN's tools reject", remedy, blocks)
     mask = os.umask(0o077)

@@ -25,13 +25,13 @@ def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
     names = sorted({device.name for device in devices})
     if len(names) > 1:
         shown = ", ".join(f"device {device.number} {device.name}" for device in devices)
-        return problem(f"shows different chips ({shown})", "give CHIP= one of them, and DEVICE= its number")
+        return problem(f"shows different chips ({shown})", "set CHIP= to one of them, and DEVICE= to its number")
     name = names[0]
     if name in _npu_smi.FAMILIES:
         near = [chip for chip in chips if chip.startswith(name)] or chips
-        return problem(f"shows {name}, a family of chips", f"give CHIP= one of {', '.join(near)}")
+        return problem(f"shows {name}, a family of chips", f"set CHIP= to one of {', '.join(near)}")
     if name not in chips:
-        remedy = f"add a line for it to chips: in params.yaml, or give CHIP= one of {', '.join(chips)}"
+        remedy = f"add a line for it to chips: in params.yaml, or set CHIP= to one of {', '.join(chips)}"
         return problem(f"shows {name}, which params.yaml does not list", remedy)
     return Found(name, source=SOURCE)
 

@@ -32,13 +32,13 @@ from network.spec import IMAGE_SHAPE
 # {a pattern in a message of ais_bench or CANN's runtime: the usual remedy}, docs/ascend-tools.md#ais-bench-summary.
 # The first pattern is a message of process.ask_program.
 CAUSES = {
-    r": no such file or directory$": "give AIS_BENCH= an existing command, or leave it out (make doctor)",
-    r"cannot open shared object": "CANN's libraries are not found: make doctor, or give SET_ENV= CANN's set_env.sh",
-    r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH=",
+    r": no such file or directory$": "set AIS_BENCH= to an existing command, or leave it out (make doctor)",
+    r"cannot open shared object": "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
+    r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH=",
     r"not match": f"check that BS= is the model's batch size and its input is float32 {shape_text(IMAGE_SHAPE)}",
     r"soc_version|500002|507011": "the model is for another chip or CANN: run npu-smi info, remove the model, make om",
     r"ermission|owner|writable|path_security": "find the path in the log; the file or folder must belong to you",
-    r"open device|507033|507899|set device": "the device cannot be opened: reset it, or give another DEVICE=",
+    r"open device|507033|507899|set device": "the device cannot be opened: reset it, or set another DEVICE=",
     r"numpy": "CANN's python3 needs numpy < 2 (make doctor)",
 }
 
@@ -81,12 +81,16 @@ def check_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, s
     for number in numbers:
         known = ", ".join(f"{i} ({device.name})" for i, device in sorted(devices.items())) or "none"
         if number not in devices:
-            die(f"DEVICE={text}", f"device {number} does not exist, npu-smi shows {known}", "give DEVICE= one of these")
+            die(
+                f"DEVICE={text}",
+                f"device {number} does not exist, npu-smi shows {known}",
+                "set DEVICE= to one of these",
+            )
         device = devices[number]
         chip = soc_version.replace("Ascend", "", 1)
         if device.name != chip and not (device.name in _npu_smi.FAMILIES and chip.startswith(device.name)):
             fitting = [str(i) for i, other in sorted(devices.items()) if other.name == chip]
-            remedy = f"give CHIP={device.name}" + (f", or DEVICE={' or '.join(fitting)}" if fitting else "")
+            remedy = f"set CHIP={device.name}" + (f", or DEVICE={' or '.join(fitting)}" if fitting else "")
             die(f"DEVICE={text}", f"device {number} is a {device.name}, the model is for {soc_version}", remedy)
         if device.health != "OK":
             print(
@@ -105,7 +109,9 @@ def is_newer_generation(command: List[str], environment: Dict[str, str]) -> bool
         reason, remedy = explain(text, status)
         die(" ".join(command), f"does not start: {reason}", remedy)
     if "--output_dirname" not in text:
-        remedy = "install ais_bench and aclruntime for CANN's python3 (make doctor), or give AIS_BENCH= another command"
+        remedy = (
+            "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH= to another command"
+        )
         die(" ".join(command), "is not the inference tool but another program of that name", remedy)
     return "--divide_input" in text
 
@@ -191,7 +197,7 @@ def check_batch(output: str, batch_size: int, log: Path, hint: str) -> None:
     (docs/ascend-tools.md#ais-bench-arguments). `hint` is added to the remedy."""
     for files in re.findall(r"filesperbatch:(\d+)", output):
         if int(files) != batch_size:
-            die(log, f"the model's batch size is {files}, not {batch_size}", f"give BS={files}{hint}")
+            die(log, f"the model's batch size is {files}, not {batch_size}", f"set BS={files}{hint}")
 
 
 def explain(text: str, status: int) -> Tuple[str, str]:

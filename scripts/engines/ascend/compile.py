@@ -50,7 +50,7 @@ CAUSES = {
 }
 STATUSES = {
     124: "raise atc.time_limit, or read in the log how far it came",
-    127: "CANN's libraries are not found: make doctor, or give SET_ENV= CANN's set_env.sh",
+    127: "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
     137: "killed, probably out of memory: free memory, or run fewer atc at once (raise atc.memory, or a smaller -j)",
 }
 

@@ -113,7 +113,7 @@ def measure(request: RunRequest, rules: PerfRules, batches: Iterator[NDArray[Any
     how many queries are needed and checks for caching. Exits 1 on any failure."""
     session = Session(request)
     if len(session.numbers) > 1:
-        die(f"DEVICE={request.devices}", "only one device can be measured at a time", "give DEVICE= one number")
+        die(f"DEVICE={request.devices}", "only one device can be measured at a time", "set DEVICE= to one number")
     with session.opened():
         others = device_load(session.numbers[0])  # of other users: this session has the lock and has not started yet
         if (others or 0) > rules.others:

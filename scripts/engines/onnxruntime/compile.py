@@ -21,7 +21,7 @@ def compile_model(request: CompileRequest) -> Record:
     remaining = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
     if remaining:
         problem = f"{', '.join(sorted(remaining))} nodes remain after the batch size was fixed"
-        die(request.model, problem, "give the plain export of this network as ONNX=")
+        die(request.model, problem, "set ONNX= to the plain export of this network")
     onnx.checker.check_model(graph, full_check=True)
     request.out.write_bytes(graph.SerializeToString(deterministic=True))
     return {"precision": "float32"}

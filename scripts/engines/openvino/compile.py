@@ -67,7 +67,7 @@ def compare_speed(model: Path, unquantized: Path, batch_size: int) -> Record:
     rounds = [[mean_seconds(session, batch, DURATION / 20) for session in sessions] for _ in range(10)]
     ratio = statistics.median(unquantized_s / int8_s for unquantized_s, int8_s in rounds)
     if ratio <= 1:
-        remedy = f"nothing was written; give CHIP= a chip of precision={other}"
+        remedy = f"nothing was written; set CHIP= to a chip of precision={other}"
         die(f"batch size {batch_size}", f"int8 has {ratio:.2f} times the speed of {other} on this machine", remedy)
     print(f"  int8 has {ratio:.2f} times the speed of {other} on this machine (interleaved rounds)")
     return {f"speed_against_{other}": ratio}
@@ -84,7 +84,7 @@ def compile_model(request: CompileRequest) -> Record:
             if unknown
             else f"streams={streams} is not a number from 1"
         )
-        die("params.yaml", problem, "give the chip precision= and, if you like, streams=")
+        die("params.yaml", problem, "a chip of openvino has precision=, and optionally streams=")
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if request.unquantized:

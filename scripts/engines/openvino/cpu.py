@@ -33,4 +33,4 @@ def require_instructions(precision: str, subject: object) -> str:
     alternative = "a chip of precision=f32" if instructions("f32") else "a chip of another engine"
     names = " or ".join(INSTRUCTIONS[precision])
     problem = f"this CPU ({platform.machine()}) lacks {names}, so {precision} would be slow"
-    die(subject, problem, f"give CHIP= {alternative}")
+    die(subject, problem, f"set CHIP= to {alternative}")

@@ -51,7 +51,7 @@ def check_precision(compiled: Compiled, precision: str, subject: object) -> None
     others = [kind for kind in types if kind not in TYPES[precision]]
     if others or not types:
         problem = f"OpenVINO runs {len(others)} of {len(types)} convolutions in {', '.join(sorted(set(others)))}"
-        remedy = "give CHIP= a chip of precision=f32, and report it with the CPU's name"
+        remedy = "set CHIP= to a chip of precision=f32, and report it with the CPU's name"
         die(subject, f"{problem}, not in {precision}", remedy)
 
 

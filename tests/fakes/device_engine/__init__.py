@@ -1,4 +1,4 @@
-"""A fake engine whose device the tests set: FAKE_CHIP is the chip that it finds, FAKE_PROBLEM what is wrong with it."""
+"""A fake engine with a device that tests define: FAKE_CHIP is its chip, FAKE_PROBLEM a problem with it."""
 
 ENDING = "fake"
 IN_PROCESS = False

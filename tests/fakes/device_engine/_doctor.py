@@ -1,4 +1,4 @@
-"""The fake engine's rows: what it was given, one that extends the row CPU and, by FAKE_LACKS, what a chip needs."""
+"""The fake engine's rows: its arguments, a text for the row CPU and, by FAKE_LACKS, a missing tool."""
 
 from __future__ import annotations
 

@@ -10,4 +10,4 @@ from engines import Found
 
 def find(chips: List[str]) -> Found:
     chip, problem = os.environ.get("FAKE_CHIP", ""), os.environ.get("FAKE_PROBLEM", "")
-    return Found(chip, problem, problem and "mend the fake", "no fake device", "fake-smi")
+    return Found(chip, problem, problem and "fix the fake", "no fake device", "fake-smi")

@@ -1,4 +1,4 @@
-"""The fake engine compiles nothing."""
+"""The fake engine cannot compile."""
 
 from __future__ import annotations
 

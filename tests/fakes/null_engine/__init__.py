@@ -1,6 +1,6 @@
-"""The smallest engine, the worked example of scripts/engines/__init__.py. Tests copy it to scripts/engines/null.
+"""The smallest engine, an example for scripts/engines/__init__.py. Tests copy it to scripts/engines/null.
 
-Its compiled model holds nothing of the network, and its logits are an image's first values.
+Its compiled model does not contain the network. Its logits are the first values of an image.
 """
 
 ENDING = "null"

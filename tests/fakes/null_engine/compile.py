@@ -1,4 +1,4 @@
-"""The null engine: the compiled model is a line with the batch size and the graph's checksum."""
+"""The null engine: its compiled model is a line with the batch size and the graph's checksum."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The null engine: its logits are an image's first values, at once or as the JSON in NULL says.
+"""The null engine: its logits are the first values of an image.
 
-NULL may have `ms` (to wait for each batch), `wrong` (to add to each logit) and `cache` (a batch that was answered
-before takes no time).
+The environment variable NULL may have JSON with `ms` (time of each batch), `wrong` (added to each logit) and `cache`
+(a repeated batch takes no time).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from network.spec import CLASSES
 
 def open_session(model: Path, options: Options) -> OneAtATime:
     plan: dict[str, Any] = json.loads(os.environ.get("NULL", "{}"))
-    answered: set[bytes] = set()
+    cached: set[bytes] = set()
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
         logits: NDArray[Any] = images.reshape(len(images), -1)[:, : len(CLASSES)] + plan.get("wrong", 0)
-        known = plan.get("cache") and images.tobytes() in answered
+        known = plan.get("cache") and images.tobytes() in cached
         if plan.get("cache"):
-            answered.add(images.tobytes())
+            cached.add(images.tobytes())
         time.sleep(0 if known else plan.get("ms", 0) / 1000)
         return logits.copy()
 

@@ -1,10 +1,11 @@
-"""A stand-in for the C++ module aclruntime (contract 2.1, 2.5, 2.6, 2.11), as far as ais_bench's run modes array and
-tensor ask: the vendor's own front ends, of both generations, run over it. It answers by ONNX Runtime, from the model
-that a stand-in .om names.
+"""A stand-in for the C++ module aclruntime (docs/ascend-tools.md#ais-bench-aclruntime), for run modes array and tensor.
+
+The vendor's own front ends of both generations run with it. It computes by ONNX Runtime, from the graph that a stand-in
+.om names.
 
 STAND_IN_ACLRUNTIME=old or new (default) is the generation: texts, form of the times, and whether lines are flushed.
-STAND_IN_DEVICES (default 8) is how many devices there are. STAND_IN_AIS_BENCH=load fails to load a model, as of another
-chip; =numpy fails at import; =cache computes a batch that is run several times once; =wrong answers in the wrong order.
+STAND_IN_DEVICES (default 8) is the number of devices. STAND_IN_AIS_BENCH=load fails to load a model, as if it were for
+another chip; =numpy fails at import; =cache computes a repeated batch only once; =wrong reverses the logits.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ if FAULT == "numpy":
 
 
 def say(text: str, level: str = "INFO") -> None:
-    """A line by C's stdout, as the module's own: unflushed in the older generation, so late, or lost where a process
-    ends by os._exit (the workers of several devices) or a signal."""
+    """Prints a line by C's stdout, like the real module. The older generation does not flush it: it comes late, or is
+    lost if the process ends by os._exit (the workers of several devices) or a signal."""
     LIBC.printf(b"%s", f"[{level}] {text}\n".encode())
     if not OLD:
         LIBC.fflush(None)
 
 
 class Runtime:
-    """What a process has open."""
+    """The devices and models that a process has opened."""
 
     devices: list[int] = []
     sessions: weakref.WeakSet[InferenceSession] = weakref.WeakSet()
@@ -78,14 +79,14 @@ class Runtime:
         cls.pid = 0
 
 
-class session_options(SimpleNamespace):  # the module's own name
+class session_options(SimpleNamespace):  # the name in the real module
     log_level = 2
     loop = 1
     acl_json_path = ""
 
 
 class BaseTensor:
-    """Bytes of the host, by their address; read when a model runs."""
+    """Bytes in the host's memory, by their address; read when a model runs."""
 
     def __init__(self, buf: int, size: int) -> None:
         self.buf, self.size = buf, size
@@ -121,7 +122,7 @@ class Tensor:
 
 
 class MemorySummary:
-    """Times of the copies between host and device, in ms; one list for the process."""
+    """Times of the copies between host and device in ms, for the whole process."""
 
     H2D_time_list: list[float] = []
     D2H_time_list: list[float] = []
@@ -132,7 +133,7 @@ class MemorySummary:
 
 
 class InferenceSession:
-    """A stand-in .om, loaded: name, shape and size of its input and output, and its answers."""
+    """A loaded stand-in .om."""
 
     loaded = False
 
@@ -143,10 +144,10 @@ class InferenceSession:
         try:
             if FAULT == "load":
                 raise ValueError
-            found = json.loads(Path(path).read_text("utf-8"))
-            model, self.shape = Path(found["onnx"]), [int(n) for n in found["shape"]]
-            if hashlib.sha256(model.read_bytes()).hexdigest() != found["sha256"]:
-                say(f"{model} is not the file that this stand-in for an .om was made of", "ERROR")
+            content = json.loads(Path(path).read_text("utf-8"))
+            model, self.shape = Path(content["onnx"]), [int(n) for n in content["shape"]]
+            if hashlib.sha256(model.read_bytes()).hexdigest() != content["sha256"]:
+                say(f"{model} has changed since this stand-in for an .om was made", "ERROR")
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             reason = "EE4000: Load model failed, soc_version of the model does not match, ret=500002 (a stand-in's)"
@@ -156,7 +157,7 @@ class InferenceSession:
             raise RuntimeError("[1][ACL: invalid parameter] ") from None
         say(f"load model {path} success")
         say("create model description success")
-        import onnxruntime  # late: no thread of its is there yet when ais_bench forks
+        import onnxruntime  # here, so that ais_bench forks before it starts threads
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
@@ -210,20 +211,20 @@ class InferenceSession:
         for i in range(self.kept.loop):
             begin = time.time()
             if FAULT != "cache" or i == 0:
-                answer = self.session.run(names, {needed.name: images})[0]
+                logits = self.session.run(names, {needed.name: images})[0]
             else:
-                time.sleep(0.001)  # a float's ms, some seconds after loading, show nothing much shorter
-            answer = answer[::-1] if FAULT == "wrong" else answer
-            begin, end = (float(np.float32(1000 * (t - self.zero))) for t in (begin, time.time()))  # float's ms
+                time.sleep(0.001)  # float32 ms do not resolve shorter times some seconds after loading
+            logits = logits[::-1] if FAULT == "wrong" else logits
+            begin, end = (float(np.float32(1000 * (t - self.zero))) for t in (begin, time.time()))  # float32 ms
             self.times.append(end - begin if OLD else [begin, end])
             if self.kept.loop > 1:
                 LIBC.printf(b"%s", f"\rloop inference exec: ({i + 1}/{self.kept.loop})".encode())
                 LIBC.fflush(None)
         if self.kept.loop > 1:
             LIBC.printf(b"\n")
-        return [Tensor(answer, on_device=True)]
+        return [Tensor(logits, on_device=True)]
 
-    def sumary(self) -> SimpleNamespace:  # spelt as the module spells it
+    def sumary(self) -> SimpleNamespace:  # the spelling of the real module
         return SimpleNamespace(exec_time_list=self.times)
 
     def reset_sumaryinfo(self) -> None:
@@ -237,7 +238,7 @@ class InferenceSession:
     __del__ = free_resource
 
     def finalize(self: Any = None) -> None:
-        """Of the class in the newer generation, of a session, which it frees, in the older."""
+        """A class method in the newer generation; in the older one a method that also frees its session."""
         if self is not None:
             self.free_resource()
         Runtime.close()

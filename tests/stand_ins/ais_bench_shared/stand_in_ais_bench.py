@@ -1,10 +1,11 @@
-"""A stand-in for ais_bench, both generations, after the contract, sections 2.2 to 2.10, and where the vendor's code
-differs after that: folders, files, summaries, messages, refusals and exit codes are as those of the vendor's front ends
-over the same aclruntime. It computes through the stand-in aclruntime, in run modes array and tensor alone.
+"""A stand-in for ais_bench, both generations (docs/ascend-tools.md#ais-bench-arguments and the sections after it).
+
+Folders, files, summaries, messages and exit codes are those of the vendor's front ends with the same aclruntime. It
+computes by the stand-in aclruntime and supports only the run modes array and tensor.
 
 STAND_IN_AIS_BENCH plants a fault: missing, short, nan, stale, extra (in one output), nothing, no-summary, truncated,
 wrong-count (in the summary), crash, hang, slow (midway), device1-dies, duplicate, race (several devices), and
-aclruntime's own, load and numpy.
+those of aclruntime, load and numpy.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ def say(text: str, level: str = "INFO") -> None:
 
 
 def stop(text: str, error: str = "") -> Exception:
-    """An error of which the log tells and the exception mostly does not."""
+    """Logs an error; returns the exception, which mostly has no text."""
     say(text, "ERROR")
     return RuntimeError(error) if error else RuntimeError()
 
 
-# Contract 2.10, the newer generation alone
+# Checks of paths, only in the newer generation: docs/ascend-tools.md#ais-bench-paths
 
 
 def legal(path: str, write: bool) -> bool:
-    """Whether the newer generation takes a path to read or to write; says why not."""
+    """Whether the newer generation accepts a path for reading or for writing; logs the reason if not."""
     whole = os.path.abspath(path)
     if len(whole) > 4096 or any(len(part) > 255 for part in whole.split("/")):
         why = "file total path's length out of range (4096), please check the file(or directory) path"
@@ -98,7 +99,7 @@ def path_type(what: str, write: bool) -> Callable[[str], str]:
 
 
 def written(path: Path, data: bytes, generation: str) -> None:
-    """A file of this run; in the newer generation one that is there goes first, if it is ours, and 0640 is the mode."""
+    """Writes a file of this run. The newer generation first removes an existing one of this user; its mode is 0640."""
     if generation == "new" and path.exists():
         if path.stat().st_uid != os.geteuid():
             why = "The file owner is inconsistent with the current process user and is not allowed to write"
@@ -109,7 +110,7 @@ def written(path: Path, data: bytes, generation: str) -> None:
         stream.write(data)
 
 
-# Contract 2.2
+# Arguments: docs/ascend-tools.md#ais-bench-arguments
 
 
 def whole_number(least: int, most: int, strict: bool) -> Callable[[str], int]:
@@ -130,10 +131,10 @@ def truth(text: str) -> bool:
 
 
 def device_type(text: str) -> int | list[int]:
-    found = [int(word) for word in text.split(",")]
-    if not all(0 <= number <= 255 for number in found):
+    numbers = [int(word) for word in text.split(",")]
+    if not all(0 <= number <= 255 for number in numbers):
         raise argparse.ArgumentTypeError(f"device:{text} is invalid. valid value range is [0, 255]")
-    return found if "," in text else found[0]
+    return numbers if "," in text else numbers[0]
 
 
 def arguments(generation: str) -> Args:
@@ -170,9 +171,11 @@ def arguments(generation: str) -> Args:
     for name, limit in {"warmup_count": 10000, "batchsize": 4096, "dymBatch": 4096, "output_batchsize_axis": 8}.items():
         if new and (getattr(args, name) or 0) > limit:
             raise ValueError(f"--{name}: {getattr(args, name)} is over {limit}")
-    unknown = [name for name in others + words if getattr(args, name)]
-    if unknown or args.run_mode not in ("array", "tensor"):
-        raise NotImplementedError(f"this stand-in knows no --{(unknown or ['run_mode ' + args.run_mode])[0]}")
+    unsupported = [name for name in others + words if getattr(args, name)]
+    if unsupported or args.run_mode not in ("array", "tensor"):
+        raise NotImplementedError(
+            f"this stand-in does not support --{(unsupported or ['run_mode ' + args.run_mode])[0]}"
+        )
     if new and (args.output_dirname or "").startswith("/"):
         raise ValueError("--output_dirname do not support abs path!")
     if args.output is None and args.output_dirname is not None:
@@ -182,13 +185,13 @@ def arguments(generation: str) -> Args:
     return args
 
 
-# Contract 2.3
+# Inputs: docs/ascend-tools.md#ais-bench-arguments
 
 
 def folder_files(folder: str, generation: str) -> list[str]:
     names = os.listdir(folder)
     if generation == "new":
-        for path in (os.path.join(folder, name) for name in names):  # of folders and of other files, too
+        for path in (os.path.join(folder, name) for name in names):  # also of folders and other files
             if not legal(path, False):
                 raise RuntimeError(f"input data:{path} is illegal")
         names = [name for name in names if not os.path.isdir(os.path.join(folder, name))]
@@ -202,8 +205,8 @@ def natural(path: str) -> list[Any]:
     return [int(word) if word.isdigit() else word.lower() for word in re.split("([0-9]+)", path)]
 
 
-def all_files(given: str, generation: str) -> list[str]:
-    paths = given.split(",")
+def all_files(inputs: str, generation: str) -> list[str]:
+    paths = inputs.split(",")
     if os.path.isfile(paths[0]):
         for i, path in enumerate(paths):
             if not os.path.isfile(path):
@@ -243,18 +246,18 @@ def feed(args: Args, batch: list[str], tensor: int) -> Any:
     return joined
 
 
-# Contract 2.4 to 2.6
+# Outputs and summary: docs/ascend-tools.md#ais-bench-outputs, docs/ascend-tools.md#ais-bench-summary
 
 
-def save(args: Args, folder: Path, batch: list[str], number: int, answer: Any, slots: dict[str, Any]) -> None:
+def save(args: Args, folder: Path, batch: list[str], number: int, logits: Any, slots: dict[str, Any]) -> None:
     axis, each = args.output_batchsize_axis, len(batch)
-    if axis >= answer.ndim:
-        sizes = f"i:0 ndata.shape:{answer.shape} len:{answer.ndim}"
+    if axis >= logits.ndim:
+        sizes = f"i:0 ndata.shape:{logits.shape} len:{logits.ndim}"
         raise stop(f"error {sizes} <= output_batchsize_axis:{axis}  is invalid")
-    if answer.shape[axis] % each:
-        sizes = f"files_count_perbatch:{each} ndata.shape{axis}:{answer.shape[axis]}"
-        raise stop(f"save out files error array shape:{answer.shape} filesinfo:{[batch]} {sizes}")
-    for i, (file, rows) in enumerate(zip(batch, np.split(answer, each, axis))):
+    if logits.shape[axis] % each:
+        sizes = f"files_count_perbatch:{each} ndata.shape{axis}:{logits.shape[axis]}"
+        raise stop(f"save out files error array shape:{logits.shape} filesinfo:{[batch]} {sizes}")
+    for i, (file, rows) in enumerate(zip(batch, np.split(logits, each, axis))):
         if file == FILLER:
             continue
         path = folder / f"{os.path.basename(file).split('.')[0]}_0.{args.outfmt.lower()}"
@@ -274,7 +277,7 @@ def save(args: Args, folder: Path, batch: list[str], number: int, answer: Any, s
 
 
 def bar(batches: list[list[str]], title: str) -> Iterator[tuple[int, list[str]]]:
-    """The batches, under a bar as tqdm's: on stdout, each state after a \\r, ten a second at most, a newline last."""
+    """Yields the batches and prints a bar like tqdm: on stdout, each state after a \\r, at most ten in a second."""
     begin, shown, done, count = time.monotonic(), 0.0, 0, len(batches)
 
     def show() -> None:
@@ -300,9 +303,9 @@ def bar(batches: list[list[str]], title: str) -> Iterator[tuple[int, list[str]]]
 def figures(times: list[float]) -> dict[str, float]:
     if not times:
         return {**dict.fromkeys(("min", "max", "mean", "median", "percentile(99%)"), 0.0), "count": 0}
-    found = {"min": np.min(times), "max": np.max(times), "mean": np.mean(times), "median": np.median(times)}
-    found["percentile(99%)"] = np.percentile(times, 99)
-    return {**{name: float(n) for name, n in found.items()}, "count": len(times)}
+    values = {"min": np.min(times), "max": np.max(times), "mean": np.mean(times), "median": np.median(times)}
+    values["percentile(99%)"] = np.percentile(times, 99)
+    return {**{name: float(n) for name, n in values.items()}, "count": len(times)}
 
 
 def load(args: Args) -> Any:
@@ -319,7 +322,7 @@ def load(args: Args) -> Any:
     return session
 
 
-def answered(session: Any, data: Any) -> Any:
+def run_batch(session: Any, data: Any) -> Any:
     import aclruntime
 
     (tensor,) = session.run(["class"], [aclruntime.BaseTensor(data.__array_interface__["data"][0], data.nbytes)])
@@ -341,16 +344,16 @@ def make_folder(args: Args) -> Path | None:
         for path in reversed(missing):
             try:
                 path.mkdir(0o750)
-            except OSError:  # also where another device's process was faster
+            except OSError:  # also if the process of another device made it first
                 raise RuntimeError(f"can not make dir: {path.absolute()}") from None
-    elif not legal(args.folder, False):  # to read, not to write: 0755 is taken
+    elif not legal(args.folder, False):  # checked as for reading, so 0755 is accepted
         raise ValueError(f"The path:{args.folder} is illegal. Please check the error log for more detail.")
     say(f"output path:{args.folder}")
     return folder
 
 
 def infer(args: Args, index: int = 0, queue: Any = None) -> None:
-    """One process on one device."""
+    """Runs one process on one device."""
     import aclruntime
 
     args.index = index
@@ -362,7 +365,7 @@ def infer(args: Args, index: int = 0, queue: Any = None) -> None:
     batches = batches_of(args, tensor)
     session.options().loop = 1
     for _ in range(args.warmup_count):
-        answered(session, feed(args, batches[0], tensor))
+        run_batch(session, feed(args, batches[0], tensor))
     session.options().loop = args.loop
     session.reset_sumaryinfo()
     aclruntime.MemorySummary().reset()
@@ -372,11 +375,11 @@ def infer(args: Args, index: int = 0, queue: Any = None) -> None:
     begin = time.time()
     slots: dict[str, Any] = {}
     for number, batch in bar(batches, f"Inference {args.run_mode} Processing"):
-        answer = answered(session, feed(args, batch, tensor))
+        logits = run_batch(session, feed(args, batch, tensor))
         if folder:
-            save(args, folder, batch, number, answer, slots)
+            save(args, folder, batch, number, logits, slots)
         if number == len(batches) // 2:
-            planted_midway(index)
+            plant_fault(index)
     times = session.sumary().exec_time_list
     times = times if args.generation == "old" else [end - start for start, end in times]
     summarize(args, folder, slots, times)
@@ -389,7 +392,7 @@ def infer(args: Args, index: int = 0, queue: Any = None) -> None:
         session.finalize()
 
 
-def planted_midway(index: int) -> None:
+def plant_fault(index: int) -> None:
     if FAULT == "crash":
         os.abort()
     if FAULT == "hang":
@@ -403,16 +406,16 @@ def planted_midway(index: int) -> None:
 def summarize(args: Args, folder: Path | None, slots: dict[str, Any], times: list[float]) -> None:
     import aclruntime
 
-    found: dict[str, Any] = {"filesinfo": slots, "args": sys.argv, "NPU_compute_time": figures(times)}
-    found["H2D_latency"] = figures(aclruntime.MemorySummary.H2D_time_list)
-    found["D2H_latency"] = figures(aclruntime.MemorySummary.D2H_time_list)
-    mean = found["NPU_compute_time"]["mean"]
+    summary: dict[str, Any] = {"filesinfo": slots, "args": sys.argv, "NPU_compute_time": figures(times)}
+    summary["H2D_latency"] = figures(aclruntime.MemorySummary.H2D_time_list)
+    summary["D2H_latency"] = figures(aclruntime.MemorySummary.D2H_time_list)
+    mean = summary["NPU_compute_time"]["mean"]
     args.throughput = 1000 * args.batchsize / mean if mean else 0
-    found.update(throughput=args.throughput, npu_compute_time_list=times, pid=os.getpid())
+    summary.update(throughput=args.throughput, npu_compute_time_list=times, pid=os.getpid())
     say("-----------------Performance Summary------------------")
     for name in ("H2D_latency", "NPU_compute_time", "D2H_latency"):
         if name == "NPU_compute_time" or args.display_all_summary:
-            shown = (f"{key} = {value}" for key, value in found[name].items() if key != "count")
+            shown = (f"{key} = {value}" for key, value in summary[name].items() if key != "count")
             say(f"{name} (ms): {', '.join(shown)}")
     say(f"throughput 1000*batchsize.mean({args.batchsize})/NPU_compute_time.mean({mean}): {args.throughput}")
     say("------------------------------------------------------")
@@ -427,17 +430,17 @@ def summarize(args: Args, folder: Path | None, slots: dict[str, Any], times: lis
         written(folder / f"image_999_0{first.suffix}", first.read_bytes(), args.generation)
     if FAULT == "wrong-count":
         times.pop()
-    data = json.dumps(found).encode()
+    data = json.dumps(summary).encode()
     if FAULT != "no-summary":
-        summary = Path(f"{folder}_summary.json")
-        written(summary, data[: len(data) // 2] if FAULT == "truncated" else data, args.generation)
+        path = Path(f"{folder}_summary.json")
+        written(path, data[: len(data) // 2] if FAULT == "truncated" else data, args.generation)
 
 
-# Contract 2.8
+# Several devices: docs/ascend-tools.md#ais-bench-devices
 
 
 def together(args: Args, index: int, queue: Any) -> None:
-    """Waits for the other processes, 10 s at most; here a second of theirs is a tenth."""
+    """Waits for the other processes; 1 s at most, where the real tool waits 10 s."""
     say(f"subprocess_{index} qsize:{queue.qsize()} now waiting")
     queue.put(index)
     for _ in range(11):
@@ -450,7 +453,7 @@ def together(args: Args, index: int, queue: Any) -> None:
 
 
 def shares(args: Args, count: int) -> list[str | None]:
-    """Each process's --input: contiguous parts, where inputs are divided, for which the parent loads on device 0."""
+    """The --input of each process: contiguous parts if inputs are divided, for which the parent loads on device 0."""
     if args.input is None or not (args.generation == "old" or args.divide_input):
         return [args.input] * count
     paths = args.input.split(",")
@@ -469,7 +472,7 @@ def shares(args: Args, count: int) -> list[str | None]:
     return [args.input] * count if FAULT == "duplicate" else [",".join(part) for part in parts]
 
 
-def said_to_have_failed(error: BaseException) -> None:
+def log_failure(error: BaseException) -> None:
     say(f"subprocess run failed error_callback:{error}", "ERROR")
 
 
@@ -484,17 +487,17 @@ def several(args: Args) -> int:
         mine = copy.copy(args)
         mine.device, mine.input = device, parts[i]
         mine.subfolder = [f"device{device}" if args.generation == "old" else f"device{device}_{i}"]
-        pool.apply_async(infer, (mine, i, queue), error_callback=said_to_have_failed)
+        pool.apply_async(infer, (mine, i, queue), error_callback=log_failure)
     pool.close()
     pool.join()
     result = int(queue.qsize() != 2 * count)
     say(f"multidevice run end qsize:{queue.qsize()} result:{result}")
     total = 0.0
     while queue.qsize():
-        told = queue.get()
-        if isinstance(told, list):
+        message = queue.get()
+        if isinstance(message, list):
             gap = " " if args.generation == "old" else " " * 17
-            index, throughput, begin, end = told
+            index, throughput, begin, end = message
             line = f"i:{index} device_{devices[index]} throughput:{throughput}{gap}start_time:{begin} end_time:{end}"
             print(line if args.generation == "old" else f"[INFO] {line}", flush=True)
             total += throughput
@@ -503,10 +506,10 @@ def several(args: Args) -> int:
 
 
 def main(generation: str) -> None:
-    os.environ.setdefault("STAND_IN_ACLRUNTIME", generation)  # aclruntime's own switch, read at its import
+    os.environ.setdefault("STAND_IN_ACLRUNTIME", generation)  # the stand-in aclruntime reads it at its import
     notes.begin("ais_bench")
     try:
-        import aclruntime  # noqa: F401 - missing or broken, it is noticed before any argument
+        import aclruntime  # noqa: F401 - an import error comes before errors of arguments
 
         args = arguments(generation)
         args.subfolder = []

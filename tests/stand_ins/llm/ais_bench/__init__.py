@@ -1,1 +1,1 @@
-"""A stand-in for another tool that has the import name ais_bench: the evaluation of language models."""
+"""A stand-in for ais-bench-benchmark, which evaluates language models and has the same import name."""

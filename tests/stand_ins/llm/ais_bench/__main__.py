@@ -1,4 +1,4 @@
-"""Its command line has nothing of the inference tool's."""
+"""Its command line has none of the flags of the inference tool."""
 
 import argparse
 
