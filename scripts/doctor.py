@@ -1,13 +1,14 @@
 """Lists what this machine and ROOT have, what is missing, and how to get it. Changes nothing.
 
 Exits 0, or 1 if --chip cannot run here. Needs only Python 3.7 and its standard library, downloads nothing and hashes
-nothing. All queries to other programs run in parallel and share --limit s; a missing answer is shown as such. Each
-engine that has a _doctor.py adds its own rows.
+nothing; while .venv is missing, it asks whether the index of torch's CPU build can be reached. All queries to other
+programs run in parallel and share --limit s; a missing answer is shown as such. Each engine that has a _doctor.py adds
+its own rows.
 """
 
 from __future__ import annotations
 
-from _support import artifact, cli, machine, process, web
+from _support import artifact, cli, machine, process, torch_build, web
 from _support.query import BackgroundQueries, Fault
 
 import contextlib
@@ -18,12 +19,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple, Type, Union
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Type, Union
 
 import engines
 from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Row
 
-SPACE = 3 * 10**9  # bytes: .venv 1.1 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
+SPACE = 3 * 10**9  # bytes: .venv 1.4 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
 SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
 
 Text = Union[str, Fault]  # the output of a program
@@ -90,6 +91,43 @@ def environment_row(interpreter: str) -> Row:
     if interpreter:
         return Row(".venv", f"missing; would be created with {interpreter}", "make setup", blocks)
     return Row(".venv", "missing", "install Python 3.10 to 3.12, or set PYTHON=", needed(".venv"))
+
+
+def query_torch(query: BackgroundQueries) -> Callable[[], Iterator[Row]]:
+    """Asks which build of torch set-up would install, unless .venv has one; returns the function for its row."""
+    folders = Path(".venv/lib").glob("python*/site-packages/torch-*.dist-info")
+    installed = [re.sub(r"^torch-|\.dist-info$", "", path.name) for path in folders]
+    pin = torch_build.pinned_version(Path("requirements.txt").read_text("utf-8"))
+    if not pin or Path(".venv/requirements.txt").is_file():
+        return lambda: iter([Row("torch", f"{version}, in .venv") for version in installed])
+
+    def pip_settings() -> Dict[str, str]:
+        os.nice(10)  # pip starts slowly, and the other queries need the CPU more
+        return torch_build.pip_settings(machine.supported_python() or "python3")
+
+    settings = query.ask(pip_settings)
+    no_index = bool(os.environ.get("PIP_NO_INDEX"))
+    reachable = query.ask(lambda: not no_index and torch_build.is_reachable(torch_build.CPU_INDEX))
+    return lambda: iter([torch_row(pin, settings(), reachable())])
+
+
+def torch_row(pin: str, settings: Union[Dict[str, str], Fault], reachable: Union[bool, Fault]) -> Row:
+    """The row of the build that set-up would install. `settings`: pip's; `reachable`: the index of the CPU build."""
+    known = {} if isinstance(settings, Fault) else settings
+
+    def versions(*options: str) -> List[str]:
+        if "--index-url" in options:
+            return [f"{pin}+cpu"] if reachable is True else []
+        return torch_build.versions_in_folders(known)
+
+    build = torch_build.choose_build(pin, known, versions, torch_build.CPU_INDEX)
+    if not build.warning:
+        return Row("torch", f"would be {build.version}, {build.source}")
+    if not known or isinstance(reachable, Fault) or "index-url" in known or "extra-index-url" in known:
+        host = web.host(torch_build.CPU_INDEX)
+        return Row("torch", f"would be {pin}+cpu if pip's indexes or {host} offer it, else {build.source}")
+    remedy = "for the CPU build name an index or a folder that has it by pip's own variables (docs/install.md)"
+    return Row("torch", f"would be {build.version}, {build.source}", remedy)
 
 
 def machine_rows() -> Iterator[Row]:
@@ -322,8 +360,10 @@ def main() -> None:
     checkers = new_checkers(query, params, chip)
     interpreter = query.ask(lambda: interpreter_of(args.python))
     make = query.ask(lambda: args.make or version_of(["make", "--version"]))
+    torch = query_torch(query) if not args.python else lambda: iter(())
     page = [
         *collected("tools", tool_rows(make(), args.python, interpreter())),
+        *collected("tools", torch()),
         *collected("machine", machine_rows()),
         *collected("ROOT", root_rows(root), needed("ROOT")),
         *collected("inputs", input_rows(root)),

@@ -65,6 +65,22 @@ def available_versions(python: str, *options: str) -> List[str]:
     return match[1].split(", ") if match and status == 0 else []
 
 
+def versions_in_folders(settings: Dict[str, str]) -> List[str]:
+    """The versions of torch in pip's folders of wheels, by their names alone, whatever Python they are for."""
+    folders = [re.sub("^file://", "", word) for word in settings.get("find-links", "").split()]
+    wheels = [path for folder in folders if os.path.isdir(folder) for path in Path(folder).glob("torch-*.whl")]
+    return [path.name.split("-")[1] for path in wheels]
+
+
+def is_reachable(index: str) -> bool:
+    """Whether an index has a page of torch, asked without pip."""
+    try:
+        web.open_url(f"{index}/torch/", 0).close()
+        return True
+    except (web.RetryableError, web.PermanentError):
+        return False
+
+
 def is_set(settings: Dict[str, str], option: str) -> bool:
     return settings.get(option, "0").lower() not in ("0", "n", "no", "f", "false", "off")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support.query import Fault
+
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import pytest
 
 import engines
 from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ascend_host, run
+from doctor import torch_row
 
 
 def doctor(project: Project, **more: str) -> dict[str, str]:
@@ -454,3 +457,32 @@ def test_what_this_cpu_lacks_is_only_a_matter_of_its_own_engines_chips(fresh: Pr
     assert "it needs a CPU with no_such" in rows["CHIP"]["found"]
     assert re.fullmatch(r"\d+ threads; no instructions for OpenVINO's precisions; use CHIP=cpu", rows["CPU"]["found"])
     assert answer(fresh, "--chip", "cpu")[0] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "reachable", "words"),
+    [
+        ({"find-links": "wheels"}, False, "would be 2.13.0+cpu, offered by pip's configuration"),
+        ({"cert": "x"}, True, "would be 2.13.0+cpu, from download.pytorch.org"),
+        ({"cert": "x"}, False, "would be 2.13.0, the plain build"),
+        ({"index-url": "http://host/simple"}, False, "would be 2.13.0+cpu if pip's indexes or download.pytorch"),
+        ({"no-index": "1"}, False, "would be 2.13.0, in the build that pip's folders of wheels contain"),
+        (Fault("no answer", "", True), Fault("no answer", "", True), "would be 2.13.0+cpu if pip's indexes or"),
+        (Fault("no answer", "", True), True, "would be 2.13.0+cpu, from download.pytorch.org"),
+    ],
+)
+def test_it_says_which_torch_set_up_would_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, reachable: Any, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").touch()
+    row = torch_row("2.13.0", settings, reachable)
+    assert row.found.startswith(words)
+    assert ("pip's own variables" in row.fix) == (row.found.startswith("would be 2.13.0, the plain build"))
+
+
+def test_it_says_which_torch_is_installed(fresh: Project) -> None:
+    (fresh.tree / ".venv/lib/python3.11/site-packages/torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    shutil.copy(fresh.tree / "requirements.txt", fresh.tree / ".venv")
+    assert doctor(fresh)["torch"] == "2.13.0+cpu, in .venv"
