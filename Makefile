@@ -38,7 +38,7 @@ stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-al
 
 # --------------------------------------------------------------------------------- checks of arguments
 # The lines below use features of make 4.0, such as the export of a recursive variable.
-$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is required, this is $(MAKE_VERSION); install it))
+$(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is required, not $(MAKE_VERSION); install it))
 MAKEFLAGS += -rR
 .DEFAULT_GOAL := help
 goals := $(or $(MAKECMDGOALS),help)

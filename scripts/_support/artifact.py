@@ -177,7 +177,7 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     """Holds the exclusive lock of `artifact`. The kernel releases it when the process ends.
 
     It is a POSIX record lock, because that works across the hosts of a shared file system. The lock file is below the
-    nearest .make; if there is none, or if `beside` is set, it is beside the artifact.
+    nearest .make. Without one, or if `beside` is set, it is beside the artifact.
     """
     artifact = artifact.absolute()
     root = root_of(artifact)
@@ -262,7 +262,7 @@ def record_of(artifact: Path) -> Path:
 
 def origin_of(path: Path, sha256: str = "") -> str:
     """Where an input below ROOT comes from: "sample", "official" (by its digest), "given" (imported, or copied there by
-    hand), or "" if there is none. `sha256` is its digest, if it is known."""
+    hand), or "" if it is missing. `sha256` is its digest, if it is known."""
     if not path.is_file() or path.stat().st_mtime_ns == UNFINISHED:
         return ""
     record = read_record(record_of(path))

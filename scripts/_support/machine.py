@@ -72,7 +72,7 @@ VERSIONS = ("3.12", "3.11", "3.10")
 
 def supported_python() -> str | None:
     """The path of a Python of a supported version that has venv: this interpreter, else python3.12, python3.11 or
-    python3.10 of PATH; None if there is none."""
+    python3.10 of PATH; None if all are missing."""
     probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
         path = shutil.which(name)

@@ -10,7 +10,7 @@ import time
 def display_form(terminal: bool) -> str:
     """How to show progress: "bar", "lines" or "" (not at all), by make's flags in MAKEFLAGS.
 
-    There is no bar under make -j, where jobs would overwrite each other's line, nor in CI, which logs all output.
+    Lines replace the bar under make -j, where jobs would overwrite each other's line, and in CI, which logs all.
     """
     letters, *others = os.environ.get("MAKEFLAGS", "").split(" ")
     if "s" in letters.partition("=")[0] and not letters.startswith("-"):

@@ -66,7 +66,7 @@ class BackgroundQueries:
         return wait
 
     def answer(self, question: Callable[[], Answer], until: float) -> Union[Answer, Fault]:
-        """Runs in the child: returns the answer, or why there is none."""
+        """Runs in the child: returns the answer, or why it is missing."""
         stderr = io.StringIO()
         try:
             process.prepare_child()

@@ -77,7 +77,7 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     if extra:
         die(
             folder / extra[0],
-            f"unexpected file, {len(extra)} in all; there is no label for it",
+            f"unexpected file without a label, {len(extra)} in all",
             rebuild_hint(manifest),
         )
     sha256 = hashlib.sha256()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks what the user typed, before make installs or writes anything. The Makefile calls it once, while it is parsed.
+# Checks goals and variables before make installs or writes anything. The Makefile runs it once while it is parsed.
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
 #   ok chip=… root=… source=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
@@ -12,28 +12,28 @@ set -fu
 # The user's settings.
 : "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
 : "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}"
-# Settings whose value comes from the environment; variables on make's command line that are no settings.
+# Settings whose value comes from the environment; unknown variables on the command line of make.
 : "${from_environment=}" "${unknown_variables=}"
 # Settings whose value contains a single $, which make would expand.
 : "${dollars=}"
 # The goals and the one-letter flags of make.
 : "${goals=}" "${flags=}"
-# Targets that must run alone; those that need no settings; those that need no chip; all that are not in `bare`.
+# Targets that must be the only goal; that need no settings; that need no chip; all that are not in `bare`.
 : "${alone=}" "${bare=}" "${any_chip=}" "${stages=}"
 # The network's file name without ending; .venv's copy of requirements.txt, empty if PYTHON is given.
 : "${network=}" "${environment=}"
 
-# Prints a refusal and stops. Line breaks and escape sequences of a value must not reach make or the terminal.
+# Prints an error message and stops. Line breaks and escape sequences of a value must not reach make or the terminal.
 refuse() {
     case $1 in
-        ok*) set -- "make: $1" ;; # the subject may be a goal named ok, but only an accepted call begins with ok
+        ok*) set -- "make: $1" ;; # a goal may be named ok, but only the line of an accepted call begins with ok
     esac
     printf '%s' "$1" | LC_ALL=C tr '\001-\037\177' '?'
     echo
     exit 0
 }
 
-# Refuses the settings in the list $1 with the message $2, which then says where their values come from.
+# Rejects the settings in the list $1 with the message $2, and adds where their values come from.
 refuse_setting() {
     exported=
     for name in $1; do
@@ -64,7 +64,7 @@ split_words() {
     for item in $1; do words="$words${words:+ }$item"; done
 }
 
-# True if make can use the path $1 in its rules, where a space, a colon or a quote has a meaning of its own.
+# True if make can use the path $1 in its rules, where a space, a colon or a quote is special.
 is_plain_path() {
     case $1 in
         -* | *//*) return 1 ;;
@@ -90,22 +90,22 @@ is_program() {
     esac
 }
 
-# Refuses the setting $1 if there is nothing at its path $2.
+# Rejects the setting $1 if its path $2 does not exist.
 check_path() {
     if [ "$2" ] && [ ! -e "$2" ]; then
         refuse_setting "$1" "$1=$2: no such file or folder; check the path"
     fi
 }
 
-# Refuses the setting $1 if its value $2 is not 1, 0 or empty.
+# Rejects the setting $1 if its value $2 is not 1, 0 or empty.
 check_switch() {
     case $2 in
         '' | 0 | 1) ;;
-        *) refuse_setting "$1" "$1=$2: give 1 or 0; empty means 0" ;;
+        *) refuse_setting "$1" "$1=$2: not a switch; use 1 or 0" ;;
     esac
 }
 
-# Prints the chips whose names contain CHIP, or else those that share the longest beginning (two letters or more).
+# Prints the chips whose names contain CHIP, or else those with the longest common beginning (at least two letters).
 near_chips() {
     asked=$CHIP names=$chips awk 'BEGIN {
         asked = tolower(ENVIRON["asked"])
@@ -126,8 +126,8 @@ npu_smi_is_installed() (
     command -v npu-smi > /dev/null
 )
 
-# Sets CHIP to the chip that npu-smi shows. The note $1 remembers it, so that the next make starts no Python.
-ask_for_the_chip() {
+# Sets CHIP to the chip that npu-smi shows. The file $1 stores it, so that the next make starts no Python.
+find_the_chip() {
     note=$1
     { read -r CHIP < "$note"; } 2> /dev/null || :
     if contains "$chips" "$CHIP"; then return; fi
@@ -135,8 +135,8 @@ ask_for_the_chip() {
     set --
     for item in $chips; do set -- "$@" "$item"; done
     for item in $(python3 scripts/find_chip.py --chips "$@" --note "$note"); do CHIP=$item; done
-    # find_chip.py has printed the reason on stderr.
-    if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; do as the line above says"; fi
+    # find_chip.py has printed the reason to stderr.
+    if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; see the line above"; fi
 }
 
 # Prints the values of an accepted call and stops.
@@ -152,7 +152,7 @@ read_chips() {
     split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" params.yaml 2> /dev/null)"
     chips=$words
     if [ ! "$chips" ]; then
-        refuse "params.yaml: no chips in it; see git diff params.yaml"
+        refuse "params.yaml: contains no chips; see git diff params.yaml"
     fi
     fallback=${chips%% *}
 }
@@ -173,7 +173,7 @@ for name in $dollars; do
 done
 if ! is_plain_path "$ROOT"; then
     refuse_setting ROOT \
-        "ROOT=$ROOT: not usable as a folder; use letters, digits and . _ / + -, and do not begin with -"
+        "ROOT=$ROOT: not usable as a folder; use only letters, digits and . _ / + -, and do not begin with -"
 fi
 
 # ROOT in front of a path, as the Makefile writes it.
@@ -183,7 +183,7 @@ case $ROOT in
 esac
 prefix=${prefix%/}${prefix:+/}
 
-# A goal is a target, or a file that a rule makes.
+# A goal is a target, or a file that a rule builds.
 unknown=
 for goal in $goals; do
     case ${goal#./} in
@@ -193,16 +193,16 @@ for goal in $goals; do
 done
 if [ "$unknown" ]; then
     case $unknown in
-        */*) refuse "$unknown: no file that make builds below ROOT=$ROOT; give ROOT= the folder of data/ and results/" ;;
+        */*) refuse "$unknown: not a file that make builds below ROOT=$ROOT; set ROOT= to the folder of data/ and results/" ;;
     esac
-    refuse "$unknown: no such target; run make help for the list"
+    refuse "$unknown: unknown target; run make help for the list"
 fi
 split_words "$unknown_variables"
 if [ "$words" ]; then
-    refuse "$words: no such variable; run make help for the list"
+    refuse "$words: unknown variable; run make help for the list"
 fi
 
-# These targets create or delete what the other goals read while make is parsed.
+# These targets create or delete files that other goals read while the Makefile is parsed.
 for goal in $goals; do
     if contains "$alone" "$goal" && [ "$goals" != "$goal" ]; then
         refuse "$goals: $goal must run alone; run one make command after the other"
@@ -210,11 +210,11 @@ for goal in $goals; do
 done
 
 if [ "$PYTHON" ] && ! is_program "$PYTHON"; then
-    refuse_setting PYTHON "PYTHON=$PYTHON: no such program; leave it out to use .venv"
+    refuse_setting PYTHON "PYTHON=$PYTHON: no such program; omit it to use .venv"
 fi
 case $flags in
-    *i*) refuse "make -i: would go on after a failure; run make without -i" ;;
-    *t*) refuse "make -t: would mark stale files as up to date; run make without -t" ;;
+    *i*) refuse "make -i: continues after a failure; run make without -i" ;;
+    *t*) refuse "make -t: marks stale files as up to date; run make without -t" ;;
 esac
 
 # Targets without settings run whatever the environment contains: DEVICE=cuda must not stop make demo.
@@ -230,16 +230,16 @@ fi
 
 case $BS in
     [1-9] | [1-5][0-9] | 6[0-4]) ;;
-    *) refuse_setting BS "BS=$BS: not a batch size; give a whole number from 1 to 64" ;;
+    *) refuse_setting BS "BS=$BS: not a batch size; use a whole number from 1 to 64" ;;
 esac
 case $SOURCE in
     '' | cifar10 | sample) ;;
-    *) refuse_setting SOURCE "SOURCE=$SOURCE: no such source; give cifar10 or sample" ;;
+    *) refuse_setting SOURCE "SOURCE=$SOURCE: unknown source; use cifar10 or sample" ;;
 esac
 case ,$DEVICE, in
     ,,) ;;
     *[!0-9,]* | *,,* | *[0-9][0-9][0-9][0-9]*)
-        refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; give one, or several as 0,1"
+        refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; use one, or several as 0,1"
         ;;
 esac
 check_switch LAYERS "$LAYERS"
@@ -247,17 +247,17 @@ check_switch WHY "$WHY"
 
 # The value may contain a password, so it is not printed.
 if [ "$MIRROR" ] && ! is_plain_url "$MIRROR"; then
-    refuse_setting MIRROR "MIRROR: no http or https url without a password; give http://host/folder"
+    refuse_setting MIRROR "MIRROR: not an http or https URL without a password; use http://host/folder"
 fi
 
 # A compiled model needs no graph and has one batch size.
 if [ "$OM" ]; then
     if [ "$ONNX" ]; then
-        refuse_setting "OM ONNX" "OM: one ready model, for one BS; give either OM or ONNX"
+        refuse_setting "OM ONNX" "OM: a compiled model for one BS; use either OM or ONNX"
     fi
     for goal in $goals; do
         case $goal in
-            *-all | best) refuse_setting OM "OM: one ready model, for one BS; run make $goal without OM" ;;
+            *-all | best) refuse_setting OM "OM: a compiled model for one BS; run make $goal without OM" ;;
         esac
     done
 fi
@@ -266,7 +266,7 @@ check_path WEIGHTS "$WEIGHTS"
 check_path ONNX "$ONNX"
 check_path OM "$OM"
 
-# make remakes its included files even under -n and -q, and that needs the packages in .venv.
+# make rebuilds included files even under -n and -q, which needs the packages in .venv.
 case $flags in
     *[nq]*)
         if [ "$environment" ] && ! cmp -s requirements.txt "$environment"; then
@@ -275,10 +275,10 @@ case $flags in
         ;;
 esac
 
-# Without any inputs, make bench uses the sample in its own ROOT.
+# Without inputs, make bench uses the sample in ROOT=demo.
 if [ "$goals" = bench ]; then
     if [ "$ONNX$OM" ]; then
-        refuse_setting "${ONNX:+ONNX} ${OM:+OM}" "bench: compares graphs of the checkpoint only; leave ONNX and OM out"
+        refuse_setting "${ONNX:+ONNX} ${OM:+OM}" "bench: only compares graphs of the checkpoint; omit ONNX and OM"
     fi
     if [ ! -e "${prefix}data/archive.tar.gz" ] && [ ! -e "${prefix}models/checkpoint.pkl" ] &&
         [ -z "$SOURCE$ARCHIVE$WEIGHTS" ]; then
@@ -286,7 +286,7 @@ if [ "$goals" = bench ]; then
             '' | demo/) ;;
             *)
                 refuse_setting ROOT \
-                    "bench: ROOT=$ROOT holds no inputs; run make accuracy there first, or leave ROOT out for the sample"
+                    "bench: ROOT=$ROOT contains no inputs; run make accuracy there first, or omit ROOT to use the sample"
                 ;;
         esac
         ROOT=demo
@@ -311,11 +311,11 @@ done
 
 if [ "$CHIP" ]; then
     if ! contains "$chips" "$CHIP"; then
-        refuse_setting CHIP "CHIP=$CHIP: no such chip; near: $(near_chips); all: $chips"
+        refuse_setting CHIP "CHIP=$CHIP: unknown chip; near: $(near_chips); all: $chips"
     fi
     for chip in $file_chips; do
         if [ "$chip" != "$CHIP" ]; then
-            refuse_setting CHIP "$chip: a file of another chip than CHIP=$CHIP; give CHIP=$chip, or leave CHIP out"
+            refuse_setting CHIP "$chip: a file of another chip than CHIP=$CHIP; use CHIP=$chip, or omit CHIP"
         fi
     done
 elif [ "$file_chips" ]; then
@@ -328,10 +328,10 @@ elif [ "$file_chips" ]; then
 elif all_goals_are_in "$bare $any_chip" || ! npu_smi_is_installed; then
     CHIP=$fallback
 else
-    ask_for_the_chip "${prefix}.make/chip-$(uname -n)"
+    find_the_chip "${prefix}.make/chip-$(uname -n)"
 fi
 
-# A model that the user gave to an earlier make stays in use. Its record says so.
+# A model that was passed to an earlier make stays in use. Its record shows its origin.
 onnx=${prefix}models/onnx/$network.onnx
 om=${prefix}models/om/$CHIP/${network}_bs
 set +f

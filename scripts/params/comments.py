@@ -11,7 +11,7 @@ import yaml
 class Setting(NamedTuple):
     key: str  # dotted, `onnx.opset`
     value: str  # as written; a list as words
-    comment: str  # on one line; empty if there is none
+    comment: str  # on one line; empty if it is missing
 
 
 class Block(NamedTuple):

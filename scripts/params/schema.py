@@ -167,7 +167,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
 
 
 def schema_key(key: str) -> str | None:
-    """The key of SCHEMA that matches `key`, where `*` matches one part; None if there is none."""
+    """The key of SCHEMA that matches `key`, where `*` matches one part; None if no key matches."""
     parts = key.split(".")
     for line in SCHEMA:
         pattern = line.split(".")

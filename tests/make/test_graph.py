@@ -330,13 +330,13 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -
         assert (project.root / path / "accuracy.json").is_file()
 
 
-# What a tired person types
+# Invalid goals and variables
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["acuracy"], ["acuracy: no such target", "make help"]),
+        (["acuracy"], ["acuracy: unknown target", "make help"]),
         (["accuracy", "BS=0"], ["BS=0", "1 to 64"]),
         (["accuracy", "BS=65"], ["BS=65", "1 to 64"]),
         (["accuracy", "BS=x"], ["BS=x", "1 to 64"]),
@@ -345,7 +345,7 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -
         (["accuracy", "BS="], ["BS=", "1 to 64"]),
         (["accuracy", "CHIP=CPU"], ["CHIP=CPU", "near: cpu "]),
         (["accuracy", "CHIP=bf16"], ["CHIP=bf16", "near: cpu-bf16; all: "]),
-        (["bench", "ROOT=typo"], ["bench: ROOT=typo holds no inputs", "leave ROOT out"]),
+        (["bench", "ROOT=typo"], ["bench: ROOT=typo contains no inputs", "omit ROOT"]),
         (["accuracy", "CHIP=310P"], ["CHIP=310P", "near: 310P1 310P3;"]),
         (["accuracy", "CHIP=Ascend310P3"], ["CHIP=Ascend310P3", "near: 310P3;"]),
         (["accuracy", "CHIP=310p3"], ["CHIP=310p3", "near: 310P3;"]),
@@ -356,7 +356,7 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -
         (["accuracy", "DEVICE=npu0"], ["DEVICE=npu0", "as 0,1"]),
         (["accuracy", "DEVICE=0,"], ["DEVICE=0,", "as 0,1"]),
         (["accuracy", "ONNX=/no/such"], ["ONNX=/no/such: no such file"]),
-        (["compare", "LAYERS=yes"], ["LAYERS=yes: give 1"]),
+        (["compare", "LAYERS=yes"], ["LAYERS=yes: not a switch"]),
         (["accuracy", "OM=/no/such"], ["OM=/no/such: no such file"]),
         (["accuracy", "CHIP=nul"], ["CHIP=nul", "near: null null2;"]),
         (["accuracy", "CHIP=it's"], ["CHIP=it's", "near: none;", "cpu"]),
@@ -367,13 +367,13 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -
         (["accuracy", "ROOT=a$$(touch mark)"], ["ROOT=a$(touch mark)", "letters"]),
         (["accuracy", "ROOT=-x"], ["ROOT=-x", "begin with -"]),
         (["accuracy", "SOURCE=sample ;touch mark;"], ["SOURCE=sample ;touch mark;", "cifar10 or sample"]),
-        (["accuracy", "bs=4"], ["bs: no such variable", "make help"]),
+        (["accuracy", "bs=4"], ["bs: unknown variable", "make help"]),
         (["accuracy", "PYTHON=/no/python"], ["PYTHON=/no/python: no such program"]),
         (["accuracy", "ARCHIVE=/no/such"], ["ARCHIVE=/no/such: no such file or folder"]),
         (["accuracy", "WEIGHTS=/no/such"], ["WEIGHTS=/no/such: no such file or folder"]),
         (["clean", "accuracy"], ["clean accuracy", "alone"]),
-        (["accuracy", "MIRROR=127.0.0.1:80"], ["MIRROR: no http or https url", "give http://host/folder"]),
-        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: no http or https url without a password"]),
+        (["accuracy", "MIRROR=127.0.0.1:80"], ["MIRROR: not an http or https URL", "use http://host/folder"]),
+        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: not an http or https URL without a password"]),
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(
@@ -528,7 +528,7 @@ def test_clean_touches_no_folder_that_make_only_looked_at(fresh: Project) -> Non
         (["accuracy", "ROOT=a$b"], "ROOT: contains a $, which make would expand; write $$ for one"),
         (["bin", "ARCHIVE=/tmp/a$b.tar.gz"], "ARCHIVE: contains a $"),
         (["accuracy", "DEVICE=$(shell touch mark)"], "DEVICE: contains a $"),
-        (["other/results/cpu/bs4/accuracy.txt"], "no file that make builds below ROOT="),
+        (["other/results/cpu/bs4/accuracy.txt"], "not a file that make builds below ROOT="),
     ],
 )
 def test_what_make_would_expand_or_not_find_is_refused(fresh: Project, words: list[str], said: str) -> None:

@@ -69,7 +69,7 @@ def test_an_own_graph_needs_no_checkpoint(project: Project, own: Path) -> None:
 )
 def test_one_ready_model_is_for_one_batch_size_and_stands_alone(project: Project, words: tuple[str, ...]) -> None:
     done = project.make(*words, "CHIP=310P3", check=False)
-    assert "OM: one ready model, for one BS" in done.stderr
+    assert "OM: a compiled model for one BS" in done.stderr
     assert project.pythons() == []
 
 

@@ -1,4 +1,4 @@
-"""preflight.sh: what is refused before make writes anything, in which words, and what an accepted call answers."""
+"""preflight.sh: which goals and variables it rejects, its messages, and the values of an accepted call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARAMS = """\
 # The chips of this test
 onnx:
   opset: 11
-chips:  # one line a chip
+chips:  # one line per chip
   # a comment
   cpu: engine=onnxruntime published=GPU
   cpu-f32: engine=openvino precision=f32
@@ -75,7 +75,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def run(tree: Path, inputs: dict[str, str], shell: str = "sh") -> tuple[str, str]:
-    """(the one line of stdout, stderr) of preflight.sh with `inputs`; the others as make gives them for accuracy."""
+    """(the line on stdout, stderr) of preflight.sh with `inputs`; other values are those of make accuracy."""
     done = subprocess.run(
         [*shell.split(), str(SCRIPT)],
         cwd=tree,
@@ -129,24 +129,24 @@ def give_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
 
 # Settings: each refusal says where the value comes from
 
-NOT_A_PATH = "use letters, digits and . _ / + -, and do not begin with -"
-NOT_A_URL = "MIRROR: no http or https url without a password; give http://host/folder"
-SWITCH = "give 1 or 0; empty means 0"
+NOT_A_PATH = "use only letters, digits and . _ / + -, and do not begin with -"
+NOT_A_URL = "MIRROR: not an http or https URL without a password; use http://host/folder"
+SWITCH = "not a switch; use 1 or 0"
 
 REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, message without the origin
     *[
-        ("BS", value, "accuracy", f"BS={value}: not a batch size; give a whole number from 1 to 64")
+        ("BS", value, "accuracy", f"BS={value}: not a batch size; use a whole number from 1 to 64")
         for value in ("", "0", "65", "70", "100", "01", "-1", "1.5", "x", "%", "*", "1 2", "1,2")
     ],
     *[
-        ("SOURCE", value, "accuracy", f"SOURCE={value}: no such source; give cifar10 or sample")
+        ("SOURCE", value, "accuracy", f"SOURCE={value}: unknown source; use cifar10 or sample")
         for value in ("imagenet", "cifar10 sample", "Sample", "sample ;touch mark;")
     ],
     *[
-        ("DEVICE", value, "accuracy", f"DEVICE={value}: not a device number; give one, or several as 0,1")
+        ("DEVICE", value, "accuracy", f"DEVICE={value}: not a device number; use one, or several as 0,1")
         for value in ("cuda", "/dev/davinci7", "npu0", "0 1", "0,", ",0", "0,,1", ",", "-1", "1000", "0,1234", " ")
     ],
-    ("DEVICE", "0\n1", "accuracy", "DEVICE=0?1: not a device number; give one, or several as 0,1"),
+    ("DEVICE", "0\n1", "accuracy", "DEVICE=0?1: not a device number; use one, or several as 0,1"),
     *[
         ("ROOT", value, goals, f"ROOT={value}: not usable as a folder; {NOT_A_PATH}")
         for value in ("a b", "a:b", "-x", "a`touch mark`", "a$(touch mark)", "it's", "*", "a%", "~", 'a"b', "a\\b", " ")
@@ -167,7 +167,7 @@ REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         for value in ("http://", "http://a secret", "http://secret\nx", "secret")
     ],
     *[
-        ("PYTHON", value, goals, f"PYTHON={value}: no such program; leave it out to use .venv")
+        ("PYTHON", value, goals, f"PYTHON={value}: no such program; omit it to use .venv")
         for value in ("/no/python", "no-such-python", "python3 -X dev", "/usr", "./file", "-v", "*")
         for goals in ("accuracy", "demo")
     ],
@@ -177,21 +177,21 @@ REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         for value in ("/no/such", "fil?", "it's")
     ],
     *[
-        ("OM", "file", f"accuracy {goal}", f"OM: one ready model, for one BS; run make {goal} without OM")
+        ("OM", "file", f"accuracy {goal}", f"OM: a compiled model for one BS; run make {goal} without OM")
         for goal in ("om-all", "accuracy-all", "perf-all", "best")
     ],
     *[
-        (name, "file", "bench", "bench: compares graphs of the checkpoint only; leave ONNX and OM out")
+        (name, "file", "bench", "bench: only compares graphs of the checkpoint; omit ONNX and OM")
         for name in ("ONNX", "OM")
     ],
     (
         "ROOT",
         "typo",
         "bench",
-        "bench: ROOT=typo holds no inputs; run make accuracy there first, or leave ROOT out for the sample",
+        "bench: ROOT=typo contains no inputs; run make accuracy there first, or omit ROOT to use the sample",
     ),
     *[
-        ("CHIP", value, "accuracy", f"CHIP={value}: no such chip; near: {near}; all: {CHIPS}")
+        ("CHIP", value, "accuracy", f"CHIP={value}: unknown chip; near: {near}; all: {CHIPS}")
         for value, near in {
             "CPU": "cpu cpu-f32 cpu-bf16",
             "bf16": "cpu-bf16",
@@ -214,13 +214,13 @@ REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         "CHIP",
         "310",
         "results/cpu/bs4/accuracy.txt",
-        "cpu: a file of another chip than CHIP=310; give CHIP=cpu, or leave CHIP out",
+        "cpu: a file of another chip than CHIP=310; use CHIP=cpu, or omit CHIP",
     ),
     (
         "CHIP",
         "310",
         "accuracy ./models/om/310P3/x.om",
-        "310P3: a file of another chip than CHIP=310; give CHIP=310P3, or leave CHIP out",
+        "310P3: a file of another chip than CHIP=310; use CHIP=310P3, or omit CHIP",
     ),
 ]
 
@@ -239,7 +239,7 @@ def test_a_wrong_value_is_refused_and_its_origin_is_named(
 
 
 def test_settings_that_exclude_each_other_are_named_if_they_come_from_the_environment(tree: Path) -> None:
-    message = "OM: one ready model, for one BS; give either OM or ONNX"
+    message = "OM: a compiled model for one BS; use either OM or ONNX"
     both = {"OM": "file", "ONNX": "file", "goals": "om"}
     assert refusal(tree, **both) == message + ON_THE_COMMAND_LINE
     assert refusal(tree, **both, from_environment="ONNX") == f"{message} (in your environment: unset ONNX)"
@@ -288,40 +288,40 @@ def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
 # Goals, variables and flags
 
 LIST = "run make help for the list"
-MISSING, GIVE = "no file that make builds below ", "give ROOT= the folder of data/ and results/"
+MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder of data/ and results/"
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"goals": "acuracy"}, f"acuracy: no such target; {LIST}"),
-        ({"goals": "acuracy bin omm"}, f"acuracy omm: no such target; {LIST}"),
-        ({"goals": "ok"}, f"make: ok: no such target; {LIST}"),
-        ({"goals": "ok chip=cpu"}, f"make: ok chip=cpu: no such target; {LIST}"),
-        ({"goals": "*"}, f"*: no such target; {LIST}"),
-        ({"goals": "!"}, f"!: no such target; {LIST}"),
-        ({"goals": "( = )"}, f"( = ): no such target; {LIST}"),
-        ({"goals": "-n"}, f"-n: no such target; {LIST}"),
-        ({"goals": "params.yaml"}, f"params.yaml: no such target; {LIST}"),
+        ({"goals": "acuracy"}, f"acuracy: unknown target; {LIST}"),
+        ({"goals": "acuracy bin omm"}, f"acuracy omm: unknown target; {LIST}"),
+        ({"goals": "ok"}, f"make: ok: unknown target; {LIST}"),
+        ({"goals": "ok chip=cpu"}, f"make: ok chip=cpu: unknown target; {LIST}"),
+        ({"goals": "*"}, f"*: unknown target; {LIST}"),
+        ({"goals": "!"}, f"!: unknown target; {LIST}"),
+        ({"goals": "( = )"}, f"( = ): unknown target; {LIST}"),
+        ({"goals": "-n"}, f"-n: unknown target; {LIST}"),
+        ({"goals": "params.yaml"}, f"params.yaml: unknown target; {LIST}"),
         ({"goals": "database/x"}, f"database/x: {MISSING}ROOT=.; {GIVE}"),
         (
             {"goals": "data/bin/manifest.json", "ROOT": "other"},
             f"data/bin/manifest.json: {MISSING}ROOT=other; {GIVE}",
         ),
         ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {MISSING}ROOT=other; {GIVE}"),
-        ({"unknown_variables": "bs"}, f"bs: no such variable; {LIST}"),
-        ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: no such variable; {LIST}"),
-        ({"unknown_variables": "ok x"}, f"make: ok x: no such variable; {LIST}"),
+        ({"unknown_variables": "bs"}, f"bs: unknown variable; {LIST}"),
+        ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: unknown variable; {LIST}"),
+        ({"unknown_variables": "ok x"}, f"make: ok x: unknown variable; {LIST}"),
         ({"goals": "clean accuracy"}, "clean accuracy: clean must run alone; run one make command after the other"),
         ({"goals": "om setup"}, "om setup: setup must run alone; run one make command after the other"),
         (
             {"goals": "help distclean"},
             "help distclean: distclean must run alone; run one make command after the other",
         ),
-        ({"flags": "nt"}, "make -t: would mark stale files as up to date; run make without -t"),
+        ({"flags": "nt"}, "make -t: marks stale files as up to date; run make without -t"),
         (
             {"goals": "clean", "flags": "t"},
-            "make -t: would mark stale files as up to date; run make without -t",
+            "make -t: marks stale files as up to date; run make without -t",
         ),
     ],
 )
@@ -403,7 +403,7 @@ def test_other_targets_beside_bench_keep_their_root(tree: Path) -> None:
 
 
 def test_params_without_chips_are_named(tree: Path) -> None:
-    message = "params.yaml: no chips in it; see git diff params.yaml"
+    message = "params.yaml: contains no chips; see git diff params.yaml"
     (tree / "params.yaml").write_text(PARAMS.replace("chips:", "chip:"))
     assert refusal(tree) == message
     (tree / "params.yaml").unlink()
@@ -483,7 +483,7 @@ def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:
 def test_a_chip_that_is_not_found_refers_to_the_reason(tree: Path, found: str) -> None:
     path = give_npu_smi(tree, found, "find_chip.py: npu-smi: shows different chips; give CHIP=\n")
     line, errors = run(tree, {"PATH": path})
-    assert line == "CHIP: not found; do as the line above says"
+    assert line == "CHIP: not found; see the line above"
     assert errors == "find_chip.py: npu-smi: shows different chips; give CHIP=\n"
 
 
