@@ -1,6 +1,6 @@
-"""What the tests share: a copy of the tree with the null engine, a make with a clean environment, small inputs.
+"""Shared fixtures: a copy of the tree with the null engine, make with a clean environment, small inputs.
 
-The engine `null` of tests/fakes is copied into the temporary tree, and its chip added to that params.yaml.
+The engine `null` of tests/fakes is copied into the temporary tree, and its chip is added to that params.yaml.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from onnx import TensorProto, helper, numpy_helper
 from formats.bins import some_bins
 from graphs import agreement
 
-# A shell has a job in its background ignore Ctrl-C, and so would all that the tests start.
+# A background job of a shell ignores SIGINT, and so would all processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Machines are busy, and the tree stays clean.
-hypothesis.settings.register_profile("ours", deadline=None, database=None)
-hypothesis.settings.load_profile("ours")
+# No deadline, because machines may be busy; no database, which would be written into the tree.
+hypothesis.settings.register_profile("project", deadline=None, database=None)
+hypothesis.settings.load_profile("project")
 
 TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
 STAND_INS = TREE / "tests/stand_ins"
 FAKES = TREE / "tests/fakes"
 
-# Each worker has a CPU of its own. Two that share two CPUs wait for each other: numerical libraries start a thread a
-# CPU, and spin.
+# Each worker runs on one CPU. Numerical libraries start one spinning thread per CPU, so workers that share CPUs would
+# wait for each other.
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 if worker:
     cpus = sorted(os.sched_getaffinity(0))
@@ -49,11 +49,26 @@ if worker:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This environment without what make and its inputs would take from it."""
-    ours = {"BS", "CHIP", "ROOT", "SOURCE", "ARCHIVE", "WEIGHTS", "ONNX", "OM", "DEVICE", "ATC", "AIS_BENCH", "SET_ENV"}
-    ours |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
-    clean = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))}
-    return {**clean, "PIP_NO_INDEX": "1", **more}  # no test asks a package index
+    """The environment without variables that influence make, and with `more`."""
+    ignored = {
+        "BS",
+        "CHIP",
+        "ROOT",
+        "SOURCE",
+        "ARCHIVE",
+        "WEIGHTS",
+        "ONNX",
+        "OM",
+        "DEVICE",
+        "ATC",
+        "AIS_BENCH",
+        "SET_ENV",
+    }
+    ignored |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ignored and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))
+    }
+    return {**clean, "PIP_NO_INDEX": "1", **more}  # tests never use a package index
 
 
 def run(*command: object, cwd: Path = TREE, **more: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +83,7 @@ def script(name: str, *arguments: object, **more: str) -> subprocess.CompletedPr
 
 
 def script_here(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which need not import torch and onnx again."""
+    """Runs scripts/<name>.py in this process, which saves the import of torch and onnx."""
     words = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -80,7 +95,7 @@ def script_here(name: str, *arguments: object) -> subprocess.CompletedProcess[st
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
-    """Holds that a script failed as it must: the status, one line on stderr with these words, no traceback."""
+    """Checks that a script failed with this status and one line on stderr, which contains `words`."""
     lines = done.stderr.strip().splitlines()
     assert done.returncode == status, done.stdout + done.stderr
     assert len(lines) == 1, done.stderr
@@ -90,7 +105,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1
 
 
 class Project:
-    """A copy of the tree, with the stand-in engine, and a ROOT in it; counts the Pythons that make starts."""
+    """A copy of the tree with the null engine and a ROOT below it. It logs the scripts that make starts."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -100,11 +115,11 @@ class Project:
 
     def make(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
-        chosen = {"ROOT": "root", "CHIP": "null", "PYTHON": str(self.python)}
-        given = {word.split("=", 1)[0] for word in arguments if "=" in word}
+        defaults = {"ROOT": "root", "CHIP": "null", "PYTHON": str(self.python)}
+        names = {word.split("=", 1)[0] for word in arguments if "=" in word}
         (self.tree / "tmp").mkdir(exist_ok=True)
-        more.setdefault("TMPDIR", str(self.tree / "tmp"))  # where the locks of devices lie: not to wait for other tests
-        words = [f"{k}={v}" for k, v in chosen.items() if k not in given]
+        more.setdefault("TMPDIR", str(self.tree / "tmp"))  # the folder of device locks, not shared with other tests
+        words = [f"{k}={v}" for k, v in defaults.items() if k not in names]
         done = run("make", *arguments, *words, cwd=self.tree, **more)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
@@ -114,35 +129,35 @@ class Project:
         return re.findall(r"^scripts/(\w+)\.py", self.log.read_text(), re.MULTILINE)
 
     def artifacts(self) -> dict[str, int]:
-        """{path below ROOT: inode} of every artifact and manifest; an artifact made anew has another inode."""
-        found = {}
+        """{path below ROOT: inode} of every artifact and manifest; a rebuilt artifact has another inode."""
+        inodes = {}
         for name in ("data", "models", "results"):
             for path in (self.root / name).rglob("*"):
                 record = path.suffix == ".json" and path.name != "manifest.json"
                 if path.is_file() and not record and not re.match(r"image_\d+", path.name):
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_ino
-        return found
+                    inodes[path.relative_to(self.root).as_posix()] = path.stat().st_ino
+        return inodes
 
     def rebuilt(self, before: dict[str, int]) -> set[str]:
-        """What is new or was made anew since `before`."""
+        """The paths of artifacts that were built or rebuilt since `before`."""
         return {path for path, inode in self.artifacts().items() if before.get(path) != inode}
 
     def set(self, key: str, value: str) -> None:
-        """Gives a setting of params.yaml, such as `optimize.resize`, another value; a new key is added to its map."""
+        """Changes a setting of params.yaml, such as `optimize.resize`; a new key is added to its map."""
         set_setting(self.tree / "params.yaml", key, value)
 
 
 def set_setting(params: Path, key: str, value: str) -> None:
-    """Writes `value`, words of YAML, for a dotted key; the rest of the file keeps its bytes."""
+    """Sets a dotted key to `value`, a YAML text; the rest of the file keeps its bytes."""
     text = params.read_text("utf-8")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     *parents, name = key.split(".")
     for parent in parents:
         node = dict((k.value, v) for k, v in node.value)[parent]
-    held = {k.value: v for k, v in node.value}
-    if name in held:
-        start, end = held[name].start_mark.index, held[name].end_mark
-        block = not isinstance(held[name], yaml.ScalarNode) and not held[name].flow_style
+    children = {k.value: v for k, v in node.value}
+    if name in children:
+        start, end = children[name].start_mark.index, children[name].end_mark
+        block = not isinstance(children[name], yaml.ScalarNode) and not children[name].flow_style
         gap = "\n" + " " * end.column if block else ""  # a block ends where the next key begins
         params.write_text(text[:start] + value + gap + text[end.index :], "utf-8")
     else:
@@ -152,8 +167,8 @@ def set_setting(params: Path, key: str, value: str) -> None:
 
 
 def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, str]:
-    """The environment of a host with an NPU and CANN, made of the stand-ins; they note their calls in
-    `tree`/stand-ins.log. `generation` of ais_bench: old, new, or llm, another tool of its name."""
+    """The environment of a host with an NPU and CANN, simulated by the stand-ins, which log their calls to
+    `tree`/stand-ins.log. `generation` of ais_bench: old, new, or llm, a different tool with the same name."""
     folder = tree / "path"
     folder.mkdir(exist_ok=True)
     python = folder / "python3"
@@ -170,6 +185,23 @@ def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, s
     }
 
 
+MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sympy", "scipy", "cffi", "cloudpickle")
+MODULES += ("tornado", "requests", "jinja2", "ml_dtypes")
+
+
+def ready_host(project: Project, generation: str = "new", numpy: str = "1.23.5", **more: str) -> dict[str, str]:
+    """The environment of ascend_host with all that make doctor looks for, as packages without content: nothing can run
+    in it. `numpy` is the version that is installed."""
+    packages = project.tree / "packages"
+    for name in (*MODULES, "numpy"):
+        (packages / name).mkdir(parents=True, exist_ok=True)
+        (packages / name / "__init__.py").write_text(f"__version__ = '{numpy}'")
+    shutil.copytree(STAND_INS / "aclruntime", packages, dirs_exist_ok=True)
+    (packages / "aclruntime.py").write_text("")
+    host = ascend_host(project.tree, generation, **more)
+    return {**host, "PYTHONPATH": f"{packages}:{host['PYTHONPATH']}"}
+
+
 SMALL = {
     "chips.null": "engine=null",
     "chips.null2": "engine=null",
@@ -179,7 +211,7 @@ SMALL = {
     "perf.warmup": "0.1",
     "perf.min_duration": "0.1",
     "perf.min_queries": "12",
-    "cifar10.urls": "http://127.0.0.1:9/cifar-10-python.tar.gz",  # nobody listens there: no test asks the network
+    "cifar10.urls": "http://127.0.0.1:9/cifar-10-python.tar.gz",  # no server listens there: tests never use the network
     "upstream.urls": "http://127.0.0.1:9/upstream",
     "download.tries": "1",
 }
@@ -200,7 +232,7 @@ def new_project(tree: Path) -> Project:
 
 
 def copy_of(project: Project, tree: Path) -> Project:
-    """The same project in another tree, with all its times."""
+    """A copy of a project in another tree, with the same file times."""
     run("cp", "-a", f"{project.tree}/.", tree)
     copy = Project(tree)
     copy.python.write_text(copy.python.read_text().replace(str(project.tree), str(tree)))
@@ -208,18 +240,18 @@ def copy_of(project: Project, tree: Path) -> Project:
 
 
 def shared_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
-    """The folder `name` of this run, which all workers share: the first that asks fills it by build(folder)."""
+    """A folder shared by all workers of this run; the first worker that needs it fills it with build(folder)."""
     base = factory.getbasetemp()
     folder = (base.parent if worker else base) / "shared" / name
-    whole = folder.with_name(f"{name}.whole")
+    complete = folder.with_name(f"{name}.complete")
     folder.parent.mkdir(exist_ok=True)
     with open(folder.with_name(f"{name}.lock"), "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        if not whole.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # left by a worker that failed
             folder.mkdir()
             build(folder)
-            whole.touch()
+            complete.touch()
     return folder
 
 
@@ -235,19 +267,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(built: Project, tmp_path: Path) -> Project:
-    """A copy of the built project, with all its times, for one test."""
+    """A copy of the built project with the same file times, for one test."""
     return copy_of(built, tmp_path)
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Project:
-    """A project where nothing was built yet."""
+    """A project in which nothing is built yet."""
     return new_project(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The locks of this machine's CPU and devices lie in a folder of the test's own: it waits for no other test."""
+    """Gives each test its own folder for the locks of CPU and devices, so that it waits for no other test."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
 
 
@@ -286,7 +318,7 @@ def bins(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(
     checkpoint: Path, bins: Path, out: Path, opset: int = 11, how: Callable[..., Any] = script, **more: str
 ) -> Any:
-    """`how`: script, or script_here for this process."""
+    """Runs the export; `how` is script, or script_here for this process."""
     flags = ("--check-images", 2, "--tolerance", "1e-4", "--official-blob", "0" * 40)
     return how(
         "export_onnx", "--checkpoint", checkpoint, "--bins", bins, "--opset", opset, *flags, "--out", out, **more
@@ -305,8 +337,8 @@ def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def small_graph(path: Path) -> Path:
-    """Writes a graph of one convolution that can take the export's place, for tests that do not depend on the
-    network; optimize.resize has to be none."""
+    """Writes a graph of one convolution that can replace the export, for tests that do not depend on the network.
+    It requires optimize.resize: none."""
     weight = np.random.default_rng(7).normal(size=(10, 3, 5, 5)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["maps"]),
@@ -322,7 +354,7 @@ def small_graph(path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def plain_logits(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The reference engine's answers to the 20 images of `bins`: float32 [20, 10]."""
+    """The reference engine's logits for the 20 images of `bins`: float32 [20, 10]."""
 
     def build(folder: Path) -> None:
         np.save(folder / "logits.npy", agreement.logits_of(onnx_file, some_bins(bins, 20)))
@@ -333,14 +365,14 @@ def plain_logits(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathF
 def optimize(
     onnx_file: Path, bins: Path, out: Path, resize: str, images: int = 4, how: Callable[..., Any] = script, **more: str
 ) -> Any:
-    """`how`: script, or script_here for this process."""
+    """Runs the optimization; `how` is script, or script_here for this process."""
     flags = ("--check-images", images, "--tolerance", "1e-4")
     return how("optimize_onnx", "--onnx", onnx_file, "--bins", bins, "--resize", resize, *flags, "--out", out, **more)
 
 
 @pytest.fixture(scope="session")
 def optimized(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plain export after all passes, its resizes as they were."""
+    """The plain export after all passes, with unchanged resizes."""
 
     def build(folder: Path) -> None:
         assert optimize(onnx_file, bins, folder / "3d_attention_net.onnx", "none").returncode == 0

@@ -17,12 +17,12 @@ from onnx import NodeProto, helper, numpy_helper
 
 Array = NDArray[Any]
 PROBE = 7  # a batch size that differs from all other dimensions of this network, to see what depends on it
-SMALL = 1024  # bytes; constants that shapes are computed from are smaller; without the weights inference saves 0.2 s
+SMALL = 1024  # bytes; constants of shapes are smaller; shape inference without the larger ones saves 0.2 s
 SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
-JUMPS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # discontinuous, so they are computed in the graph's own type
-STAY = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-STAY |= {"DequantizeLinear"}  # weights in eight bits would become larger
-STAY |= {"BatchNormalization"}  # onnx's evaluator runs that of opset 11 in training mode
+DISCONTINUOUS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # computed in the type of the graph
+NOT_FOLDED = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+NOT_FOLDED |= {"DequantizeLinear"}  # weights in eight bits would become larger
+NOT_FOLDED |= {"BatchNormalization"}  # onnx's evaluator runs that of opset 11 in training mode
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
         for node in graph.node:
             name = node.output[0]
             shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
-            if name in outputs or len(node.output) > 1 or node.op_type in STAY or name in failed:
+            if name in outputs or len(node.output) > 1 or node.op_type in NOT_FOLDED or name in failed:
                 kept.append(node)
                 continue
             if shape:
@@ -208,7 +208,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
                 kept.append(node)
                 continue
             exact[name] = widened(known[name])
-            if known[name].dtype.kind == "f" and node.op_type not in JUMPS:
+            if known[name].dtype.kind == "f" and node.op_type not in DISCONTINUOUS:
                 inputs = {x: exact.get(x, widened(known[x])) for x in node.input if x}
                 exact[name] = widened(evaluate(node, inputs, model.opset_import))
             folded.append(name)

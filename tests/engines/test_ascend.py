@@ -9,6 +9,7 @@ from _support.artifact import read_record
 import contextlib
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -21,7 +22,19 @@ from typing import Any
 
 import pytest
 
-from conftest import STAND_INS, Project, ascend_host, copy_of, environment, run, shared_once, small_graph
+import documents
+from conftest import (
+    STAND_INS,
+    TREE,
+    Project,
+    ascend_host,
+    copy_of,
+    environment,
+    ready_host,
+    run,
+    shared_once,
+    small_graph,
+)
 from engines import CompileRequest
 from engines.ascend import ais_bench
 from engines.ascend import compile as atc
@@ -607,3 +620,34 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(npu: Project) -> N
     assert "Traceback" not in done.stderr
     assert not list(npu.root.rglob("*.tmp.*"))
     assert "Top-1" in make(npu, "accuracy").stdout
+
+
+# docs/ascend.md
+
+PAGE = list(documents.transcripts(TREE / "docs/ascend.md"))
+# What differs from a ready host in each transcript of the page, in order.
+FAULTS: list[dict[str, str]] = [
+    {},
+    {},
+    {"numpy": "2.0.2"},
+    {"STAND_IN_ATC": "E16002"},
+    {"STAND_IN_NPU_SMI": "mixed"},
+]
+
+
+def test_the_transcripts_of_the_ascend_page_show_what_make_prints(project: Project) -> None:
+    project.root.rename(project.tree / "demo")
+    toolkit = project.tree / "toolkit"
+    toolkit.mkdir()
+    (toolkit / "bin").symlink_to(STAND_INS / "toolkit/bin")
+    shutil.copy(STAND_INS / "toolkit/set_env.sh", toolkit)
+    info = toolkit / f"{platform.machine()}-linux/ascend_toolkit_install.info"
+    info.parent.mkdir()
+    info.write_text("version=8.5.0-stand-in\n")  # no remark on the Python of this machine
+    for shown, fault in zip(PAGE, FAULTS, strict=True):
+        words = shown.command.split()
+        host = ready_host(project, **fault) if "doctor" in words else ascend_host(project.tree, **fault)
+        done = project.make(*words[1:], check=False, **{**host, "SET_ENV": f"{toolkit}/set_env.sh"})
+        output = (done.stdout + done.stderr).replace(str(toolkit), "/usr/local/Ascend/cann")
+        missing = documents.missing_line(shown, output)
+        assert not missing, f"not printed: {missing}\n{output}"

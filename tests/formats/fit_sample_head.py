@@ -1,4 +1,4 @@
-"""How HEAD and HEAD_BIAS of scripts/formats/sample.py were made; test_sample.py holds that they still come out.
+"""Computes HEAD and HEAD_BIAS of scripts/formats/sample.py; test_sample.py checks that the result is the same.
 
 `PYTHONPATH=scripts python tests/formats/fit_sample_head.py` prints them.
 """

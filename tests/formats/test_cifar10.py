@@ -1,4 +1,4 @@
-"""Archives -> bins and labels."""
+"""Conversion of archives to bins and labels."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_bins_are_float32_chw_rgb_over_255_in_the_order_of_the_test_batch(tmp_pa
     assert not list((tmp_path / "bin").glob("*.txt"))
 
 
-def take(what: str, given: object, out: Path) -> Any:
+def take(what: str, source: object, out: Path) -> Any:
     note = ("--stat", "seen", "--note", out.with_name("note"))
-    return script("import_input", "--what", what, "--given", given, *note, "--out", out)
+    return script("import_input", "--what", what, "--given", source, *note, "--out", out)
 
 
 @pytest.mark.parametrize("which", ["folder", "parent", "tar"])
@@ -64,9 +64,9 @@ def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, 
         (folder / name).write_bytes(data)
     with tarfile.open(tmp_path / "given.tar.gz", "w:gz") as tar:
         tar.add(folder, "cifar-10-batches-py")
-    given = {"folder": folder, "parent": folder.parent, "tar": tmp_path / "given.tar.gz"}[which]
+    source = {"folder": folder, "parent": folder.parent, "tar": tmp_path / "given.tar.gz"}[which]
     out = tmp_path / "data/archive.tar.gz"
-    assert take("archive", given, out).returncode == 0
+    assert take("archive", source, out).returncode == 0
     assert preprocess(out, tmp_path).returncode == 0
     manifest = read_record(tmp_path / "bin/manifest.json")
     pixels = (IMAGES.astype(np.float32) / 255).tobytes()
@@ -74,7 +74,7 @@ def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, 
     assert manifest["provenance"]["data_origin"] == "own"
 
 
-def test_the_official_test_batch_is_known_by_its_digest(tmp_path: Path) -> None:
+def test_the_official_test_batch_is_recognized_by_its_digest(tmp_path: Path) -> None:
     batch = sample.batch("t", IMAGES, LABELS)
     md5 = hashlib.new("md5", batch).hexdigest()
     done = script("preprocess", "--archive", pack(tmp_path, batch), "--official-md5", md5, "--bins", tmp_path / "bin")
@@ -108,7 +108,7 @@ def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
         ("copyreg", "_reconstructor"),
     ],
 )
-def test_any_name_but_the_three_of_numpy_is_refused(tmp_path: Path, module: str, name: str) -> None:
+def test_names_other_than_the_three_of_numpy_are_rejected(tmp_path: Path, module: str, name: str) -> None:
     batch = python2_pickle({b"data": Global(module, name), b"labels": []})
     refused(preprocess(pack(tmp_path, batch), tmp_path), f"{module}.{name}")
 
@@ -141,7 +141,7 @@ def test_the_three_names_of_numpy_cannot_be_misused(tmp_path: Path, data: Call) 
     refused(preprocess(archive, tmp_path), "not uint8 images")
 
 
-def test_a_label_of_strange_size_is_neither_printed_nor_a_hang(tmp_path: Path) -> None:
+def test_a_huge_label_is_not_printed_and_takes_no_time(tmp_path: Path) -> None:
     batch = {b"data": of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (1, 3072), BYTES, False, b"A" * 3072))}
     for label, words in ((10**200, "label of type int"), ([[1]], "label of type list"), (b"\x1b[2J", "of type bytes")):
         done = preprocess(pack(tmp_path, python2_pickle({**batch, b"labels": [label]})), tmp_path)
@@ -166,7 +166,7 @@ GOOD = sample.batch("t", IMAGES, LABELS)
         (python2_pickle([1]), "not a CIFAR-10 batch"),
     ],
 )
-def test_a_bad_batch_is_one_line_and_nothing_is_made(tmp_path: Path, batch: bytes, words: str) -> None:
+def test_a_bad_batch_is_one_line_and_nothing_is_written(tmp_path: Path, batch: bytes, words: str) -> None:
     archive = pack(tmp_path, batch)
     for what in ("bins", "labels"):
         refused(preprocess(archive, tmp_path, what), "test_batch", words)
@@ -219,17 +219,17 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"0", b"x", b"L"])  # a file, and the two headers that tarfile reads whole
-def test_a_bomb_is_refused_and_costs_nothing_that_was_there(tmp_path: Path, kind: bytes) -> None:
+def test_a_decompression_bomb_is_rejected_and_the_present_archive_is_kept(tmp_path: Path, kind: bytes) -> None:
     member = tarfile.TarInfo("elsewhere/zeros")
     member.type, member.size = kind, 1 << 40
     zeros = gzip.compress(bytes(1 << 24))
     bomb = tmp_path / "bomb.tar.gz"
     bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 17)
     assert bomb.stat().st_size < 2**21
-    held = tmp_path / "archive.tar.gz"
-    held.write_bytes(b"an earlier one")
-    refused(take("archive", bomb, held), "bomb.tar.gz", "more than 268435456 bytes in it")
-    assert held.read_bytes() == b"an earlier one"
+    present = tmp_path / "archive.tar.gz"
+    present.write_bytes(b"an earlier one")
+    refused(take("archive", bomb, present), "bomb.tar.gz", "more than 268435456 bytes in it")
+    assert present.read_bytes() == b"an earlier one"
 
 
 def header(size: int = 0, kind: bytes = b"0", **pax: str) -> bytes:
@@ -254,7 +254,7 @@ def header(size: int = 0, kind: bytes = b"0", **pax: str) -> bytes:
     ],
     ids=["endless", "long", "chain", "sparse", "sparse 1.0", "many"],
 )
-def test_strange_headers_are_one_line_and_soon(tmp_path: Path, tar: bytes) -> None:
+def test_invalid_headers_are_one_line_and_take_no_time(tmp_path: Path, tar: bytes) -> None:
     archive = tmp_path / "archive.tar"
     archive.write_bytes(tar)
     refused(preprocess(archive, tmp_path), "damaged, or not a tar archive", "remove it to download the official one")
@@ -271,12 +271,19 @@ def test_strange_headers_are_one_line_and_soon(tmp_path: Path, tar: bytes) -> No
     ],
     ids=["deep key", "numbers as keys", "many dicts", "long name", "set"],
 )
-def test_a_batch_made_to_crash_or_to_last_is_one_line_and_soon(tmp_path: Path, batch: bytes) -> None:
+def test_a_batch_that_crashes_or_delays_the_unpickler_is_one_line_and_takes_no_time(
+    tmp_path: Path, batch: bytes
+) -> None:
     done = preprocess(pack(tmp_path, batch), tmp_path)
     refused(done, "not a CIFAR-10 batch")
     assert len(done.stderr) < 5000
 
 
-def test_given_inputs_that_are_none_are_named(tmp_path: Path) -> None:
-    for what, given in (("archive", "/no/such"), ("weights", "/no/such"), ("archive", tmp_path), ("weights", tmp_path)):
-        refused(take(what, given, tmp_path / "out"), f"{what.upper()}={given}")
+def test_invalid_paths_of_inputs_are_named(tmp_path: Path) -> None:
+    for what, source in (
+        ("archive", "/no/such"),
+        ("weights", "/no/such"),
+        ("archive", tmp_path),
+        ("weights", tmp_path),
+    ):
+        refused(take(what, source, tmp_path / "out"), f"{what.upper()}={source}")

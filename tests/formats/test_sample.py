@@ -60,17 +60,17 @@ def test_its_head_is_the_ridge_regression_on_the_training_part(onnx_file: Path) 
     model.graph.output.append(onnx.ValueInfoProto(name=name))
     session = open_session(model)
 
-    def features(images: np.ndarray) -> np.ndarray:  # twice as fast as torch
+    def features(images: np.ndarray) -> np.ndarray:  # NumPy, which is twice as fast as torch here
         batches = np.split(images / np.float32(255), len(images) // 50)
         return np.concatenate([session.run([name], {INPUT: batch})[0] for batch in batches]).astype(np.float64)
 
     weights, bias = fit_sample_head.fit(features)
     head = np.frombuffer(base64.b85decode(sample.HEAD), np.int8).reshape(10, 64).astype(int)
-    assert np.abs(head - weights).max() <= 1  # a rounding that fell the other way on another machine
+    assert np.abs(head - weights).max() <= 1  # rounding may differ between machines
     assert np.abs(np.array(sample.HEAD_BIAS) - bias).max() <= 1
 
 
-def test_it_is_right_without_near_ties_and_every_mask_changes_the_answers(inputs: Inputs) -> None:
+def test_its_predictions_have_no_near_ties_and_every_mask_changes_the_logits(inputs: Inputs) -> None:
     images, labels = sample.draw(SEED, 1000)
     images, labels = torch.from_numpy(images[:100] / np.float32(255)), labels[:100]
     network = load_checkpoint(inputs.checkpoint).to(memory_format=torch.channels_last)
@@ -92,11 +92,11 @@ def test_it_is_right_without_near_ties_and_every_mask_changes_the_answers(inputs
             for replaced in (torch.zeros_like, lambda m: torch.full_like(m, 0.5)):
                 mask = modules[name].conv1_1_blocks
                 handle = mask.register_forward_hook(lambda _module, _inputs, m, f=replaced: f(m))
-                found = torch.nn.Sequential(*rest, torch.nn.Flatten(), head)(inputs_of[name]).argmax(1).numpy()
+                labels = torch.nn.Sequential(*rest, torch.nn.Flatten(), head)(inputs_of[name]).argmax(1).numpy()
                 handle.remove()
-                assert (found != whole[:20]).sum() >= 2, name
+                assert (labels != whole[:20]).sum() >= 2, name
 
 
-def test_the_scripts_say_how_to_call_them(tmp_path: Path) -> None:
+def test_usage_errors_of_the_scripts_are_one_line(tmp_path: Path) -> None:
     refused(script("make_sample"), "one of the arguments", status=2)
     refused(script("infer", "--model", "x"), "required", status=2)

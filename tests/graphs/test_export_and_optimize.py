@@ -1,4 +1,4 @@
-"""Checkpoint -> ONNX -> optimized ONNX -> compiled model."""
+"""Export, optimization and compilation of the graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def images(bins: Path) -> Any:
 
 
 def adopt(path: Path, like: Path) -> None:
-    """Gives a graph made by hand a record, so that the next stage takes it."""
+    """Writes a record for a graph of a test, so that the next stage accepts it."""
     write_record(path.with_suffix(".json"), {**read_record(like.with_suffix(".json")), "sha256": digest(path)})
 
 
@@ -72,7 +72,7 @@ def test_the_export_has_the_same_bytes_each_time_and_no_paths_in_it(
     assert "sample" in model.doc_string
 
 
-def test_logits_past_the_tolerance_leave_no_artifact(inputs: Inputs, bins: Path, tmp_path: Path) -> None:
+def test_logits_above_the_tolerance_leave_no_artifact(inputs: Inputs, bins: Path, tmp_path: Path) -> None:
     flags = ("--opset", 11, "--check-images", 2, "--official-blob", "0" * 40)
     out = tmp_path / "m.onnx"
     done = script_here(
@@ -82,54 +82,54 @@ def test_logits_past_the_tolerance_leave_no_artifact(inputs: Inputs, bins: Path,
     assert not out.exists()
 
 
-def test_one_changed_label_is_past_every_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = np.array([[1.0, 1.00001]])
+def test_one_changed_label_is_an_error_at_any_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = np.array([[1.0, 1.00001]])
     with pytest.raises(SystemExit):
-        agreement.check_agreement("m", wanted[:, ::-1], wanted, 1.0)
+        agreement.check_agreement("m", expected[:, ::-1], expected, 1.0)
     assert "1 labels changed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        agreement.check_agreement("m", wanted * np.nan, wanted, 1.0)
+        agreement.check_agreement("m", expected * np.nan, expected, 1.0)
 
 
 # optimize
 
 
 @pytest.mark.parametrize("resize", ["exact", "none", "nearest"])
-def test_what_each_resize_does(onnx_file: Path, plain_logits: Any, bins: Path, tmp_path: Path, resize: str) -> None:
+def test_each_resize_mode(onnx_file: Path, plain_logits: Any, bins: Path, tmp_path: Path, resize: str) -> None:
     out = tmp_path / "m.onnx"
     done = optimize(onnx_file, bins, out, resize, 20, how=script_here)
     assert done.returncode == 0, done.stderr
     assert f"resize {resize}: " in done.stdout
     assert "labels changed, largest logit change" in done.stdout
-    plain, found = plain_logits, agreement.logits_of(out, images(bins))
-    error = agreement.relative_error(found, plain)
+    plain, logits = plain_logits, agreement.logits_of(out, images(bins))
+    error = agreement.relative_error(logits, plain)
     found_operators = operators(out)
     assert not {"Shape", "Gather", "Slice", "Concat", "Identity", "Constant", "Reshape"} & set(found_operators)
     resizes = [node for node in onnx.load(out).graph.node if node.op_type == "Resize"]
     if resize == "nearest":
-        assert error > 1e-3  # an approximation, and the sample notices
+        assert error > 1e-3  # nearest is an approximation, which the sample shows
         assert "an approximation" in done.stdout
-        assert np.abs(found - plain).max() == pytest.approx(
+        assert np.abs(logits - plain).max() == pytest.approx(
             read_record(tmp_path / "m.json")["check"]["largest_logit_change"]
         )
         for node in resizes:
             modes = {a.name: a.s for a in node.attribute}
-            wanted = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
-            assert modes == wanted
+            expected = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+            assert modes == expected
     else:
         assert error < 1e-4
-        assert (found.argmax(1) == plain.argmax(1)).all()
+        assert (logits.argmax(1) == plain.argmax(1)).all()
         assert "the same function" in done.stdout
     assert len(resizes) == (0 if resize == "exact" else 4)
     assert found_operators["MatMul"] == (8 if resize == "exact" else 0)
 
 
-def test_the_constant_matrices_are_align_corners() -> None:
+def test_the_constant_matrices_interpolate_as_align_corners() -> None:
     for size in (8, 16):
         matrix = torch.from_numpy(passes.align_corners_matrix(size)).double()
         x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
-        wanted = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        assert (matrix @ x @ matrix.T - wanted).abs().max() < 1e-6
+        expected = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        assert (matrix @ x @ matrix.T - expected).abs().max() < 1e-6
 
 
 def test_another_exporters_graph_with_computed_sizes_and_other_names_is_understood(
@@ -176,7 +176,9 @@ def test_another_exporters_graph_with_computed_sizes_and_other_names_is_understo
 
 
 @pytest.mark.parametrize("fault", ["three", "five", "optimized"])
-def test_other_than_four_resizes_are_refused(onnx_file: Path, bins: Path, tmp_path: Path, fault: str) -> None:
+def test_a_graph_without_exactly_four_resizes_is_rejected(
+    onnx_file: Path, bins: Path, tmp_path: Path, fault: str
+) -> None:
     model = onnx.load(onnx_file)
     resizes = [node for node in model.graph.node if node.op_type == "Resize"]
     if fault == "three":
@@ -187,22 +189,22 @@ def test_other_than_four_resizes_are_refused(onnx_file: Path, bins: Path, tmp_pa
         extra.name, extra.output[0] = "fifth", "fifth"
         model.graph.node.insert(list(model.graph.node).index(resizes[-1]) + 1, extra)
         model.graph.output.append(onnx.helper.make_tensor_value_info("fifth", 1, ["N", 256, 16, 16]))
-    given = tmp_path / "given.onnx"
-    onnx.save(model, given)
-    adopt(given, onnx_file)
+    graph_file = tmp_path / "given.onnx"
+    onnx.save(model, graph_file)
+    adopt(graph_file, onnx_file)
     if fault == "optimized":
-        assert optimize(onnx_file, bins, given, "nearest", how=script_here).returncode == 0
-    done = optimize(given, bins, tmp_path / "m.onnx", "exact", how=script_here)
+        assert optimize(onnx_file, bins, graph_file, "nearest", how=script_here).returncode == 0
+    done = optimize(graph_file, bins, tmp_path / "m.onnx", "exact", how=script_here)
     refused(done, "Resize nodes, not 4", {"three": "3 ", "five": "5 ", "optimized": "0 "}[fault])
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_a_graph_that_is_not_the_one_of_its_record_is_refused(onnx_file: Path, bins: Path, tmp_path: Path) -> None:
-    given = tmp_path / "given.onnx"
-    given.write_text("junk")
+def test_a_graph_that_differs_from_its_record_is_rejected(onnx_file: Path, bins: Path, tmp_path: Path) -> None:
+    graph_file = tmp_path / "given.onnx"
+    graph_file.write_text("junk")
     (tmp_path / "given.json").write_text(onnx_file.with_suffix(".json").read_text())
     refused(
-        optimize(given, bins, tmp_path / "m.onnx", "none"),
+        optimize(graph_file, bins, tmp_path / "m.onnx", "none"),
         "given.onnx",
         "its digest differs from the one in given.json",
     )
@@ -231,8 +233,8 @@ def test_the_compiled_model_has_its_batch_fixed_and_nothing_that_computes_shapes
     record = read_record(tmp_path / f"cpu/bs{batch_size}.json")
     assert (record["provenance"]["chip"], record["provenance"]["batch_size"]) == ("cpu", batch_size)
     batch = np.resize(images(bins), (batch_size, 3, 32, 32))
-    found, wanted = (session_run(path, batch) for path in (out, onnx_file))
-    assert agreement.relative_error(found, wanted) < 1e-4
+    logits, expected = (session_run(path, batch) for path in (out, onnx_file))
+    assert agreement.relative_error(logits, expected) < 1e-4
 
 
 def session_run(path: Path, batch: Any) -> Any:

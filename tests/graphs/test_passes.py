@@ -1,4 +1,4 @@
-"""The passes that make a graph lean: each one alone on small graphs made by hand, all of them on the sample's."""
+"""Graph optimization passes: each one on small graphs, all of them on the sample's graph."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ X = RNG.normal(size=(2, 4, 5, 5)).astype(np.float32)
 def graph_of(
     nodes: list[Any], constants: dict[str, Any], shape: tuple[int, ...] = (4, 5, 5), opset: int = 11, rank: int = 4
 ) -> Any:
-    """x [N, …] -> y, of nodes (operator, inputs, output, attributes)."""
-    made = [helper.make_node(op, ins, [out], **(more[0] if more else {})) for op, ins, out, *more in nodes]
+    """A graph x [N, …] -> y with nodes (operator, inputs, output, attributes)."""
+    onnx_nodes = [helper.make_node(op, ins, [out], **(more[0] if more else {})) for op, ins, out, *more in nodes]
     x = helper.make_tensor_value_info("x", 1, ["N", *shape])
     y = helper.make_tensor_value_info("y", 1, [None] * rank)
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     opsets = [helper.make_opsetid("", opset)]
-    model = helper.make_model(helper.make_graph(made, "g", [x], [y], tensors), opset_imports=opsets, ir_version=6)
+    model = helper.make_model(helper.make_graph(onnx_nodes, "g", [x], [y], tensors), opset_imports=opsets, ir_version=6)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def answer(model: Any, x: Any = X) -> Any:
+def result_of(model: Any, x: Any = X) -> Any:
     import onnxruntime
 
     onnx.checker.check_model(model, full_check=True)
@@ -50,9 +50,9 @@ def answer(model: Any, x: Any = X) -> Any:
 
 
 def in_float64(model: Any, x: Any = X) -> Any:
-    """The truth: every constant, and the arithmetic, in float64."""
+    """The exact result: all constants and all arithmetic in float64."""
     wide = copy.deepcopy(model)
-    wide.opset_import[0].version = 17  # the evaluator's BatchNormalization of opset 11 is the one of training
+    wide.opset_import[0].version = 17  # the evaluator runs BatchNormalization of opset 11 in training mode
     for tensor in wide.graph.initializer:
         value = numpy_helper.to_array(tensor)
         if value.dtype.kind == "f":
@@ -68,7 +68,7 @@ def names(model: Any) -> list[str]:
     return [tensor.name for tensor in model.graph.initializer]
 
 
-def test_what_nothing_uses_is_dropped() -> None:
+def test_unused_nodes_and_initializers_are_removed() -> None:
     nodes = [
         ("Identity", ["x"], "same"),
         ("Relu", ["same"], "y"),
@@ -76,15 +76,15 @@ def test_what_nothing_uses_is_dropped() -> None:
         ("Shape", ["dead"], "s"),
     ]
     model = graph_of(nodes, {"c": np.float32(2), "idle": np.float32(3)})
-    for name in ("c", "idle"):  # as exporters of old list them
+    for name in ("c", "idle"):  # as old exporters list them
         model.graph.input.append(helper.make_tensor_value_info(name, 1, []))
-    wanted = answer(model)
+    expected = result_of(model)
     edit.drop_unused(model)
     assert (operators(model), names(model), [v.name for v in model.graph.input]) == (["Relu"], [], ["x"])
-    assert (answer(model) == wanted).all()
+    assert (result_of(model) == expected).all()
 
 
-def test_equal_initializers_are_shared_whatever_their_names_and_no_others() -> None:
+def test_only_equal_initializers_are_shared_whatever_their_names() -> None:
     same, zero = RNG.normal(size=(4, 1, 1)).astype(np.float32), np.zeros((4, 1, 1), np.float32)
     constants = {"a": same, "b": same, "zero": zero, "minus_zero": -zero, "flat": same.reshape(1, 4, 1, 1)}
     constants["other"] = same + 1
@@ -96,10 +96,10 @@ def test_equal_initializers_are_shared_whatever_their_names_and_no_others() -> N
     constants["whole"] = np.zeros((4, 1, 1), np.int32)  # the bytes and the shape of zero
     model = graph_of(nodes, constants)
     model.graph.initializer[1].CopyFrom(helper.make_tensor("b", 1, [4, 1, 1], same.ravel()))  # in another field
-    wanted = answer(model)
+    expected = result_of(model)
     passes.share_equal_initializers(model)
     assert names(model) == ["a", "zero", "minus_zero", "flat", "other", "whole"]
-    assert (answer(model) == wanted).all()
+    assert (result_of(model) == expected).all()
 
 
 def test_constants_are_folded_in_float64_and_rounded_once() -> None:
@@ -112,11 +112,11 @@ def test_constants_are_folded_in_float64_and_rounded_once() -> None:
         ("Add", ["x", "r"], "y"),
     ]
     model = graph_of(nodes, constants)
-    truth, in_float32 = in_float64(model), answer(model)
+    exact, in_float32 = in_float64(model), result_of(model)
     edit.fold_constants(model)
     assert operators(model) == ["Add"]
     assert model.graph.initializer[0].data_type == 1
-    assert np.abs(answer(model) - truth).max() < 1e-6 < np.abs(in_float32 - truth).max()
+    assert np.abs(result_of(model) - exact).max() < 1e-6 < np.abs(in_float32 - exact).max()
 
 
 def test_integers_are_folded_as_the_graph_computes_them() -> None:
@@ -137,7 +137,7 @@ def test_integers_are_folded_as_the_graph_computes_them() -> None:
     assert (shape.data_type, numpy_helper.to_array(shape).tolist()) == (7, [-1, 6])
 
 
-def test_random_numbers_and_eight_bit_weights_are_no_constants_to_fold() -> None:
+def test_random_numbers_and_eight_bit_weights_are_not_folded() -> None:
     nodes = [("RandomNormal", [], "r", {"shape": [4, 1, 1]}), ("DequantizeLinear", ["w", "s", "z"], "d")]
     nodes += [("Add", ["x", "r"], "t"), ("Add", ["t", "d"], "y")]
     model = graph_of(nodes, {"w": np.ones((4, 1, 1), np.int8), "s": np.float32(0.1), "z": np.int8(0)})
@@ -146,14 +146,14 @@ def test_random_numbers_and_eight_bit_weights_are_no_constants_to_fold() -> None
 
 
 def test_only_a_reshape_that_keeps_the_batch_becomes_flatten() -> None:
-    for shape, wanted in (([-1, 100], "Flatten"), ([-1, 25], "Reshape")):  # of x, N × 4 × 5 × 5
+    for shape, expected in (([-1, 100], "Flatten"), ([-1, 25], "Reshape")):  # of x, N × 4 × 5 × 5
         model = graph_of([("Reshape", ["x", "s"], "y")], {"s": np.array(shape)}, rank=2)
-        before = answer(model)
+        before = result_of(model)
         passes.flatten_reshapes(model)
-        assert operators(model) == [wanted] and np.array_equal(answer(model), before)
+        assert operators(model) == [expected] and np.array_equal(result_of(model), before)
 
 
-def test_what_the_evaluator_cannot_run_stays() -> None:
+def test_nodes_that_the_evaluator_cannot_run_stay() -> None:
     constants = {"a": np.eye(5, dtype=np.float32), "b": np.ones((5, 5), np.float32)}
     model = graph_of([("MatMul", ["a", "b"], "c"), ("Add", ["x", "c"], "y")], constants)
     model.graph.node[0].op_type, model.graph.node[0].domain = "FusedMatMul", "com.microsoft"
@@ -168,22 +168,22 @@ def test_a_soft_mask_becomes_a_sum_without_a_constant(left: bool) -> None:
     nodes = [("Sigmoid", ["x"], "s"), ("Add", ["one", "s"] if left else ["s", "one"], "m"), ("Relu", ["x"], "r")]
     nodes.append(("Mul", ["m", "r"] if left else ["r", "m"], "y"))
     model = graph_of(nodes, {"one": np.ones(1, np.float32)})
-    truth, before = in_float64(model), answer(model)
+    exact, before = in_float64(model), result_of(model)
     passes.sum_masks(model)
     assert (operators(model), names(model)) == (["Sigmoid", "Relu", "Mul", "Add"], [])
-    assert np.abs(answer(model) - truth).max() <= 2 * np.abs(before - truth).max() < 1e-5
+    assert np.abs(result_of(model) - exact).max() <= 2 * np.abs(before - exact).max() < 1e-5
     other = graph_of(nodes, {"one": np.full(1, 1.0001, np.float32)})
     twice = graph_of([*nodes[:2], ("Mul", ["m", "m"], "y")], {"one": np.ones(1, np.float32)})
     mean = [("ReduceMean", ["x"], "s"), ("Add", ["one", "s"], "m"), ("Mul", ["m", "x"], "y")]  # s of another shape
     ranked = graph_of(nodes, {"one": np.ones((1, 1, 1, 1, 1, 1), np.float32)}, rank=6)
     for model in (other, twice, graph_of(mean, {"one": np.ones(1, np.float32)}), ranked):
-        wanted = operators(model)
+        expected = operators(model)
         passes.sum_masks(model)
-        assert operators(model) == wanted
+        assert operators(model) == expected
 
 
 def test_onnxruntime_keeps_its_layout_through_the_optimized_graph(bins: Path, onnx_file: Path, tmp_path: Path) -> None:
-    """What makes sum_masks worth its lines: tensors that are reordered in the graph that ONNX Runtime runs."""
+    """The purpose of sum_masks: it reduces the reordered tensors in the graph that ONNX Runtime runs."""
     import onnxruntime
 
     out, found = tmp_path / "m.onnx", []
@@ -247,13 +247,13 @@ def test_the_printed_and_recorded_numbers_are_those_of_the_graphs(
     assert rows[-1][3] < rows[0][3]
 
 
-def test_a_lean_graph_has_the_same_bytes_each_time_and_nothing_left_to_do(
+def test_optimization_is_reproducible_and_idempotent(
     bins: Path, onnx_file: Path, optimized: Path, tmp_path: Path
 ) -> None:
     assert optimize(onnx_file, bins, tmp_path / "b.onnx", "none", PYTHONHASHSEED="7").returncode == 0
     assert digest(optimized) == digest(tmp_path / "b.onnx")
-    again = optimize(optimized, bins, tmp_path / "c.onnx", "none", how=script_here)
-    assert again.returncode == 0, again.stderr
+    second = optimize(optimized, bins, tmp_path / "c.onnx", "none", how=script_here)
+    assert second.returncode == 0, second.stderr
     assert (tmp_path / "c.onnx").read_bytes() == optimized.read_bytes()
 
 
@@ -264,7 +264,7 @@ def test_a_lean_graph_has_the_same_bytes_each_time_and_nothing_left_to_do(
         ("resize_exact", "(size - 1) / (2 * size - 1)", "0.5"),
         ("sum_masks", "[x, masks[mask]]", "[x, x]"),
         ("share_equal_initializers", ", numpy_helper.to_array(tensor).tobytes()", ""),
-        ("fold_constants", "known[name].dtype)", "np.float64)"),  # a graph that no engine takes
+        ("fold_constants", "known[name].dtype)", "np.float64)"),  # a graph that no engine can load
         (
             "drop_unused",
             "del graph.node[:]\n    graph.node.extend(nodes",
@@ -272,7 +272,7 @@ def test_a_lean_graph_has_the_same_bytes_each_time_and_nothing_left_to_do(
         ),
     ],
 )
-def test_a_pass_that_changes_the_answers_is_refused_by_name_and_nothing_is_written(
+def test_a_pass_that_changes_the_logits_is_named_and_nothing_is_written(
     bins: Path, onnx_file: Path, tmp_path: Path, name: str, right: str, wrong: str
 ) -> None:
     broken = tmp_path / "scripts"
@@ -287,7 +287,7 @@ def test_a_pass_that_changes_the_answers_is_refused_by_name_and_nothing_is_writt
     assert [path.name for path in out.parent.iterdir() if not path.name.endswith(".lock")] == []
 
 
-def test_one_changed_label_after_a_pass_is_past_every_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_changed_label_after_a_pass_is_an_error_at_any_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
     weights = np.eye(2, dtype=np.float32)
     model = graph_of([("Gemm", ["x", "w"], "y")], {"w": weights}, (2,), rank=2)
     model.graph.input[0].name = model.graph.node[0].input[0] = "image"
@@ -297,7 +297,7 @@ def test_one_changed_label_after_a_pass_is_past_every_tolerance(capsys: pytest.C
         model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights[::-1].copy(), "w"))
 
     images = np.array([[1, 1.00001]], np.float32)
-    wanted = agreement.logits_of(model.SerializeToString(), images)
+    expected = agreement.logits_of(model.SerializeToString(), images)
     with pytest.raises(SystemExit):
-        optimize_onnx.run_passes(model, [("swap", swap)], images, wanted, 1.0, Path("m"))
+        optimize_onnx.run_passes(model, [("swap", swap)], images, expected, 1.0, Path("m"))
     assert "m, pass swap: " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The graph's promises (README.md, "What make promises"), each counted on a copy of the tree."""
+"""The guarantees of the graph (docs/internals.md), each checked on a copy of the tree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def touch(*paths: Path, at: float | None = None) -> None:
         os.utime(path, (at, at) if at else None)
 
 
-# Promise 1: content decides
+# Guarantee 1: contents determine what is rebuilt
 
 
 def test_touching_every_source_rebuilds_nothing(project: Project) -> None:
@@ -38,7 +38,7 @@ def test_touching_every_source_rebuilds_nothing(project: Project) -> None:
     assert up_to_date(project)
     project.make("accuracy")
     assert {p: (project.root / p).stat().st_mtime_ns for p in project.artifacts()} == before
-    assert project.pythons() == []  # the sync has run once, under -q
+    assert project.pythons() == []  # sync_inputs ran once, under -q
 
 
 def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(project: Project, tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ def test_an_edit_of_one_key_reruns_only_what_uses_it(project: Project) -> None:
     assert project.rebuilt(before) == set()
 
 
-# Promise 2: shared work is done once
+# Guarantee 2: shared work is done once
 
 
-def test_another_batch_size_and_another_chip_share_all_that_stands_above(project: Project) -> None:
+def test_another_batch_size_and_another_chip_share_the_earlier_stages(project: Project) -> None:
     before = project.artifacts()
     project.make("accuracy", "BS=7")
     assert project.rebuilt(before) == {
@@ -110,7 +110,7 @@ def test_another_batch_size_and_another_chip_share_all_that_stands_above(project
     }
 
 
-def test_another_root_is_another_world(project: Project) -> None:
+def test_each_root_is_independent(project: Project) -> None:
     before = project.artifacts()
     project.make("bin", "SOURCE=sample", "ROOT=other/root")
     assert (project.tree / "other/root/data/bin/manifest.json").is_file()
@@ -134,13 +134,13 @@ def test_the_same_bytes_from_another_path_rebuild_nothing_and_other_bytes_do(pro
     assert "data/bin/manifest.json" in project.rebuilt(before)
     before = project.artifacts()
     project.make("bin")
-    assert project.rebuilt(before) == set()  # not given: what ROOT holds stays
+    assert project.rebuilt(before) == set()  # without ARCHIVE, the file in ROOT is kept
 
 
-# Promises 3 to 5: whole or absent, safe under -j, a no-op costs nothing
+# Guarantees 3 to 5: complete or absent, safe under -j, a no-op takes no time
 
 
-def test_a_failing_stage_leaves_the_earlier_artifact_and_nothing_half_made(project: Project) -> None:
+def test_a_failing_stage_keeps_the_earlier_artifact_and_leaves_nothing_incomplete(project: Project) -> None:
     before = project.artifacts()
     run_module = project.tree / "scripts/engines/null/run.py"
     run_module.write_text(run_module.read_text().replace(".copy()", ".copy() * float('nan')"))
@@ -163,7 +163,7 @@ def test_orphans_of_a_killed_run_are_removed_by_the_next(project: Project) -> No
     assert up_to_date(project)
 
 
-def test_a_deleted_intermediate_is_made_again(project: Project) -> None:
+def test_a_deleted_intermediate_file_is_rebuilt(project: Project) -> None:
     (project.root / "models/optimized/3d_attention_net.onnx").unlink()
     assert not up_to_date(project)
     project.make("accuracy")
@@ -173,7 +173,7 @@ def test_a_deleted_intermediate_is_made_again(project: Project) -> None:
 def test_j8_builds_each_artifact_once(project: Project) -> None:
     project.make("-j8", "accuracy-all")
     pythons = project.pythons()
-    assert sorted(pythons) == sorted(["compile_model", "infer", "postprocess"] * 5)  # bs16 was there
+    assert sorted(pythons) == sorted(["compile_model", "infer", "postprocess"] * 5)  # bs16 was built before
 
 
 def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: Project) -> None:
@@ -196,7 +196,7 @@ def test_j8_and_two_makes_at_once_build_each_artifact_once(fresh: Project) -> No
     assert up_to_date(fresh)
 
 
-def test_changed_pins_ask_the_stages_that_use_them(project: Project) -> None:
+def test_changed_pins_rerun_the_stages_that_use_them(project: Project) -> None:
     with open(project.tree / "requirements.txt", "a") as file:
         file.write("# another pin\n")
     project.make("accuracy")
@@ -222,22 +222,22 @@ def test_an_edit_while_a_stage_runs_is_not_lost(project: Project) -> None:
     assert (project.root / "results/null/bs16/outputs/image_0_0.npy").exists()
 
 
-def test_a_given_input_is_imported_even_if_an_earlier_make_only_looked_at_it(project: Project, tmp_path: Path) -> None:
+def test_a_users_input_is_imported_even_after_a_dry_run(project: Project, tmp_path: Path) -> None:
     first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
     python2.write_tar(first, sample.archive_files(5, 10, 20))
     python2.write_tar(second, sample.archive_files(6, 10, 20))
     project.make("bin", f"ARCHIVE={first}")
     project.make("-n", "bin", f"ARCHIVE={second}")
-    project.make("bin")  # not given: what ROOT holds stays
+    project.make("bin")  # without ARCHIVE, the file in ROOT is kept
     assert (project.root / "data/archive.tar.gz").read_bytes() == first.read_bytes()
     project.make("bin", f"ARCHIVE={second}")
     assert (project.root / "data/archive.tar.gz").read_bytes() == second.read_bytes()
     project.make("accuracy", f"ARCHIVE={second}")
     project.make("accuracy", f"ARCHIVE={second}")
-    assert project.pythons() == []  # a no-op, although it was given
+    assert project.pythons() == []  # a no-op, although ARCHIVE is set
 
 
-def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(project: Project, tmp_path: Path) -> None:
+def test_a_wrong_path_does_not_replace_the_file_in_root(project: Project, tmp_path: Path) -> None:
     wrong = tmp_path / "notes.txt"
     wrong.write_text("neither an archive nor a checkpoint")
     before = project.artifacts()
@@ -250,7 +250,7 @@ def test_a_slip_in_a_given_path_does_not_cost_what_root_holds(project: Project, 
     assert project.rebuilt(before) == set()
 
 
-def test_a_checkpoint_of_another_network_does_not_cost_the_one_that_root_holds(project: Project) -> None:
+def test_a_checkpoint_of_another_network_does_not_replace_the_one_in_root(project: Project) -> None:
     import torch
 
     wrong = project.tree / "wrong.pkl"
@@ -264,7 +264,7 @@ def test_a_checkpoint_of_another_network_does_not_cost_the_one_that_root_holds(p
     assert project.rebuilt(before) == set()
 
 
-def test_an_empty_inputs_mk_as_a_power_cut_leaves_it_is_made_again(project: Project) -> None:
+def test_an_empty_inputs_mk_after_a_power_cut_is_rebuilt(project: Project) -> None:
     (project.root / ".make/inputs.mk").write_text("")
     before = project.artifacts()
     assert "Top-1" in project.make("accuracy").stdout
@@ -273,14 +273,14 @@ def test_an_empty_inputs_mk_as_a_power_cut_leaves_it_is_made_again(project: Proj
     assert project.pythons() == []
 
 
-def test_own_files_put_over_the_sample_do_not_count_as_the_sample(project: Project) -> None:
+def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project: Project) -> None:
     with open(project.root / "data/archive.tar.gz", "ab") as file:
         file.write(b"\0" * 512)
     project.make("accuracy")
     assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
-def test_a_source_named_once_does_not_stick_where_nothing_is_held(fresh: Project) -> None:
+def test_an_earlier_source_is_not_kept_in_a_root_without_inputs(fresh: Project) -> None:
     fresh.make("-n", "bin", "SOURCE=sample")
     done = fresh.make("bin", check=False)
     assert "root/data/archive.tar.gz: not downloaded" in done.stderr
@@ -300,7 +300,7 @@ def test_a_params_file_from_the_future_neither_loops_nor_rebuilds(project: Proje
     assert project.rebuilt(before) == set()
 
 
-def test_a_clock_that_jumped_back_asks_once_and_rebuilds_nothing(project: Project) -> None:
+def test_after_a_clock_jump_back_stages_are_checked_once_and_nothing_is_rebuilt(project: Project) -> None:
     before = project.artifacts()
     touch(*(p for p in (project.root / ".make").rglob("*") if p.is_file()), at=TOMORROW)
     project.make("accuracy")
@@ -310,7 +310,7 @@ def test_a_clock_that_jumped_back_asks_once_and_rebuilds_nothing(project: Projec
     assert project.rebuilt(before) == set()
 
 
-def test_records_lost_with_the_make_folder_cost_only_a_look(project: Project) -> None:
+def test_after_the_loss_of_the_make_folder_nothing_is_rebuilt(project: Project) -> None:
     before = project.artifacts()
     shutil.rmtree(project.root / ".make")
     project.make("accuracy")
@@ -318,10 +318,10 @@ def test_records_lost_with_the_make_folder_cost_only_a_look(project: Project) ->
     assert up_to_date(project)
 
 
-# Promise 7: variants live in the path
+# Guarantee 7: variants are in the path
 
 
-def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -> None:
+def test_results_of_chips_and_batch_sizes_exist_side_by_side(project: Project) -> None:
     first = (project.root / "results/null/bs16/accuracy.txt").read_bytes()
     project.make("accuracy", "BS=3")
     project.make("accuracy", "BS=3", "CHIP=null2")
@@ -376,7 +376,7 @@ def test_results_of_chips_and_batch_sizes_stand_side_by_side(project: Project) -
         (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: not an http or https URL without a password"]),
     ],
 )
-def test_a_wrong_word_is_refused_in_one_line_before_anything_is_installed(
+def test_a_wrong_goal_or_value_is_rejected_in_one_line_before_anything_is_installed(
     fresh: Project, arguments: list[str], words: list[str]
 ) -> None:
     before = sorted(fresh.tree.rglob("*"))
@@ -399,7 +399,7 @@ def test_dry_runs_of_a_fresh_clone_install_nothing_and_say_so(fresh: Project, fl
     assert not fresh.root.exists()
 
 
-def test_an_old_make_is_refused_clearly() -> None:
+def test_an_old_make_is_rejected() -> None:
     done = run("make", ".FEATURES=x", "help")
     assert done.returncode == 2
     assert "GNU Make 4.0 or newer is required" in done.stderr
@@ -432,7 +432,7 @@ def test_a_root_that_cannot_be_written_is_one_line(fresh: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_inputs_the_message_says_what_to_give(fresh: Project) -> None:
+def test_without_inputs_the_message_says_how_to_get_them(fresh: Project) -> None:
     done = fresh.make("accuracy", check=False)
     assert done.returncode == 2
     for word in ("root/models/checkpoint.pkl: not downloaded", "by hand", "WEIGHTS=", "MIRROR=", "make d"):
@@ -446,7 +446,7 @@ def test_a_root_of_the_sample_is_not_mixed_with_cifar10(project: Project) -> Non
     done = project.make("accuracy", "SOURCE=cifar10", check=False)
     assert done.returncode == 2
     assert "contains inputs of sample" in done.stderr
-    project.make("accuracy")  # not given: as ROOT holds
+    project.make("accuracy")  # without SOURCE, that of the inputs in ROOT
     assert project.rebuilt(before) == set()
 
 
@@ -459,7 +459,7 @@ def test_paths_of_users_may_hold_spaces_and_quotes(project: Project, tmp_path: P
     assert project.rebuilt(before) == {"data/archive.tar.gz", "data/bin/manifest.json", "data/labels.txt"}
     output = project.root / "results/null/bs16/outputs/image_0_0.txt"
     inode = output.stat().st_ino
-    project.make("accuracy")  # the same images, so nothing is inferred again; but now they count as own data
+    project.make("accuracy")  # the same images, so inference does not run again, but they are now labelled own data
     assert output.stat().st_ino == inode
     assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
@@ -473,20 +473,20 @@ def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(project: P
     assert (project.root / "results/null/bs16/accuracy.txt").read_bytes() == first
 
 
-def test_warn_undefined_variables_has_nothing_to_say(project: Project) -> None:
+def test_make_warns_of_no_undefined_variables(project: Project) -> None:
     for target in ("help", "accuracy", "accuracy-all", "verify", "om-all", "clean"):
         done = project.make("--warn-undefined-variables", "-n", target)
         assert "undefined variable" not in done.stderr, done.stderr
 
 
-def test_what_was_put_by_hand_is_held_and_never_overwritten_by_the_sample(fresh: Project, inputs: Inputs) -> None:
+def test_files_copied_by_hand_are_kept_and_never_overwritten_by_the_sample(fresh: Project, inputs: Inputs) -> None:
     (fresh.root / "data").mkdir(parents=True)
-    held = fresh.root / "data/archive.tar.gz"
-    shutil.copyfile(inputs.archive, held)
-    first = held.read_bytes()
+    archive = fresh.root / "data/archive.tar.gz"
+    shutil.copyfile(inputs.archive, archive)
+    first = archive.read_bytes()
     assert "contains inputs of cifar10" in fresh.make("bin", "SOURCE=sample", check=False).stderr
     fresh.make("bin")
-    assert held.read_bytes() == first
+    assert archive.read_bytes() == first
 
 
 def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None:
@@ -497,7 +497,7 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None
     assert (fresh.root / "results/mine.txt").exists()
 
 
-def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(project: Project) -> None:
+def test_spaces_around_a_value_are_removed_and_a_file_determines_its_chip(project: Project) -> None:
     assert "--chip null2" in project.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
     assert "--chip null2" in project.make("-n", "root/results/null2/bs4/accuracy.txt", "CHIP=").stdout
 
@@ -505,14 +505,14 @@ def test_spaces_around_a_word_do_not_count_and_a_files_chip_need_not_be_told(pro
 def test_another_option_of_a_chip_reruns_inference_though_the_compiled_bytes_stay(project: Project) -> None:
     project.make("accuracy", "CHIP=null2")
     project.set("chips.null2", "engine=null factor=2")
-    project.make("accuracy", "CHIP=null2", NULL='{"wrong": 1}')  # as an option would, this changes the answers
+    project.make("accuracy", "CHIP=null2", NULL='{"wrong": 1}')  # like an option, this changes the logits
     record = artifact.read_record(project.root / "results/null2/bs16/outputs/manifest.json")
     assert record["provenance"]["options"] == record["key"]["inputs"]["options"] == "factor=2"
     first = (project.root / "results/null/bs16/outputs/image_0_0.txt").read_bytes()
     assert (project.root / "results/null2/bs16/outputs/image_0_0.txt").read_bytes() != first
 
 
-def test_clean_touches_no_folder_that_make_only_looked_at(fresh: Project) -> None:
+def test_clean_touches_no_folder_after_a_dry_run_only(fresh: Project) -> None:
     (fresh.root / "results").mkdir(parents=True)
     (fresh.root / "results/mine.txt").write_text("mine")
     fresh.make("-n", "accuracy", "SOURCE=sample")
@@ -531,18 +531,18 @@ def test_clean_touches_no_folder_that_make_only_looked_at(fresh: Project) -> Non
         (["other/results/cpu/bs4/accuracy.txt"], "not a file that make builds below ROOT="),
     ],
 )
-def test_what_make_would_expand_or_not_find_is_refused(fresh: Project, words: list[str], said: str) -> None:
+def test_values_that_make_would_expand_or_not_find_are_rejected(fresh: Project, words: list[str], message: str) -> None:
     done = fresh.make(*words, check=False)
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (fresh.tree / "mark").exists()
     assert not fresh.root.exists()
 
 
 def test_a_path_may_have_a_dollar_sign_written_as_two(project: Project, tmp_path: Path) -> None:
-    given = tmp_path / "a$b.tar.gz"
-    shutil.copyfile(project.root / "data/archive.tar.gz", given)
+    own_archive = tmp_path / "a$b.tar.gz"
+    shutil.copyfile(project.root / "data/archive.tar.gz", own_archive)
     project.make("bin", f"ARCHIVE={tmp_path}/a$$b.tar.gz")
-    assert (project.root / "data/archive.tar.gz").read_bytes() == given.read_bytes()
+    assert (project.root / "data/archive.tar.gz").read_bytes() == own_archive.read_bytes()
 
 
 def test_an_engine_that_is_not_python_is_one_line(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The layout's rules: commands, folders by topic, small shapes. Each is a few lines, so that it stays true."""
+"""Rules of the layout: commands, folders by topic, short functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULES = sorted(SCRIPTS.rglob("*.py"))
 IDS = [path.relative_to(SCRIPTS).as_posix() for path in MODULES]
 OUTSIDE_ENGINES = [path for path in MODULES if "engines" not in path.relative_to(SCRIPTS).parts]
 ENGINES = sorted(path.parent.name for path in SCRIPTS.glob("engines/*/compile.py"))
-CPU = {"cpu"}  # a chip's name, and the word for what every machine has
+CPU = {"cpu"}  # the name of a chip, and also a common word
 CHIPS = set(yaml.load((TREE / "params.yaml").read_text("utf-8"), yaml.BaseLoader)["chips"])
 MAIN_LINES, PARAMETERS, FUNCTION_LINES = 45, 6, 60
 
@@ -51,7 +51,7 @@ def test_no_argparse_namespace_crosses_a_module(path: Path) -> None:
     assert path.parent == SCRIPTS or "_support" in path.parts or "Namespace" not in text or path.name == "contender.py"
 
 
-def test_a_command_prepares_for_interrupts_before_it_imports_anything_slow() -> None:
+def test_a_command_imports_support_before_slow_modules() -> None:
     for path in COMMANDS:
         body = ast.parse(path.read_text("utf-8")).body
         first = next(n for n in body if isinstance(n, (ast.Import, ast.ImportFrom)) and n.module != "__future__")
@@ -63,13 +63,13 @@ def test_a_command_prepares_for_interrupts_before_it_imports_anything_slow() -> 
 @pytest.mark.parametrize(
     "path", OUTSIDE_ENGINES, ids=[path.relative_to(SCRIPTS).as_posix() for path in OUTSIDE_ENGINES]
 )
-def test_no_code_outside_engines_knows_the_name_of_an_engine_or_of_a_chip(path: Path) -> None:
-    """But for the names of libraries, where their version is asked for or make bench compares with them."""
+def test_no_code_outside_engines_contains_the_name_of_an_engine_or_chip(path: Path) -> None:
+    """Allowed are names of libraries, for their versions and for the baselines of make bench."""
     for name in imports.imports_of(ast.parse(path.read_text("utf-8"))):
         assert not any(f"engines.{engine}" in name for engine in ENGINES), name
     libraries = {"onnxruntime", "openvino"} if path.parent.name == "benchmark" else set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Tuple):  # packages, whose versions are part of a key
+        if isinstance(node, ast.Tuple):  # packages, whose versions are in a cache key
             libraries |= {
                 item.value for item in node.elts if isinstance(item, ast.Constant) and item.value == "onnxruntime"
             }
@@ -79,7 +79,7 @@ def test_no_code_outside_engines_knows_the_name_of_an_engine_or_of_a_chip(path: 
             assert not re.search(r"\bCHIP=[a-z0-9]", node.value), f"line {node.lineno}: {node.value}"
 
 
-def test_make_files_know_no_chip_and_no_engine() -> None:
+def test_make_files_contain_no_name_of_a_chip_or_engine() -> None:
     text = (TREE / "Makefile").read_text() + "".join(
         path.read_text() for path in (SCRIPTS / "make").iterdir() if path.is_file()
     )
@@ -89,7 +89,7 @@ def test_make_files_know_no_chip_and_no_engine() -> None:
     assert not re.search(r"CHIP=cpu|echo cpu", text)
 
 
-def test_every_folder_says_what_it_is_for() -> None:
+def test_every_folder_has_a_docstring() -> None:
     for folder in {path.parent for path in MODULES} - {SCRIPTS, SCRIPTS / "make"}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder
 

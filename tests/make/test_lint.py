@@ -1,4 +1,4 @@
-"""The lint of make files: each rule finds its fault, and the project's own make files have none."""
+"""The linter of make files finds each fault, and the make files of the project have none."""
 
 from __future__ import annotations
 

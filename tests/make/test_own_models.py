@@ -1,4 +1,4 @@
-"""ONNX= and OM=: a graph or a compiled model of the user's own, in place of ours."""
+"""ONNX= and OM=: the user's own graph or compiled model instead of the built one."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from conftest import Project, small_graph
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A graph of the user's own."""
+    """The user's own graph."""
     return small_graph(tmp_path / "own.onnx")
 
 
-def test_an_own_graph_takes_the_exports_place_and_stays_until_another_is_given(project: Project, own: Path) -> None:
-    held = project.root / "models/onnx/3d_attention_net.onnx"
+def test_an_own_graph_replaces_the_export_until_another_is_passed(project: Project, own: Path) -> None:
+    graph = project.root / "models/onnx/3d_attention_net.onnx"
     project.set("optimize.resize", "none")
     done = project.make("accuracy", f"ONNX={own}")
-    assert held.read_bytes() == own.read_bytes()
+    assert graph.read_bytes() == own.read_bytes()
     assert "Source: built-in sample data, own .onnx" in done.stdout
     project.make("accuracy", f"ONNX={own}")
     assert project.pythons() == []  # the same again is a no-op
     before = project.artifacts()
     project.set("onnx.opset", "12")
     project.make("accuracy")
-    assert project.rebuilt(before) == set()  # not given: what ROOT holds stays, and nothing is exported over it
+    assert project.rebuilt(before) == set()  # without ONNX, the graph in ROOT is kept and not exported over
     graph = onnx.load(own)
     graph.producer_name = "another exporter"
     onnx.save(graph, other := own.with_name("other.onnx"))
     project.make("accuracy", f"ONNX={other}")
-    assert held.read_bytes() == other.read_bytes() != own.read_bytes()
+    assert graph.read_bytes() == other.read_bytes() != own.read_bytes()
     project.make("accuracy", f"ONNX={own}")
-    assert held.read_bytes() == own.read_bytes()
-    held.unlink()
+    assert graph.read_bytes() == own.read_bytes()
+    graph.unlink()
     project.make("accuracy")  # removed: exported again
-    assert read_record(held.with_suffix(".json"))["provenance"]["opset"] == 12
+    assert read_record(graph.with_suffix(".json"))["provenance"]["opset"] == 12
 
 
-def test_a_page_says_own_only_as_long_as_the_own_graph_is_held(project: Project, tmp_path: Path) -> None:
-    held = project.root / "models/onnx/3d_attention_net.onnx"
+def test_a_page_says_own_only_while_the_own_graph_is_in_root(project: Project, tmp_path: Path) -> None:
+    graph = project.root / "models/onnx/3d_attention_net.onnx"
     page = project.root / "results/null/bs16/accuracy.txt"
     before = page.read_text()
-    shutil.copyfile(held, tmp_path / "same.onnx")
+    shutil.copyfile(graph, tmp_path / "same.onnx")
     assert "own .onnx" in project.make("accuracy", f"ONNX={tmp_path / 'same.onnx'}").stdout
-    assert "checkpoint  " not in page.read_text()  # none was used
-    held.unlink()
+    assert "checkpoint  " not in page.read_text()  # no checkpoint was used
+    graph.unlink()
     project.make("accuracy")  # exported again, with the same bytes
     assert page.read_text() == before
 
@@ -67,14 +67,14 @@ def test_an_own_graph_needs_no_checkpoint(project: Project, own: Path) -> None:
     "words",
     [("accuracy-all", "OM=params.yaml"), ("best", "OM=params.yaml"), ("om", "OM=params.yaml", "ONNX=params.yaml")],
 )
-def test_one_ready_model_is_for_one_batch_size_and_stands_alone(project: Project, words: tuple[str, ...]) -> None:
+def test_om_is_for_one_batch_size_and_excludes_onnx(project: Project, words: tuple[str, ...]) -> None:
     done = project.make(*words, "CHIP=310P3", check=False)
     assert "OM: a compiled model for one BS" in done.stderr
     assert project.pythons() == []
 
 
 @pytest.mark.parametrize("fault", ["no graph", "another name", "a fixed batch", "an export of before"])
-def test_what_cannot_take_the_exports_place_is_refused_and_what_was_there_stays(
+def test_a_graph_that_cannot_replace_the_export_is_rejected_and_the_present_one_is_kept(
     project: Project, own: Path, fault: str
 ) -> None:
     before = project.artifacts()
@@ -88,7 +88,7 @@ def test_what_cannot_take_the_exports_place_is_refused_and_what_was_there_stays(
     if fault == "no graph":
         own.write_text("no graph")
         words = "not an ONNX file"
-    elif fault == "an export of before":  # one that was optimized: its resizes cannot be rewritten once more
+    elif fault == "an export of before":  # an optimized one, whose resizes cannot be rewritten again
         shutil.copyfile(project.root / "models/optimized/3d_attention_net.onnx", own)
         words = "0 bilinear align_corners Resize nodes"
     done = project.make("accuracy", f"ONNX={own}", check=False)

@@ -89,22 +89,22 @@ def run(tree: Path, inputs: dict[str, str], shell: str = "sh") -> tuple[str, str
     return done.stdout[:-1], done.stderr
 
 
-def answer(tree: Path, shell: str = "sh", **inputs: str) -> str:
-    """The answer of a call that prints nothing on stderr."""
+def line_of(tree: Path, shell: str = "sh", **inputs: str) -> str:
+    """The line that preflight.sh prints; it must print nothing on stderr."""
     line, errors = run(tree, inputs, shell)
     assert errors == ""
     return line
 
 
 def refusal(tree: Path, **inputs: str) -> str:
-    line = answer(tree, **inputs)
+    line = line_of(tree, **inputs)
     assert not line.startswith("ok"), line
     return line
 
 
 def accepted(tree: Path, **inputs: str) -> dict[str, str]:
     """{name: value} of an accepted call."""
-    first, *words = answer(tree, **inputs).split(" ")
+    first, *words = line_of(tree, **inputs).split(" ")
     assert first == "ok", " ".join([first, *words])
     values = dict(word.split("=", 1) for word in words)
     assert list(values) == ["chip", "root", "source", "fallback", "own_onnx", "own_sizes"]
@@ -117,7 +117,7 @@ def write(path: Path, text: str = "") -> Path:
     return path
 
 
-def give_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
+def install_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
     """PATH with an npu-smi and the Python of this test; find_chip.py then prints `answer` and `reason`."""
     smi = write(tree / "bin/npu-smi")
     smi.chmod(0o755)
@@ -127,13 +127,13 @@ def give_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
     return f"{tree / 'bin'}:{os.environ['PATH']}"
 
 
-# Settings: each refusal says where the value comes from
+# Settings: each message says where the value comes from
 
 NOT_A_PATH = "use only letters, digits and . _ / + -, and do not begin with -"
 NOT_A_URL = "MIRROR: not an http or https URL without a password; use http://host/folder"
 SWITCH = "not a switch; use 1 or 0"
 
-REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, message without the origin
+INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, message without the origin
     *[
         ("BS", value, "accuracy", f"BS={value}: not a batch size; use a whole number from 1 to 64")
         for value in ("", "0", "65", "70", "100", "01", "-1", "1.5", "x", "%", "*", "1 2", "1,2")
@@ -225,8 +225,8 @@ REFUSED_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "goals", "message"), REFUSED_SETTINGS)
-def test_a_wrong_value_is_refused_and_its_origin_is_named(
+@pytest.mark.parametrize(("name", "value", "goals", "message"), INVALID_SETTINGS)
+def test_a_wrong_value_is_rejected_and_its_origin_is_named(
     tree: Path, name: str, value: str, goals: str, message: str
 ) -> None:
     inputs = {name: value, "goals": goals}
@@ -260,7 +260,7 @@ ACCEPTED_SETTINGS = [
 
 
 @pytest.mark.parametrize(("name", "value"), ACCEPTED_SETTINGS)
-def test_a_right_value_is_accepted(tree: Path, name: str, value: str) -> None:
+def test_a_valid_value_is_accepted(tree: Path, name: str, value: str) -> None:
     (tree / "a folder").mkdir()
     write(tree / "it's $x")
     values = accepted(tree, CHIP="310P3", **{name: value})
@@ -325,7 +325,7 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
         ),
     ],
 )
-def test_wrong_goals_variables_and_flags_are_refused(tree: Path, inputs: dict[str, str], message: str) -> None:
+def test_wrong_goals_variables_and_flags_are_rejected(tree: Path, inputs: dict[str, str], message: str) -> None:
     assert refusal(tree, **inputs) == message
 
 
@@ -383,16 +383,16 @@ def test_bench_without_inputs_uses_the_sample(tree: Path, root: str) -> None:
 
 @pytest.mark.parametrize("root", [".", "own"])
 @pytest.mark.parametrize("held", ["data/archive.tar.gz", "models/checkpoint.pkl"])
-def test_bench_uses_the_inputs_that_root_holds(tree: Path, root: str, held: str) -> None:
-    write(tree / root / held)
+def test_bench_uses_the_inputs_in_root(tree: Path, root: str, present: str) -> None:
+    write(tree / root / present)
     values = accepted(tree, goals="bench", ROOT=root, CHIP="310")
     assert (values["root"], values["source"], values["chip"]) == (root, "", "310")
 
 
 @pytest.mark.parametrize("given", [{"SOURCE": "cifar10"}, {"ARCHIVE": "file"}, {"WEIGHTS": "file"}])
-def test_bench_uses_the_inputs_that_are_given(tree: Path, given: dict[str, str]) -> None:
-    values = accepted(tree, goals="bench", ROOT="own", **given)
-    assert (values["root"], values["source"]) == ("own", given.get("SOURCE", ""))
+def test_bench_uses_the_inputs_of_the_command_line(tree: Path, settings: dict[str, str]) -> None:
+    values = accepted(tree, goals="bench", ROOT="own", **settings)
+    assert (values["root"], values["source"]) == ("own", settings.get("SOURCE", ""))
 
 
 def test_other_targets_beside_bench_keep_their_root(tree: Path) -> None:
@@ -428,7 +428,7 @@ def test_every_chip_of_params_is_accepted(tree: Path, chip: str) -> None:
     ],
 )
 @pytest.mark.skipif(NPU_SMI_IS_INSTALLED, reason="this machine has an npu-smi")
-def test_the_chip_of_a_file_need_not_be_given(tree: Path, goals: str, root: str, chip: str) -> None:
+def test_a_file_determines_its_chip(tree: Path, goals: str, root: str, chip: str) -> None:
     assert accepted(tree, goals=goals, ROOT=root)["chip"] == chip
 
 
@@ -447,16 +447,16 @@ def test_without_npu_smi_the_first_chip_of_params_is_used(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("goals", ["bin", "onnx optimized", "report help", "bench", "upstream", "test", "check"])
-def test_targets_that_need_no_chip_do_not_ask_npu_smi(tree: Path, goals: str) -> None:
-    path = give_npu_smi(tree, "310P3\n")
+def test_targets_that_need_no_chip_do_not_query_npu_smi(tree: Path, goals: str) -> None:
+    path = install_npu_smi(tree, "310P3\n")
     assert accepted(tree, goals=goals, PATH=path)["chip"] == "cpu"
     assert accepted(tree, goals=goals, PATH=path, CHIP="310")["chip"] == "310"
     assert not (tree / "asked.log").exists()
 
 
 @pytest.mark.parametrize(("root", "note"), [(".", ""), ("own/", "own/"), ("./own", "own/")])
-def test_the_chip_that_npu_smi_shows_is_asked_for_and_remembered(tree: Path, root: str, note: str) -> None:
-    path = give_npu_smi(tree, "310P3\n")
+def test_the_chip_that_npu_smi_shows_is_queried_once_and_stored(tree: Path, root: str, note: str) -> None:
+    path = install_npu_smi(tree, "310P3\n")
     note_path = f"{note}.make/chip-{os.uname().nodename}"
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
     assert (tree / "asked.log").read_text() == f"--chips {CHIPS} --note {note_path}\n"
@@ -473,36 +473,36 @@ def test_the_chip_that_npu_smi_shows_is_asked_for_and_remembered(tree: Path, roo
 
 
 def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:
-    path = give_npu_smi(tree, "cpu\n", "find_chip.py: no driver: using CHIP=cpu\n")
+    path = install_npu_smi(tree, "cpu\n", "find_chip.py: no driver: using CHIP=cpu\n")
     line, errors = run(tree, {"PATH": path})
     assert line.startswith("ok chip=cpu ")
     assert errors == "find_chip.py: no driver: using CHIP=cpu\n"
 
 
 @pytest.mark.parametrize("found", ["", "\n", "315\n", "310 * \n"])
-def test_a_chip_that_is_not_found_refers_to_the_reason(tree: Path, found: str) -> None:
-    path = give_npu_smi(tree, found, "find_chip.py: npu-smi: shows different chips; give CHIP=\n")
+def test_a_chip_that_is_not_found_refers_to_the_reason(tree: Path, output: str) -> None:
+    path = install_npu_smi(tree, output, "find_chip.py: npu-smi: shows different chips; give CHIP=\n")
     line, errors = run(tree, {"PATH": path})
     assert line == "CHIP: not found; see the line above"
     assert errors == "find_chip.py: npu-smi: shows different chips; give CHIP=\n"
 
 
-# Models of the user's own
+# The user's own models
 
-GIVEN = '{\n  "origin": "given"\n}\n'
+OWN_RECORD = '{\n  "origin": "given"\n}\n'
 
 
 @pytest.mark.parametrize("root", [".", "own/"])
-def test_models_of_the_users_own_are_found_by_their_records(tree: Path, root: str) -> None:
+def test_own_models_are_found_by_their_records(tree: Path, root: str) -> None:
     models = tree / root / "models"
     nothing = {"chip": "310P3", "root": root, "source": "", "fallback": "cpu", "own_onnx": "", "own_sizes": ""}
-    write(models / "onnx" / f"{NETWORK}.json", GIVEN)
-    write(models / "onnx/other.json", GIVEN)
+    write(models / "onnx" / f"{NETWORK}.json", OWN_RECORD)
+    write(models / "onnx/other.json", OWN_RECORD)
     for size in (1, 4, 16):
-        write(models / f"om/310P3/bs{size}.json", GIVEN)
+        write(models / f"om/310P3/bs{size}.json", OWN_RECORD)
     write(models / f"om/310P3/{NETWORK}_bs8.om")  # without a record: compiled by make
     write(models / "om/310P3/bs8.json", '{"origin": "made"}')
-    write(models / "om/310/bs2.json", GIVEN)  # of another chip
+    write(models / "om/310/bs2.json", OWN_RECORD)  # of another chip
     write(models / f"om/310/{NETWORK}_bs2.om")
     assert accepted(tree, CHIP="310P3", ROOT=root) == nothing  # records without their models
     write(models / "onnx" / f"{NETWORK}.onnx")
@@ -516,15 +516,15 @@ def test_models_of_the_users_own_are_found_by_their_records(tree: Path, root: st
 @pytest.mark.parametrize(
     ("origin", "suffix"), [("", ON_THE_COMMAND_LINE), ("WEIGHTS ONNX", " (in your environment: unset {name})")]
 )
-def test_inputs_that_a_model_of_the_users_own_replaces_are_refused(tree: Path, origin: str, suffix: str) -> None:
-    write(tree / "models/onnx" / f"{NETWORK}.json", GIVEN)
+def test_inputs_that_an_own_model_replaces_are_rejected(tree: Path, origin: str, suffix: str) -> None:
+    write(tree / "models/onnx" / f"{NETWORK}.json", OWN_RECORD)
     onnx = write(tree / "models/onnx" / f"{NETWORK}.onnx").relative_to(tree)
     inputs = {"CHIP": "310P3", "from_environment": origin}
     assert refusal(tree, WEIGHTS="file", **inputs) == (
         f"WEIGHTS: not used while your own {onnx} exists; remove it first{suffix.format(name='WEIGHTS')}"
     )
     accepted(tree, WEIGHTS="file", ONNX="file", **inputs)  # a new one takes its place
-    write(tree / "models/om/310P3/bs16.json", GIVEN)
+    write(tree / "models/om/310P3/bs16.json", OWN_RECORD)
     om = write(tree / f"models/om/310P3/{NETWORK}_bs16.om").relative_to(tree)
     assert refusal(tree, ONNX="file", **inputs) == (
         f"ONNX: not used while your own {om} exists; remove it first{suffix.format(name='ONNX')}"
@@ -533,7 +533,7 @@ def test_inputs_that_a_model_of_the_users_own_replaces_are_refused(tree: Path, o
     accepted(tree, OM="file", **inputs)
 
 
-# Values are text: nothing in them is run, expanded or printed as it is
+# Values are text: they are never run or expanded, and printed without control characters
 
 HOSTILE = [
     "$(touch mark)",
@@ -560,7 +560,7 @@ HOSTILE = [
 def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) -> None:
     for name in [*SETTINGS.split(), "from_environment", "unknown_variables", "dollars", "flags", "goals"]:
         before = sorted(tree.rglob("*"))
-        line = answer(tree, **{"goals": goals, name: value})
+        line = line_of(tree, **{"goals": goals, name: value})
         assert sorted(tree.rglob("*")) == before, name
         assert "params.yaml" not in line, name
         if line.startswith("ok"):
@@ -569,18 +569,18 @@ def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) ->
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
-def test_every_posix_shell_gives_the_same_answers(tree: Path, shell: str) -> None:
+def test_every_posix_shell_prints_the_same_lines(tree: Path, shell: str) -> None:
     if not shutil.which(shell.split()[0]):
         pytest.skip(f"{shell.split()[0]} is not installed")
-    for name, value, goals, message in REFUSED_SETTINGS:
-        assert answer(tree, shell, goals=goals, **{name: value}) == message + ON_THE_COMMAND_LINE
+    for name, value, goals, message in INVALID_SETTINGS:
+        assert line_of(tree, shell, goals=goals, **{name: value}) == message + ON_THE_COMMAND_LINE
     assert (
-        answer(tree, shell, CHIP="310", ROOT="été") == "ok chip=310 root=été source= fallback=cpu own_onnx= own_sizes="
+        line_of(tree, shell, CHIP="310", ROOT="été") == "ok chip=310 root=été source= fallback=cpu own_onnx= own_sizes="
     )
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_has_no_objection() -> None:
+def test_shellcheck_finds_no_fault() -> None:
     done = subprocess.run(["shellcheck", "-s", "sh", str(SCRIPT)], capture_output=True, text=True)
     assert done.stdout == ""
     assert done.returncode == 0

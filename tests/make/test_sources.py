@@ -1,4 +1,4 @@
-"""Content decides, for sources too: a change of params.yaml, requirements.txt or a script is seen whatever its time."""
+"""A change of params.yaml, requirements.txt or a script is noticed by its contents, whatever its time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TOMORROW = time.time() + 86400
 
 
 def set_times(folder: Path, at: float) -> None:
-    """Gives every file below `folder` a time, as if the clock had been there when they were made."""
+    """Sets the time of every file below `folder`, as if they were written then."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             os.utime(path, (at, at))
 
 
-def put_back(path: Path, edit: str, by: str) -> Path:
-    """Keeps a copy of `path`, with its time, and edits the file; the copy."""
+def edit_keeping_a_copy(path: Path, edit: str, by: str) -> Path:
+    """Edits the file `path`; returns a copy of the original with its time."""
     kept = path.with_name(f"{path.name}.kept")
     shutil.copy2(path, kept)
     text = path.read_text()
@@ -38,9 +38,9 @@ def put_back(path: Path, edit: str, by: str) -> Path:
 
 
 @pytest.mark.parametrize("way", ["mv", "cp -p", "touch -r"])
-def test_params_put_back_with_their_old_time_are_seen(project: Project, way: str) -> None:
+def test_params_restored_with_their_old_time_are_noticed(project: Project, way: str) -> None:
     params, page = project.tree / "params.yaml", project.root / RESULT
-    kept = put_back(params, "resize: nearest", "resize: exact  ")  # of the same size
+    kept = edit_keeping_a_copy(params, "resize: nearest", "resize: exact  ")  # of the same size
     if way == "touch -r":
         run("touch", "-r", kept, params)
     project.make("accuracy")
@@ -56,10 +56,10 @@ def test_params_put_back_with_their_old_time_are_seen(project: Project, way: str
     assert project.pythons() == []
 
 
-def test_a_script_put_back_with_its_old_time_is_seen(project: Project) -> None:
+def test_a_script_restored_with_its_old_time_is_noticed(project: Project) -> None:
     script, image = project.tree / "scripts/preprocess.py", project.root / "data/bin/image_0.bin"
     first = image.read_bytes()
-    kept = put_back(script, "np.float32(255)", "np.float32(510)")
+    kept = edit_keeping_a_copy(script, "np.float32(255)", "np.float32(510)")
     project.make("bin")
     assert image.read_bytes() != first
     kept.rename(script)
@@ -67,41 +67,41 @@ def test_a_script_put_back_with_its_old_time_is_seen(project: Project) -> None:
     assert image.read_bytes() == first
 
 
-def test_pins_put_back_with_their_old_time_are_seen(project: Project) -> None:
+def test_pins_restored_with_their_old_time_are_noticed(project: Project) -> None:
     pins = project.tree / "requirements.txt"
-    kept = put_back(pins, "numpy==", "numpy ==")
+    kept = edit_keeping_a_copy(pins, "numpy==", "numpy ==")
     project.make("bin")
-    held = project.root / ".make/requirements.txt"
-    assert "numpy ==" in held.read_text()
+    copy_of_pins = project.root / ".make/requirements.txt"
+    assert "numpy ==" in copy_of_pins.read_text()
     kept.rename(pins)
     project.make("bin")
-    assert held.read_bytes() == pins.read_bytes()
+    assert copy_of_pins.read_bytes() == pins.read_bytes()
 
 
-def test_the_environment_is_made_again_for_pins_put_back_with_their_old_time(fresh: Project) -> None:
+def test_the_environment_is_rebuilt_for_pins_restored_with_their_old_time(fresh: Project) -> None:
     stamp = fresh.tree / ".venv/requirements.txt"
     stamp.parent.mkdir()
     shutil.copy2(fresh.tree / "requirements.txt", stamp)
     assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 0
-    kept = put_back(fresh.tree / "requirements.txt", "numpy==", "numpy ==")
+    kept = edit_keeping_a_copy(fresh.tree / "requirements.txt", "numpy==", "numpy ==")
     assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
-    shutil.copyfile(fresh.tree / "requirements.txt", stamp)  # as the installation ends
+    shutil.copyfile(fresh.tree / "requirements.txt", stamp)  # as at the end of an installation
     kept.rename(fresh.tree / "requirements.txt")
     assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
 
 
-def test_an_edit_of_params_that_once_had_a_time_in_the_future_is_seen(project: Project) -> None:
+def test_an_edit_of_params_that_had_a_time_in_the_future_is_noticed(project: Project) -> None:
     params = project.tree / "params.yaml"
     project.set("infer.format", "npy")
     os.utime(params, (TOMORROW, TOMORROW))
     project.make("accuracy")
-    project.set("optimize.resize", "exact")  # the clock is right again
+    project.set("optimize.resize", "exact")  # now the clock is right
     project.make("accuracy")
     assert "resize exact" in (project.root / RESULT).read_text()
 
 
 @pytest.mark.parametrize("what", ["a setting", "a script"])
-def test_an_edit_after_a_build_while_the_clock_was_ahead_is_seen(project: Project, what: str) -> None:
+def test_an_edit_after_a_build_while_the_clock_was_ahead_is_noticed(project: Project, what: str) -> None:
     set_times(project.root, TOMORROW)
     if what == "a setting":
         project.set("optimize.resize", "exact")
@@ -118,16 +118,16 @@ def test_an_edit_after_a_build_while_the_clock_was_ahead_is_seen(project: Projec
     assert project.pythons() == []
 
 
-def test_a_given_archive_is_imported_after_a_build_while_the_clock_was_ahead(project: Project, tmp_path: Path) -> None:
-    given = tmp_path / "given.tar.gz"
-    python2.write_tar(given, sample.archive_files(5, 10, 20))
+def test_an_own_archive_is_imported_after_a_build_while_the_clock_was_ahead(project: Project, tmp_path: Path) -> None:
+    own_archive = tmp_path / "given.tar.gz"
+    python2.write_tar(own_archive, sample.archive_files(5, 10, 20))
     set_times(project.root, TOMORROW)
-    project.make("accuracy", f"ARCHIVE={given}")
+    project.make("accuracy", f"ARCHIVE={own_archive}")
     assert read_record(project.root / "data/bin/manifest.json")["count"] == 20
     assert "of 20 images" in (project.root / RESULT).read_text()
 
 
-def test_a_given_graph_is_used_after_a_build_while_the_clock_was_ahead(project: Project, tmp_path: Path) -> None:
+def test_an_own_graph_is_used_after_a_build_while_the_clock_was_ahead(project: Project, tmp_path: Path) -> None:
     graph = onnx.load(project.root / "models/onnx/3d_attention_net.onnx")
     weight = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [10])
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 1, weight.name))
@@ -141,10 +141,10 @@ def test_a_given_graph_is_used_after_a_build_while_the_clock_was_ahead(project: 
     assert "own .onnx" in (project.root / RESULT).read_text()
 
 
-def test_another_checkout_that_works_on_the_same_root_is_seen(project: Project, tmp_path: Path) -> None:
+def test_another_checkout_with_the_same_root_is_noticed(project: Project, tmp_path: Path) -> None:
     other = copy_of(project, tmp_path / "other")
     other.set("optimize.resize", "exact")
-    os.utime(other.tree / "params.yaml", (1, 1))  # older than all that ROOT holds
+    os.utime(other.tree / "params.yaml", (1, 1))  # older than everything in ROOT
     page = project.root / RESULT
     for checkout, resize in ((other, "exact"), (project, "nearest"), (other, "exact")):
         checkout.make("accuracy", f"ROOT={project.root}")
@@ -153,16 +153,16 @@ def test_another_checkout_that_works_on_the_same_root_is_seen(project: Project, 
     assert other.pythons() == []
 
 
-def test_a_setting_that_is_edited_and_put_back_before_the_next_make_rebuilds_nothing(project: Project) -> None:
+def test_a_setting_that_is_edited_and_restored_before_the_next_make_rebuilds_nothing(project: Project) -> None:
     before = project.artifacts()
-    kept = put_back(project.tree / "params.yaml", "resize: nearest", "resize: exact")
+    kept = edit_keeping_a_copy(project.tree / "params.yaml", "resize: nearest", "resize: exact")
     kept.rename(project.tree / "params.yaml")
     project.make("accuracy")
     assert project.pythons() == []
     assert project.rebuilt(before) == set()
 
 
-def test_a_file_that_an_option_names_is_seen_whatever_its_time(project: Project) -> None:
+def test_a_change_of_a_file_that_an_option_names_is_noticed_whatever_its_time(project: Project) -> None:
     config = project.tree / "fusion.cfg"
     config.write_text("one")
     project.set("atc.flags", "fusion_switch_file=fusion.cfg")
@@ -176,7 +176,7 @@ def test_a_file_that_an_option_names_is_seen_whatever_its_time(project: Project)
     assert options.read_text() != first
 
 
-def test_why_names_what_made_each_target_stale(project: Project) -> None:
+def test_why_names_the_reason_why_each_target_is_stale(project: Project) -> None:
     project.set("optimize.resize", "exact")
     shown = project.make("accuracy", "WHY=1").stdout
     assert ".make: changed: params/optimize.resize" in shown
@@ -187,17 +187,17 @@ def test_why_names_what_made_each_target_stale(project: Project) -> None:
 
 
 def test_why_explains_imports_and_missing_files_too(project: Project, tmp_path: Path) -> None:
-    given = tmp_path / "given.tar.gz"
-    python2.write_tar(given, sample.archive_files(5, 10, 20))
-    assert "because of: given" in project.make("bin", f"ARCHIVE={given}", "WHY=1").stdout
-    python2.write_tar(given, sample.archive_files(6, 10, 20))
-    assert "built because of: given\n" in project.make("bin", f"ARCHIVE={given}", "WHY=1").stdout
+    own_archive = tmp_path / "given.tar.gz"
+    python2.write_tar(own_archive, sample.archive_files(5, 10, 20))
+    assert "because of: given" in project.make("bin", f"ARCHIVE={own_archive}", "WHY=1").stdout
+    python2.write_tar(own_archive, sample.archive_files(6, 10, 20))
+    assert "built because of: given\n" in project.make("bin", f"ARCHIVE={own_archive}", "WHY=1").stdout
     (project.root / "data/labels.txt").unlink()
     assert "built because of: no such file" in project.make("bin", "WHY=1").stdout
 
 
 def test_an_edit_while_another_make_builds_is_not_lost(project: Project) -> None:
-    """A make that has read the old settings starts a stage after another has put the new ones into .make."""
+    """A make that read the old settings starts a stage after another make has written the new ones to .make."""
     run_module = project.tree / "scripts/engines/null/compile.py"
     with open(run_module, "a") as file:
         file.write("import time\n\ntime.sleep(4)\n")
@@ -208,8 +208,8 @@ def test_an_edit_while_another_make_builds_is_not_lost(project: Project) -> None
     while b"COMPILE" not in slow.stdout.readline():
         pass
     project.set("infer.format", "npy")
-    project.make("-n", "bin")  # which only brings .make up to date
-    slow.communicate()  # its inference, which follows, still writes txt
+    project.make("-n", "bin")  # only updates .make
+    slow.communicate()  # its inference still writes txt
     project.make("accuracy")
     assert (project.root / "results/null/bs16/outputs/image_0_0.npy").exists()
     project.make("accuracy")
@@ -217,7 +217,7 @@ def test_an_edit_while_another_make_builds_is_not_lost(project: Project) -> None
 
 
 @pytest.mark.parametrize("name", ["my#x.py", "my;x.py", "it's.py", "my(1).py"])
-def test_a_stray_name_is_refused_in_one_line_and_its_removal_mends_all(project: Project, name: str) -> None:
+def test_a_script_name_that_make_cannot_handle_is_one_line_until_it_is_removed(project: Project, name: str) -> None:
     stray = project.tree / "scripts" / name
     stray.write_text("raise SystemExit('run')\n")
     done = project.make("accuracy", check=False)
@@ -229,7 +229,7 @@ def test_a_stray_name_is_refused_in_one_line_and_its_removal_mends_all(project: 
     assert project.pythons() == []
 
 
-def test_litter_of_editors_does_not_stop_make(project: Project) -> None:
+def test_temporary_files_of_editors_do_not_stop_make(project: Project) -> None:
     (project.tree / "scripts/infer copy.py").write_text("raise SystemExit('run')\n")
     (project.tree / "scripts/.#infer.py").symlink_to("somebody@somewhere")
     (project.tree / "scripts/._infer.py").write_bytes(b"\x00\x05\x16\x07\xff")
@@ -240,7 +240,7 @@ def test_litter_of_editors_does_not_stop_make(project: Project) -> None:
     assert "scripts/scratch.py:1: not valid Python: " in project.make("accuracy", check=False).stderr
 
 
-def test_what_make_cannot_follow_is_refused(project: Project) -> None:
+def test_imports_that_make_cannot_follow_are_rejected(project: Project) -> None:
     engine = project.tree / "scripts/engines/null"
     with open(engine / "run.py", "a") as file:
         file.write("from .extra import thing\n")
@@ -252,7 +252,7 @@ def test_what_make_cannot_follow_is_refused(project: Project) -> None:
     assert "its folder is too deep for the Makefile" in project.make("accuracy", check=False).stderr
 
 
-def test_a_file_that_an_option_names_is_seen_when_it_appears(project: Project) -> None:
+def test_a_new_file_that_an_option_names_is_noticed(project: Project) -> None:
     project.set("chips.null2", "engine=null conf=my.conf")
     project.make("om", "CHIP=null2")
     options = project.root / ".make/params/options.null2"
@@ -261,7 +261,7 @@ def test_a_file_that_an_option_names_is_seen_when_it_appears(project: Project) -
     project.make("om", "CHIP=null2")
     assert project.pythons() == ["sync_inputs", "compile_model"]
     assert options.read_text() != first
-    project.set("chips.null2", "engine=null conf=params.yaml")  # a file that is watched anyway
+    project.set("chips.null2", "engine=null conf=params.yaml")  # a file that is watched already
     project.make("om", "CHIP=null2")
     project.make("om", "CHIP=null2")
     assert project.pythons() == []

@@ -46,22 +46,22 @@ def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_it_has_exactly_the_940_tensors_of_the_checkpoint() -> None:
-    found = {name: tuple(value.shape) for name, value in ResidualAttentionNetwork().state_dict().items()}
-    assert len(found) == 940
-    assert list(found.items()) == list(golden_weights.shapes().items())
+    tensors = {name: tuple(value.shape) for name, value in ResidualAttentionNetwork().state_dict().items()}
+    assert len(tensors) == 940
+    assert list(tensors.items()) == list(golden_weights.shapes().items())
 
 
 @pytest.mark.parametrize("resize", ["bilinear", "nearest"])
 def test_it_gives_the_reference_logits(resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = json.loads((GOLDEN / "expected_logits.json").read_text())
-    wanted = np.array(expected["float64" if resize == "bilinear" else "float64_with_nearest_resize"])
+    reference = np.array(expected["float64" if resize == "bilinear" else "float64_with_nearest_resize"])
     if resize == "nearest":
         monkeypatch.setattr("network.model.double", lambda x: torch.nn.functional.interpolate(x, scale_factor=2.0))
     network = ResidualAttentionNetwork().eval()
     network.load_state_dict(golden_state())
     with torch.inference_mode():
-        found = network(torch.from_numpy(golden_weights.image_batch())).numpy()
-    assert np.abs(found - wanted).max() / np.abs(wanted).max() < 1e-5
+        tensors = network(torch.from_numpy(golden_weights.image_batch())).numpy()
+    assert np.abs(tensors - reference).max() / np.abs(reference).max() < 1e-5
 
 
 def test_a_zip_container_with_float16_tensors_loads(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def legacy(path: Path, state: dict[str, np.ndarray[Any, Any]], rebuild: str) -> 
 
 
 @pytest.mark.parametrize("rebuild", ["_rebuild_tensor", "_rebuild_tensor_v2"])
-def test_the_container_of_2018_loads_without_counters_from_cuda_storages(tmp_path: Path, rebuild: str) -> None:
+def test_the_legacy_container_loads_without_counters_from_cuda_storages(tmp_path: Path, rebuild: str) -> None:
     state = {k: v for k, v in golden_arrays().items() if not k.endswith("num_batches_tracked")}
     legacy(tmp_path / "old.pkl", state, rebuild)
     raw = (tmp_path / "old.pkl").read_bytes()
@@ -125,7 +125,7 @@ def test_a_malicious_checkpoint_does_not_run(
     assert not mark.exists()
     assert "unexpected name posix.system" in text
     pickle.loads(pickle.dumps(Evil(mark), 2))
-    assert mark.exists()  # it would have
+    assert mark.exists()  # with torch.load and without weights_only it runs
 
 
 def test_missing_extra_misshapen_and_infinite_tensors_are_named(
@@ -153,7 +153,7 @@ def test_missing_extra_misshapen_and_infinite_tensors_are_named(
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half a zip"])
-def test_a_file_that_is_no_checkpoint_is_one_line(
+def test_a_file_that_is_not_a_checkpoint_is_one_line(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.pkl").write_bytes(content)
@@ -163,13 +163,13 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
 
 
 def imported(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the check at import, which has no torch, says of a checkpoint; nothing if it takes it."""
+    """The message of the check at import, which works without torch; empty if the checkpoint is accepted."""
     with contextlib.suppress(SystemExit):
         checkpoint.check(path)
     return capsys.readouterr().err
 
 
-def test_the_check_at_import_takes_every_container_that_torch_loads(
+def test_the_check_at_import_accepts_every_container_that_torch_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, state = tmp_path / "c.pkl", golden_state()
@@ -180,7 +180,7 @@ def test_the_check_at_import_takes_every_container_that_torch_loads(
     for rebuild in ("_rebuild_tensor", "_rebuild_tensor_v2"):
         legacy(path, {k: v for k, v in golden_arrays().items() if "tracked" not in k}, rebuild)
         assert imported(path, capsys) == ""
-    pairs = Call(Global("collections", "OrderedDict"), ([],))  # as Python 2 pickles an OrderedDict: of pairs
+    pairs = Call(Global("collections", "OrderedDict"), ([],))  # Python 2 pickles an OrderedDict as a call with pairs
     assert python2_pickle(pairs) == b"\x80\x02ccollections\nOrderedDict\n(](etR."
     unpickler = checkpoint.TorchUnpickler(
         io.BytesIO(python2_pickle(Call(Global("collections", "OrderedDict"), ([[b"a", 1]],)))), encoding="bytes"
@@ -189,7 +189,7 @@ def test_the_check_at_import_takes_every_container_that_torch_loads(
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_the_check_at_import_refuses_a_part_of_a_checkpoint_and_another_networks(
+def test_the_check_at_import_rejects_incomplete_checkpoints_and_those_of_other_networks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], zipped: bool
 ) -> None:
     path, state = tmp_path / "c.pkl", golden_state()
@@ -212,10 +212,10 @@ def test_the_check_at_import_refuses_a_part_of_a_checkpoint_and_another_networks
         assert "not a checkpoint that can be loaded" in imported(path, capsys)
 
 
-def test_the_check_at_import_wants_the_values_there_whole_and_of_a_known_type(
+def test_the_check_at_import_requires_complete_values_of_known_types(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """So that a damaged file does not replace the good one that ROOT holds."""
+    """A damaged file must not replace the valid one in ROOT."""
     path, state = tmp_path / "c.pkl", golden_state()
     torch.save(state, path)
     whole = path.read_bytes()

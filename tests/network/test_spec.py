@@ -1,4 +1,4 @@
-"""One place for the network: no literal of it elsewhere, and another topology needs no change of the code."""
+"""All literals of the network are in network/spec.py, and another topology needs no change of other code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from network import spec
 
 OUTSIDE = sorted(path for path in SCRIPTS.rglob("*.py") if path != SCRIPTS / "network/spec.py")
 CLASS_NAMES = set(spec.CLASSES)
-# What the upstream repository and the layers themselves have to say is in these files.
+# These files describe the upstream repository and the layers, so they may contain the literals.
 LAYERS = {"network/model.py", "network/shapes.py"}
 
 
@@ -43,14 +43,14 @@ def test_no_literal_of_the_network_is_outside_its_spec(path: Path) -> None:
             assert spec.NAME not in value, f"line {node.lineno}: the network's name"
             assert not re.search(r"\b3, ?32, ?32\b", value), f"line {node.lineno}: the image's shape"
             assert value not in CLASS_NAMES or path.name == "sample.py", f"line {node.lineno}: a class name"
-        if path.name == "others.py":  # 3072 is the order of a matrix product there
+        if path.name == "others.py":  # 3072 is the size of a matrix product there
             continue
         assert value not in (spec.IMAGE_VALUES, 4 * spec.IMAGE_VALUES), f"line {node.lineno}: an image's size"
     for tree in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(tree, (ast.Tuple, ast.List)):
             values = [item.value for item in tree.elts if isinstance(item, ast.Constant)]
             assert values[-3:] != [*spec.IMAGE_SHAPE], f"line {tree.lineno}: the image's shape"
-        if isinstance(tree, ast.Dict):  # what is given to a session, or asked of it
+        if isinstance(tree, ast.Dict):  # inputs of a session
             keys = [key.value for key in tree.keys if isinstance(key, ast.Constant)]
             assert keys != [spec.INPUT], f"line {tree.lineno}: the input's name"
         if isinstance(tree, ast.Call) and getattr(tree.func, "attr", "") == "run" and tree.args:
@@ -58,10 +58,10 @@ def test_no_literal_of_the_network_is_outside_its_spec(path: Path) -> None:
             assert spec.OUTPUT not in names, f"line {tree.lineno}: the output's name"
 
 
-def test_no_make_file_but_the_makefiles_first_lines_names_the_network() -> None:
-    found = re.findall(rf"^(.*{spec.NAME}.*)$", (TREE / "Makefile").read_text(), re.MULTILINE)
-    assert len(found) == 1
-    assert found[0].startswith(f"network := {spec.NAME}#")
+def test_only_the_first_lines_of_the_makefile_name_the_network() -> None:
+    lines = re.findall(rf"^(.*{spec.NAME}.*)$", (TREE / "Makefile").read_text(), re.MULTILINE)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"network := {spec.NAME}#")
     for path in (SCRIPTS / "make").iterdir():
         assert spec.NAME not in path.read_text(), path
 

@@ -1,4 +1,4 @@
-"""The generated edges: what a command depends on is what it imports and which settings it declares."""
+"""The generated edges of the graph: a command depends on its imports and on the settings that it declares."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(paths: list[Path], scripts: Path = SCRIPTS) -> set[str]:
     return {path.relative_to(scripts).as_posix() for path in paths}
 
 
-def really_imported(name: str) -> set[str]:
+def imported_by_python(name: str) -> set[str]:
     command = [sys.executable, "-c", HOOK, str(SCRIPTS), name]
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
@@ -57,9 +57,9 @@ def really_imported(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *PARTS])
-def test_the_search_finds_what_python_really_imports(name: str) -> None:
-    found = names(imports.local_imports(SCRIPTS / f"{name}.py"))
-    assert really_imported(name) <= found
+def test_the_search_finds_the_files_that_python_imports(name: str) -> None:
+    imported = names(imports.local_imports(SCRIPTS / f"{name}.py"))
+    assert imported_by_python(name) <= imported
     lazily = {
         path.relative_to(SCRIPTS).as_posix()
         for file in imports.local_imports(SCRIPTS / f"{name}.py")
@@ -68,7 +68,7 @@ def test_the_search_finds_what_python_really_imports(name: str) -> None:
         for lazy in imports.files_of(module, SCRIPTS)
         for path in imports.local_imports(lazy)
     }
-    assert found - really_imported(name) <= lazily, "found, but neither imported at once nor inside a function"
+    assert imported - imported_by_python(name) <= lazily, "found, but neither imported at once nor inside a function"
 
 
 def test_the_search_understands_packages(tmp_path: Path) -> None:
@@ -90,15 +90,15 @@ def test_the_search_understands_packages(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = names(imports.local_imports(tmp_path / "command.py", tmp_path), tmp_path)
+    imported = names(imports.local_imports(tmp_path / "command.py", tmp_path), tmp_path)
     reached = {"command.py", "a/__init__.py", "a/b.py", "a/other.py", "c/__init__.py", "c/d.py", "c/e.py", "f.py"}
-    assert found == {*reached, "late.py"}
+    assert imported == {*reached, "late.py"}
     (tmp_path / "other.py").write_text("import _hidden.x\n")
     assert names(imports.local_imports(tmp_path / "other.py", tmp_path), tmp_path) == {"other.py", "seen.py"}
 
 
 def test_an_edit_of_a_module_that_an_engine_imports_from_its_package_is_in_the_key() -> None:
-    # `from engines import openvino_run` was missed by an earlier search, and a verdict of another speed stayed.
+    # An earlier search missed `from engines import …`, so that a stale result was kept.
     assert "engines/openvino/run.py" in names(imports.local_imports(SCRIPTS / "engines/openvino/compile.py"))
 
 
@@ -120,7 +120,7 @@ def make_files() -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_with_a_key_takes_its_settings_into_it(command: str) -> None:
+def test_the_cache_key_of_a_command_contains_its_settings(command: str) -> None:
     text = (SCRIPTS / f"{command}.py").read_text()
     if "key_of(" in text and any(settings_of(SCRIPTS / f"{command}.py").values()):
         assert "settings_of(args, SETTINGS" in text
@@ -130,7 +130,7 @@ def test_every_rule_depends_on_what_its_command_uses() -> None:
     text = make_files().replace("$(fetch)", "$(call run,FETCH,fetch)")
     rules = re.findall(r"^(\$\([^\n]*?:[^=\n][^\n]*)\n\t([^\n]*)", text, re.MULTILINE)
     stages = [(head, recipe) for head, recipe in rules if "$(call run," in recipe]
-    assert len(stages) == text.count("$(call run,") - 1  # but for the definition of fetch
+    assert len(stages) == text.count("$(call run,") - 1  # one is the definition of fetch
     for head, recipe in stages:
         command = re.findall(r"\$\(call run,\w+,(\w+)\)", recipe)[0]
         used = re.findall(rf"\$\(uses\.({command}[.\w]*)\)", head)
@@ -172,7 +172,7 @@ def test_flags_are_generated_from_settings(tmp_path: Path) -> None:
         flags_of({"x": "no.key"}, params, tmp_path)
 
 
-def test_a_command_of_several_ways_has_a_line_for_each(tmp_path: Path) -> None:
+def test_a_command_with_several_modes_has_a_line_for_each(tmp_path: Path) -> None:
     (tmp_path / "get.py").write_text('SETTINGS: object = {"one": {"a": "x"}, "two": {}}\n')
     lines = [*Rules(tmp_path, {"x": "7"}).command_lines()]
     copies = "$(state)/scripts/get.py"
@@ -184,7 +184,7 @@ def test_a_command_of_several_ways_has_a_line_for_each(tmp_path: Path) -> None:
     ]
 
 
-def test_an_edit_of_an_engines_module_asks_what_uses_it_and_no_more(project: Project) -> None:
+def test_an_edit_of_an_engines_module_reruns_only_the_commands_that_use_it(project: Project) -> None:
     with open(project.tree / "scripts/engines/null/run.py", "a") as file:
         file.write("# an edit\n")
     project.make("accuracy")

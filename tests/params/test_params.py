@@ -1,4 +1,4 @@
-"""params.yaml: what stands in it is checked before anything is built."""
+"""params.yaml is checked before anything is built."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_wrong_key_or_value_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("text", ["", "a list\n", "- 1\n", "\xff"])
-def test_a_file_that_is_no_map_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_map_is_one_line(tmp_path: Path, text: str) -> None:
     refused(sync(tmp_path, text), "params.yaml")
 
 

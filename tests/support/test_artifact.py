@@ -1,4 +1,4 @@
-"""Atomic files and folders, locks, records, and one line for what a user can cause."""
+"""Atomic files and folders, locks, records, and one-line errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if ".tmp." in path.name]
 
 
-def test_a_file_is_built_once_renewed_while_its_key_stays_and_built_anew_when_it_changes(tmp_path: Path) -> None:
+def test_a_file_is_built_once_renewed_while_its_key_stays_and_rebuilt_when_it_changes(tmp_path: Path) -> None:
     out = tmp_path / "a.bin"
     assert finish(start(out, "job.path.write_text('x')")).stdout == "building\n"
     os.utime(out, (1, 1))
@@ -68,7 +68,7 @@ def test_a_file_is_built_once_renewed_while_its_key_stays_and_built_anew_when_it
     assert out.read_text() == "y"
 
 
-@pytest.mark.parametrize("fault", ["raise ValueError('ours')", "cli.die('x', 'is wrong', 'mend it')"])
+@pytest.mark.parametrize("fault", ["raise ValueError('a bug')", "cli.die('x', 'is wrong', 'correct it')"])
 def test_a_failure_leaves_nothing(tmp_path: Path, fault: str) -> None:
     out = tmp_path / "a.bin"
     assert finish(start(out, f"job.path.write_text('half'); {fault}")).returncode == 1
@@ -91,7 +91,9 @@ def test_a_kill_leaves_an_orphan_that_the_next_run_removes(tmp_path: Path) -> No
     assert not leftovers(tmp_path)
 
 
-def test_killed_between_file_and_record_make_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_between_file_and_record_make_runs_the_stage_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "a.bin"
 
     def killed(*_: object) -> None:
@@ -104,18 +106,18 @@ def test_killed_between_file_and_record_make_asks_again(tmp_path: Path, monkeypa
     assert artifact.origin_of(out) == ""
 
 
-def test_two_builds_of_one_artifact_take_turns(tmp_path: Path) -> None:
+def test_two_builds_of_one_artifact_wait_for_each_other(tmp_path: Path) -> None:
     out = tmp_path / "a.bin"
     first = start(out, "time.sleep(2); job.path.write_text('x')")
     assert first.stdout is not None
     first.stdout.readline()
     second = finish(start(out, "time.sleep(2); job.path.write_text('x')"))
     first.communicate()
-    assert second.stdout == "  unchanged\n"  # it waited, and found the artifact there
+    assert second.stdout == "  unchanged\n"  # it waited and then found the artifact up to date
     assert "in use by another process; waiting" in second.stderr
 
 
-def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_is_renamed_when_it_is_complete(tmp_path: Path) -> None:
     manifest = tmp_path / "bin/manifest.json"
     with artifact.build_folder(manifest, {"a": 1}) as job:
         (job.path / "one").write_text("1")
@@ -129,7 +131,7 @@ def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         raise ValueError
     assert sorted(p.name for p in manifest.parent.iterdir()) == ["manifest.json", "one"]
     (manifest.parent / "one").unlink()
-    with artifact.build_folder(manifest, {"a": 1}) as job:  # a hole is noticed
+    with artifact.build_folder(manifest, {"a": 1}) as job:  # a missing file is noticed
         (job.path / "one").write_text("1")
         job.record["count"] = 1
     assert (manifest.parent / "one").exists()
@@ -156,7 +158,7 @@ def test_the_time_of_an_artifact_is_the_start_of_its_stage_so_that_a_later_edit_
     assert out.stat().st_mtime_ns < edited.stat().st_mtime_ns
 
 
-def test_two_builds_of_one_folder_take_turns(tmp_path: Path) -> None:
+def test_two_builds_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
     manifest = tmp_path / "bin/manifest.json"
     body = "time.sleep(2); (job.path / 'one').write_text('1'); job.record['count'] = 1"
     code = BUILD_FILE.format(scripts=str(SCRIPTS), out=str(manifest), key={"a": 1}, body=body)
@@ -187,7 +189,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         ("raise OSError(28, 'No space left on device', 'big.bin')", "free disk space"),
     ],
 )
-def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
+def test_an_error_that_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
     done = finish(start(tmp_path / "a.bin", body))
     assert done.returncode != 0
     assert words in done.stderr
@@ -197,7 +199,7 @@ def test_what_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str
 # Ascend hosts often have an older Python
 
 
-def test_every_script_is_syntax_of_python_3_7() -> None:
+def test_every_script_has_the_syntax_of_python_3_7() -> None:
     for path in SCRIPTS.rglob("*.py"):
         ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 7))
 
@@ -215,20 +217,20 @@ def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_help_of_every_program_waits_for_no_heavy_import_and_torch_is_the_exports_alone(name: str) -> None:
+def test_help_of_every_program_imports_no_heavy_package_and_only_the_export_imports_torch(name: str) -> None:
     program = ("-m", name.replace("/", ".")) if "/" in name else (SCRIPTS / f"{name}.py",)
     done = run(sys.executable, "-X", "importtime", *program, "--help", PYTHONPATH=str(SCRIPTS))
     assert done.returncode == 0
     assert "usage:" in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "_support" in imported  # the list is one
+    assert "_support" in imported  # the output was parsed
     heavy = {"torch", "onnxruntime", "openvino"}
     heavy |= {"onnx"} if name not in ("optimize_onnx", "quantize_onnx") else set()
     assert not imported & heavy
 
 
-def test_no_stage_but_the_export_comes_to_torch_and_else_only_what_runs_torch_by_itself() -> None:
-    # upstream's source, and what make bench compares with
+def test_only_the_export_and_programs_that_run_torch_import_it() -> None:
+    # the upstream source and the baselines of make bench
     others = {"check_upstream", "benchmark/contender", "benchmark/guide_baseline"}
     network = SCRIPTS / "network/model.py"
     to_torch = {name for name in PROGRAMS if network in imports.local_imports(SCRIPTS / f"{name}.py")}

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, lines where several write or none looks, nothing under make -s."""
+"""Progress: a bar on a terminal, lines under make -j and in CI, nothing under make -s."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ for i in range(300):
 
 
 def shown_on_a_terminal(**more: str) -> str:
-    """What a terminal gets to see of a loop of 0.3 s."""
-    ours, theirs = pty.openpty()
+    """The output of a loop of 0.3 s on a terminal."""
+    master, worker = pty.openpty()
     pid = os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", LOOP, str(SCRIPTS)],
         environment(**more),
-        file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 2)],
+        file_actions=[(os.POSIX_SPAWN_DUP2, worker, 2)],
     )
     assert os.waitpid(pid, 0)[1] == 0
-    os.write(theirs, b"end")
-    return os.read(ours, 65536).decode().removesuffix("end")
+    os.write(worker, b"end")
+    return os.read(master, 65536).decode().removesuffix("end")
 
 
 def test_a_terminal_sees_a_bar_with_rate_and_time_left() -> None:
@@ -64,7 +64,7 @@ def test_names_and_values_in_makeflags_are_not_taken_for_flags(monkeypatch: pyte
         assert progress.display_form(True) == "bar", flags
 
 
-def test_a_silent_make_prints_its_result_alone(project: Project) -> None:
+def test_a_silent_make_prints_only_its_result(project: Project) -> None:
     (project.root / "results/null/bs16/outputs/manifest.json").unlink()
     done = project.make("-s", "bin", "infer", "BS=5")
     assert done.stdout + done.stderr == ""
