@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import pytest
 
+import documents
 import setup_env
-from conftest import SCRIPTS, Project, environment, run
+from conftest import SCRIPTS, TREE, Project, environment, run
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
+INSTALL = TREE / "docs/install.md"
 
 
 @pytest.fixture
@@ -171,6 +173,13 @@ def install(index: Index, cpu_index: str = "", **more: str) -> subprocess.Comple
     return run(sys.executable, SCRIPTS / "setup_env.py", *words, cwd=index.folder, **{**settings, **more})
 
 
+def test_the_page_names_the_pinned_torch_and_the_index_that_is_asked() -> None:
+    page = INSTALL.read_text("utf-8")
+    pin = torch_build.pinned_version((TREE / "requirements.txt").read_text("utf-8"))
+    assert f" torch=={pin}+cpu \\\n     --extra-index-url {torch_build.CPU_INDEX}\n" in page
+    assert f" torch {pin}+cpu, from " in page
+
+
 def torch_of(index: Index) -> str:
     """The version of torch in the environment that was made."""
     (path,) = index.folder.glob(".venv/lib/python*/site-packages/torch-*.dist-info")
@@ -185,6 +194,9 @@ def test_the_cpu_build_comes_from_the_cpu_index_and_pips_output_is_only_in_the_l
     assert first == "  SETUP     .venv from requirements.txt"
     assert re.fullmatch(r" +torch 2\.13\.0\+cpu, from 127\.0\.0\.1:\d+", torch)
     assert re.fullmatch(r" +2 packages installed in \d+ s", last)
+    page = next(text for kind, text in documents.BLOCK.findall(INSTALL.read_text("utf-8")) if kind == "text")
+    shown = [documents.masked(line).replace("download.pytorch.org", "#:#") for line in page.splitlines()]
+    assert shown == [documents.masked(line) for line in done.stdout.splitlines()]
     assert "Successfully installed" in (index.folder / ".venv/pip.log").read_text()
     assert (index.folder / ".venv/requirements.txt").read_text() == (index.folder / "requirements.txt").read_text()
 
