@@ -1,8 +1,8 @@
-"""Upstream's source + patches -> the proof that scripts/network is the same function of the same weights.
+"""Checks that scripts/network computes the same logits as the patched upstream source with the same weights.
 
-The source must be that of the commit, by git's blob ids, since it is run. It is copied afresh each time, patched by
-the program patch, which may neither guess nor shift, and compared in float64 on drawn weights and, where ROOT holds a
-checkpoint, on that one's. Exits 1 where a file is another, a patch does not fit, or a logit differs.
+The upstream files are executed, so their git blob ids must be those of the commit. They are copied and then patched by
+the program patch, without fuzz or offsets. The comparison is in float64, with random weights and, if ROOT contains a
+checkpoint, with its weights. Exits 1 if a file differs, a patch does not apply, or the logits differ.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ SETTINGS = {
     "attention_module": "upstream.attention_module",
     "residual_attention_network": "upstream.residual_attention_network",
 }
-CLASS = ("model.residual_attention_network", "ResidualAttentionModel_92_32input_update")  # where the commit has it
-TOLERANCE = 1e-9  # relative; float64 rounds at 1e-16, 300 operations deep, and another function is off by far more
+CLASS = (
+    "model.residual_attention_network",
+    "ResidualAttentionModel_92_32input_update",
+)  # module and class in the commit
+TOLERANCE = 1e-9  # relative; float64 rounding (1e-16) over 300 operations is below it, a different function far above
 
 
-def apply(patch: Path, folder: Path) -> None:
-    """Patches the files of `folder`; exits 1 unless every hunk stands exactly where the patch says."""
+def apply_patch(patch: Path, folder: Path) -> None:
+    """Patches the files in `folder`; exits 1 unless every hunk applies exactly at its line."""
     command = ["patch", "--batch", "--forward", "--fuzz=0", "--strip=1", "--directory", str(folder)]
     try:
         with open(patch, "rb") as stream:
@@ -48,41 +51,49 @@ def apply(patch: Path, folder: Path) -> None:
                 env={**os.environ, "LC_ALL": "C"},
             )
     except FileNotFoundError:
-        die("patch", "no such program", "install it (on Debian: apt install patch)")
+        die("patch", "program not found", "install it (on Debian: apt install patch)")
     if done.returncode or "offset" in done.stdout:
-        said = next((line for line in done.stdout.splitlines() if "FAILED" in line or "offset" in line), done.stdout)
-        die(patch, f"does not fit upstream's source ({said})", f"see git diff {patch}; make it anew with diff -U0")
+        output = done.stdout.splitlines()
+        reason = next((line for line in output if "FAILED" in line or "offset" in line), done.stdout)
+        die(
+            patch,
+            f"does not apply to the upstream source ({reason})",
+            f"see git diff {patch}, or create it with diff -U0",
+        )
 
 
-def drawn_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights for every tensor of `state`, from a fixed seed, of a size that keeps the activations alive (He et al.,
-    arXiv 1502.01852), and statistics of batch norms that are neither 0 nor 1."""
+def random_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Random weights for every tensor of `state`, from a fixed seed.
+
+    Their scale keeps the activations from vanishing (He et al., arXiv 1502.01852). Batch norm statistics differ from 0
+    and 1.
+    """
     import torch
 
-    draw = torch.Generator().manual_seed(0)
-    made = {}
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
     for name, value in state.items():
-        noise = torch.randn(value.shape, dtype=torch.float64, generator=draw)
+        noise = torch.randn(value.shape, dtype=torch.float64, generator=generator)
         if value.dim() > 1:
-            made[name] = noise * (2.0 / value[0].numel()) ** 0.5
+            weights[name] = noise * (2.0 / value[0].numel()) ** 0.5
         elif name.endswith(("running_var", "weight")):
-            made[name] = torch.exp(0.2 * noise)
+            weights[name] = torch.exp(0.2 * noise)
         else:
-            made[name] = value if name.endswith("num_batches_tracked") else 0.1 * noise
-    return made
+            weights[name] = value if name.endswith("num_batches_tracked") else 0.1 * noise
+    return weights
 
 
-def run_theirs(step: Callable[[], Any]) -> Any:
-    """What a step of upstream's code returns; exits 1 where it raises."""
+def run_upstream(step: Callable[[], Any]) -> Any:
+    """The result of a step of upstream code; exits 1 if it raises."""
     try:
         return step()
-    except Exception as error:  # noqa: BLE001  it is another's code
+    except Exception as error:  # noqa: BLE001 - upstream code can raise anything
         reason = f"{type(error).__name__}: {error}"
         die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
 
 
 def upstream_network(sources: list[Path], blobs: list[str], patches: list[Path]) -> Any:
-    """Upstream's network in float64, from a patched copy of its sources; exits 1 if a file is not the commit's."""
+    """The upstream network in float64, from a patched copy of its files; exits 1 if a blob id differs."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
         for source, blob in zip(sources, blobs):
@@ -95,28 +106,28 @@ def upstream_network(sources: list[Path], blobs: list[str], patches: list[Path])
                     artifact.rebuild_hint(source),
                 )
         for patch in patches:
-            apply(patch, Path(folder))
+            apply_patch(patch, Path(folder))
         sys.dont_write_bytecode = True
         sys.path.insert(0, folder)
-        return run_theirs(lambda: getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double())
+        return run_upstream(lambda: getattr(importlib.import_module(CLASS[0]), CLASS[1])().eval().double())
 
 
-def difference(theirs: Any, ours: Any, images: Tensor) -> float:
-    """The largest difference of the logits of two networks, relative to the largest logit of `theirs`."""
+def difference(upstream: Any, network: Any, images: Tensor) -> float:
+    """The largest difference between the logits of two networks, relative to the largest logit of `upstream`."""
     import torch
 
     with torch.inference_mode():
-        wanted = run_theirs(lambda: theirs(images))
-        return float((ours(images) - wanted).abs().max() / wanted.abs().max())
+        expected = run_upstream(lambda: upstream(images))
+        return float((network(images) - expected).abs().max() / expected.abs().max())
 
 
 def main() -> None:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--sources", type=Path, nargs="+", required=True, help="upstream's files, as downloaded")
+    parser.add_argument("--sources", type=Path, nargs="+", required=True, help="the downloaded upstream files")
     for name in SETTINGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True, help="git's blob id of that file")
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, help="git blob id of that file")
     parser.add_argument("--patches", type=Path, nargs="*", default=[])
-    parser.add_argument("--checkpoint", type=Path, nargs="?", help="whose weights to compare with too")
+    parser.add_argument("--checkpoint", type=Path, nargs="?", help="compare with its weights too")
     args = parser.parse_args()
     import torch
 
@@ -125,24 +136,25 @@ def main() -> None:
 
     torch.set_num_threads(threads())
     blobs = [getattr(args, source.stem) for source in args.sources]
-    theirs = upstream_network(args.sources, blobs, args.patches)
-    ours = ResidualAttentionNetwork().eval().double()
-    shapes = [[(name, value.shape) for name, value in model.state_dict().items()] for model in (theirs, ours)]
+    upstream = upstream_network(args.sources, blobs, args.patches)
+    network = ResidualAttentionNetwork().eval().double()
+    shapes = [[(name, value.shape) for name, value in model.state_dict().items()] for model in (upstream, network)]
     if shapes[0] != shapes[1]:
-        die(CLASS[1], "its tensors have other names or shapes than ours", "report it: scripts/network is wrong")
+        problem = "its tensors differ from those of scripts/network in name or shape"
+        die(CLASS[1], problem, "report it: scripts/network is wrong")
     images = torch.rand(4, *IMAGE_SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    weights: dict[str, Callable[[], Any]] = {"drawn weights": lambda: drawn_weights(ours.state_dict())}
+    weights: dict[str, Callable[[], Any]] = {"random weights": lambda: random_weights(network.state_dict())}
     if args.checkpoint:
         weights[str(args.checkpoint)] = lambda: load_checkpoint(args.checkpoint).state_dict()
     for name, load in weights.items():
         state = load()
-        theirs.load_state_dict(state)
-        ours.load_state_dict(state)
-        apart = difference(theirs, ours, images)
-        if not apart <= TOLERANCE:
-            problem = f"its logits and those of scripts/network are {apart:.1e} apart with the {name}"
+        upstream.load_state_dict(state)
+        network.load_state_dict(state)
+        error = difference(upstream, network, images)
+        if not error <= TOLERANCE:
+            problem = f"its logits and those of scripts/network differ by {error:.1e} (relative) with {name}"
             die(CLASS[1], problem, "report it: scripts/network is wrong")
-        print(f"  {len(state)} tensors, {name}: logits within {apart:.1e} of upstream's (float64, relative)")
+        print(f"  {len(state)} tensors, {name}: logits equal those of upstream (relative error {error:.1e}, float64)")
 
 
 if __name__ == "__main__":

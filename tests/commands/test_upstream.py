@@ -53,7 +53,7 @@ class ResidualAttentionModel_92_32input_update(model.ResidualAttentionNetwork):
 
 
 def pin(project: Project, sources: dict[str, str]) -> Path:
-    """Names the blob ids of `sources` in params.yaml, and puts the files by hand where they belong: that folder."""
+    """Writes the blob ids of `sources` to params.yaml and the files to models/upstream; returns that folder."""
     folder = project.root / "models/upstream"
     folder.mkdir(parents=True)
     params = project.tree / "params.yaml"
@@ -64,30 +64,30 @@ def pin(project: Project, sources: dict[str, str]) -> Path:
     return folder
 
 
-def test_the_same_function_is_proved_and_then_without_a_network(fresh: Project, server: Server) -> None:  # noqa: F811
-    held = pin(fresh, STAND_IN)
-    shutil.rmtree(held)
+def test_equal_logits_are_confirmed_and_a_second_run_needs_no_network(fresh: Project, server: Server) -> None:  # noqa: F811
+    folder = pin(fresh, STAND_IN)
+    shutil.rmtree(folder)
     for name, text in STAND_IN.items():
         server.behaviours[f"{name}.py"] = partial(whole, data=text.encode())
     done = fresh.make("upstream", f"MIRROR={server.url}")
-    assert "940 tensors, drawn weights: logits within 0.0e+00 of upstream's" in done.stdout
+    assert "940 tensors, random weights: logits equal those of upstream (relative error 0.0e+00" in done.stdout
     assert [asked[0] for asked in server.asked] == [f"/{name}.py" for name in STAND_IN]
-    assert {path.stem: path.read_text() for path in held.glob("*.py")} == STAND_IN  # not patched in place
-    assert "logits within" in fresh.make("upstream").stdout
+    assert {path.stem: path.read_text() for path in folder.glob("*.py")} == STAND_IN  # not patched in place
+    assert "logits equal those of upstream" in fresh.make("upstream").stdout
     assert len(server.asked) == 3
 
 
-def test_a_given_checkpoint_is_imported_and_compared_too(fresh: Project, inputs: Inputs) -> None:
+def test_a_checkpoint_of_the_user_is_imported_and_compared(fresh: Project, inputs: Inputs) -> None:
     pin(fresh, STAND_IN)
     done = fresh.make("upstream", f"WEIGHTS={inputs.checkpoint}")
-    assert "940 tensors, root/models/checkpoint.pkl: logits within" in done.stdout
+    assert "940 tensors, root/models/checkpoint.pkl: logits equal those of upstream" in done.stdout
 
 
-def one_line(project: Project, *words: str) -> None:
+def check_one_line(project: Project, *words: str) -> None:
     done = project.make("upstream", check=False)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2
-    assert len(lines) == 2, lines  # make's own is the second
+    assert len(lines) == 2, lines  # the second line is make's own message
     for word in words:
         assert word in lines[0]
 
@@ -95,45 +95,47 @@ def one_line(project: Project, *words: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("-        self.bn3", "-        self.bn33", ["does not fit", "FAILED"]),
-        ("@@ -16,2 +16,2 @@", "@@ -15,2 +15,2 @@", ["does not fit", "offset"]),
+        ("-        self.bn3", "-        self.bn33", ["does not apply", "FAILED"]),
+        ("@@ -16,2 +16,2 @@", "@@ -15,2 +15,2 @@", ["does not apply", "offset"]),
         (
             "+        self.bn3 = nn.BatchNorm2d(output_channels//4)",
             "+        self.bn3 = None",
-            ["other names or shapes than ours"],
+            ["differ from those of scripts/network"],
         ),
         (
             "+        self.conv3 = nn.Conv2d(output_channels//4",
             "+        self.conv3 = nn.Conv2d(9",
-            ["or shapes than ours"],
+            ["in name or shape"],
         ),
         ("+        self.conv3 = nn.Conv2d(output_channels//4", "+        self.conv3 = nn.Conv2d(1/4", ["does not run"]),
     ],
 )
-def test_a_patch_that_does_not_fit_or_help_is_one_line(fresh: Project, old: str, new: str, words: list[str]) -> None:
+def test_a_patch_that_does_not_apply_or_work_is_a_one_line_error(
+    fresh: Project, old: str, new: str, words: list[str]
+) -> None:
     pin(fresh, STAND_IN)
     patch = fresh.tree / "patches/integer-channels.patch"
     assert old in patch.read_text()
     patch.write_text(patch.read_text().replace(old, new))
-    one_line(fresh, *words)
+    check_one_line(fresh, *words)
 
 
-def test_another_function_of_the_same_weights_is_refused(fresh: Project) -> None:
+def test_a_different_function_of_the_same_weights_is_refused(fresh: Project) -> None:
     forward = "    def forward(self, image):\n        return super().forward(image.flip(3))\n"
     name = "residual_attention_network"
     pin(fresh, {**STAND_IN, name: STAND_IN[name] + forward})
-    one_line(fresh, "apart with the drawn weights", "report it")
+    check_one_line(fresh, "with random weights", "report it")
 
 
-def test_source_of_another_commit_is_never_run(fresh: Project) -> None:
+def test_source_of_another_commit_is_not_run(fresh: Project) -> None:
     file = pin(fresh, STAND_IN) / "attention_module.py"
     file.write_text("raise SystemExit('run')\n")
-    one_line(
+    check_one_line(
         fresh, "root/models/upstream/attention_module.py: git blob ", "rm root/models/upstream/attention_module.py"
     )
 
 
-def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: Project) -> None:
+def test_without_a_network_the_error_names_the_file_to_download_and_its_place(fresh: Project) -> None:
     done = fresh.make("upstream", check=False)
     assert (
         "fetch.py: root/models/upstream/basic_layers.py: not downloaded (127.0.0.1:9: Connection refused)"
@@ -142,10 +144,10 @@ def test_without_a_network_it_says_what_to_download_and_where_to_put_it(fresh: P
     assert re.search(r"copy http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)
 
 
-def test_a_machine_without_patch_is_told(tmp_path: Path) -> None:
+def test_a_machine_without_patch_gets_an_error(tmp_path: Path) -> None:
     source = tmp_path / "basic_layers.py"
     source.write_text(STAND_IN["basic_layers"])
     blob = run("git", "hash-object", source).stdout.strip()
     blobs = ("--basic-layers", blob, "--attention-module", "0" * 40, "--residual-attention-network", "0" * 40)
     done = script("check_upstream", "--sources", source, *blobs, "--patches", PATCH, PATH="/nowhere")
-    refused(done, "patch: no such program; install it")
+    refused(done, "patch: program not found; install it")
