@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import engines
-from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ascend_host, run
+from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ready_host, run
 from doctor import torch_row
 
 
@@ -89,22 +89,7 @@ def test_a_python_that_does_not_run_is_no_traceback(fresh: Project, tmp_path: Pa
     assert re.search(r"! PYTHON +\S+broken, does not run", done.stdout)
 
 
-# Chips of engine ascend, on the stand-ins; what a host's python3 has is told by packages of the test's own
-
-MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sympy", "scipy", "cffi", "cloudpickle")
-MODULES += ("tornado", "requests", "jinja2", "ml_dtypes")
-
-
-def healthy(project: Project, generation: str = "new", **more: str) -> dict[str, str]:
-    """A host with all that is needed."""
-    packages = project.tree / "packages"
-    for name in (*MODULES, "numpy"):
-        (packages / name).mkdir(parents=True, exist_ok=True)
-        (packages / name / "__init__.py").write_text("__version__ = '1.23.5'")
-    shutil.copytree(STAND_INS / "aclruntime", packages, dirs_exist_ok=True)
-    (packages / "aclruntime.py").write_text("")
-    host = ascend_host(project.tree, generation, **more)
-    return {**host, "PYTHONPATH": f"{packages}:{host['PYTHONPATH']}"}
+# Chips of engine ascend, with the stand-ins
 
 
 def asked(project: Project, chip: str, host: dict[str, str], *words: str, status: int = 2) -> dict[str, str]:
@@ -120,14 +105,14 @@ def asked(project: Project, chip: str, host: dict[str, str], *words: str, status
 
 
 def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: Project) -> None:
-    rows = asked(fresh, "310P3", healthy(fresh), status=0)
+    rows = asked(fresh, "310P3", ready_host(fresh), status=0)
     assert rows["CHIP"] == "310P3 can run here"
     assert rows["CANN"].startswith("7.0.0-stand-in; ")
     assert rows["driver"] == "22.0.4-stand-in"
     assert rows["device 0"] == "310P3, health OK, 1074 / 21534 MB used"
     for name in ("CANN", "atc", "numpy", "atc's modules", "ais_bench", "aclruntime", "driver", "device 0"):
         assert not rows[name].startswith("!"), rows[name]
-    assert asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310P3-two"), "DEVICE=0,1", status=0)
+    assert asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="310P3-two"), "DEVICE=0,1", status=0)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +132,7 @@ def test_a_host_with_all_that_is_needed_has_nothing_to_mend_and_status_0(fresh: 
 def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
     fresh: Project, fault: str, row: str, words: str, lack: str
 ) -> None:
-    host = healthy(fresh, fault if fault in ("llm", "ais_bench") else "new", STAND_IN_NPU_SMI="310P3")
+    host = ready_host(fresh, fault if fault in ("llm", "ais_bench") else "new", STAND_IN_NPU_SMI="310P3")
     if fault == "numpy":
         (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
     elif fault == "aclruntime":
@@ -172,12 +157,12 @@ def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
 
 
 def test_a_build_host_is_told_that_make_om_works(fresh: Project) -> None:
-    rows = asked(fresh, "910B3", healthy(fresh, STAND_IN_NPU_SMI="no-driver"))
+    rows = asked(fresh, "910B3", ready_host(fresh, STAND_IN_NPU_SMI="no-driver"))
     assert "make om works here, but running needs an NPU" in rows["CHIP"]
 
 
 def test_modules_that_atc_wants_are_named_with_one_command(fresh: Project) -> None:
-    host = healthy(fresh)
+    host = ready_host(fresh)
     shutil.rmtree(fresh.tree / "packages/decorator")
     shutil.rmtree(fresh.tree / "packages/tornado")
     rows = asked(fresh, "310P3", host)
@@ -189,7 +174,7 @@ def test_modules_that_atc_wants_are_named_with_one_command(fresh: Project) -> No
 
 def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: Project) -> None:
     (fresh.tree / "set_env.sh").write_text("export ASCEND_TOOLKIT_HOME=$PWD\n[ -f /no/such ] && true\n")
-    host = healthy(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
+    host = ready_host(fresh, SET_ENV=str(fresh.tree / "set_env.sh"))
     rows = asked(fresh, "310P3", host)
     assert rows["atc"].startswith("! missing")
     assert rows["CHIP"].startswith("! 310P3 can run here, but only a compiled .om: make om needs atc")
@@ -197,11 +182,11 @@ def test_a_host_without_atc_can_run_where_a_model_is_ready(fresh: Project) -> No
     (fresh.root / "models/om/310P3").mkdir(parents=True)
     (fresh.root / "models/om/310P3/3d_attention_net_bs16.om").write_text("")
     assert asked(fresh, "310P3", host, status=0)["CHIP"] == rows["CHIP"]
-    assert "make om needs atc" in asked(fresh, "310P3", healthy(fresh, ATC="false"), status=0)["CHIP"]
+    assert "make om needs atc" in asked(fresh, "310P3", ready_host(fresh, ATC="false"), status=0)["CHIP"]
 
 
 def test_an_ais_bench_of_the_users_own_needs_no_python_of_cann(fresh: Project) -> None:
-    host = healthy(fresh, AIS_BENCH="OPTION=1 ./own")
+    host = ready_host(fresh, AIS_BENCH="OPTION=1 ./own")
     (fresh.tree / "packages/numpy/__init__.py").write_text("__version__ = '2.2.6'")
     rows = asked(fresh, "310P3", host, "OM=ready.om", status=0)
     assert rows["ais_bench"] == "env OPTION=1 ./own, used as given"
@@ -216,7 +201,7 @@ def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: Projec
         "echo bye; exit 0": "cannot be sourced (status 0): it ends the shell",
     }.items():
         (fresh.tree / "bad.sh").write_text(text + "\n")
-        rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "bad.sh")))
+        rows = asked(fresh, "310P3", ready_host(fresh, SET_ENV=str(fresh.tree / "bad.sh")))
         assert words in rows["set_env.sh"]
         assert "bad.sh" in rows["set_env.sh"]
         assert "CANN" not in rows
@@ -224,16 +209,16 @@ def test_a_set_env_that_sets_up_nothing_is_named_with_what_it_says(fresh: Projec
 
 def test_an_answer_that_comes_late_is_no_no(fresh: Project) -> None:
     (fresh.tree / "slow.sh").write_text(f"sleep 3\nsource {STAND_INS}/toolkit/set_env.sh\n")
-    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="hang"), status=0)
+    rows = asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="hang"), status=0)
     assert "no answer within 1.5 s" in rows["driver"]
     assert rows["CHIP"] == "310P3 may run here; not certain: an NPU that npu-smi shows"
-    rows = asked(fresh, "310P3", healthy(fresh, SET_ENV=str(fresh.tree / "slow.sh")), status=0)
+    rows = asked(fresh, "310P3", ready_host(fresh, SET_ENV=str(fresh.tree / "slow.sh")), status=0)
     assert rows["CHIP"] == "310P3 may run here; not certain: whether set_env.sh sets up CANN"
 
 
 def test_without_a_chip_it_says_which_one_make_takes(fresh: Project) -> None:
     def row(layout: str) -> str:
-        return doctor(fresh, **healthy(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
+        return doctor(fresh, **ready_host(fresh, STAND_IN_NPU_SMI=layout))["CHIP"]
 
     assert row("310P3").startswith("not set: make uses 310P3")
     assert "shows different chips (device 0 310, device 1 310P3)  ->  set CHIP=" in row("mixed")
@@ -255,7 +240,7 @@ def test_inputs_that_are_given_are_not_called_missing(fresh: Project) -> None:
     ("body", "status"), [("import os; os.kill(os.getpid(), 11)", 2), ("import time; time.sleep(600)", 0)]
 )
 def test_an_aclruntime_that_crashes_or_hangs_hides_nothing_else(fresh: Project, body: str, status: int) -> None:
-    host = healthy(fresh)
+    host = ready_host(fresh)
     (fresh.tree / "packages/aclruntime.py").write_text(body)
     rows = asked(fresh, "310P3", host, status=status)
     assert rows["numpy"] == "1.23.5"
@@ -267,7 +252,7 @@ def test_whatever_hangs_it_answers_in_time(fresh: Project) -> None:
     slow = fresh.tree / "slow"
     slow.write_text("#!/bin/sh\nsleep 600\n")
     slow.chmod(0o755)
-    host = healthy(fresh, STAND_IN_NPU_SMI="hang", SET_ENV=str(slow))
+    host = ready_host(fresh, STAND_IN_NPU_SMI="hang", SET_ENV=str(slow))
     begin = time.monotonic()
     rows = asked(fresh, "310P3", host, f"PYTHON={slow}")
     assert time.monotonic() - begin < 10  # under 2 on a machine that is not busy
@@ -277,25 +262,25 @@ def test_whatever_hangs_it_answers_in_time(fresh: Project) -> None:
 
 
 def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: Project) -> None:
-    two = healthy(fresh, STAND_IN_NPU_SMI="310P3-two")
+    two = ready_host(fresh, STAND_IN_NPU_SMI="310P3-two")
     assert "a device 7" in asked(fresh, "310P3", two, "DEVICE=7")["CHIP"]
     assert asked(fresh, "310P3", two, "DEVICE=x")["DEVICE"].startswith("! x: not a device number")
     one = {**two, "ASCEND_RT_VISIBLE_DEVICES": "1"}
     assert asked(fresh, "310P3", one, status=0)
     assert "a device 1" in asked(fresh, "310P3", one, "DEVICE=1")["CHIP"]
-    rows = asked(fresh, "310B1", healthy(fresh, STAND_IN_NPU_SMI="310B"), status=0)
+    rows = asked(fresh, "310B1", ready_host(fresh, STAND_IN_NPU_SMI="310B"), status=0)
     assert rows["CHIP"].endswith("not certain: whether device 0, a 310B, is a 310B1")
-    mixed = healthy(fresh, STAND_IN_NPU_SMI="mixed")
+    mixed = ready_host(fresh, STAND_IN_NPU_SMI="mixed")
     assert asked(fresh, "310P3", mixed)["DEVICE"].endswith("set DEVICE=1")
     assert asked(fresh, "310B1", mixed)["DEVICE"].endswith("set CHIP=310")
-    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="310B"))
+    rows = asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="310B"))
     assert rows["DEVICE"].endswith("set CHIP= to one of 310B1, 310B4")
-    rows = asked(fresh, "310P3", healthy(fresh, ASCEND_RT_VISIBLE_DEVICES="5"))
+    rows = asked(fresh, "310P3", ready_host(fresh, ASCEND_RT_VISIBLE_DEVICES="5"))
     assert rows["driver"].startswith("! ASCEND_RT_VISIBLE_DEVICES=5 hides all")
 
 
 def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: Project) -> None:
-    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **ready_host(fresh))
     assert done.returncode == 2
     assert "310P3 cannot run here: it needs a ROOT path that CANN's tools accept" in done.stdout
 
@@ -303,7 +288,7 @@ def test_a_path_that_cann_refuses_keeps_the_chip_from_running(fresh: Project) ->
 def test_no_environment_however_odd_gives_a_traceback(fresh: Project, tmp_path: Path) -> None:
     words = ("python3", "scripts/doctor.py", "--root", "root", "--make", "4.3")
     for more in ({"ATC": "'"}, {"AIS_BENCH": "'"}, {"ATC": "/"}, {"SET_ENV": "/dev/null"}, {"HOME": ""}):
-        done = run(*words, cwd=fresh.tree, **healthy(fresh, **more))
+        done = run(*words, cwd=fresh.tree, **ready_host(fresh, **more))
         assert (done.returncode, done.stderr) == (0, ""), more
     for end in ("> /dev/full", "| true"):
         done = run("sh", "-c", " ".join((*words, end)), cwd=fresh.tree)
@@ -313,10 +298,10 @@ def test_no_environment_however_odd_gives_a_traceback(fresh: Project, tmp_path: 
 
 
 def test_an_unhealthy_device_and_an_odd_path_are_shown(fresh: Project) -> None:
-    rows = asked(fresh, "310P3", healthy(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
+    rows = asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="alarm"), status=0)
     assert rows["device 0"].startswith("! 310P3, health Alarm")
     assert rows["CHIP"].endswith("not certain: the health of device 0")
-    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **healthy(fresh))
+    done = run("make", "doctor", "CHIP=310P3", "ROOT=a+b", cwd=fresh.tree, **ready_host(fresh))
     assert re.search(r"! path of ROOT +contains '\+', which CANN's tools reject  ->  set ROOT=", done.stdout)
 
 
@@ -351,7 +336,7 @@ def test_a_cpu_without_the_instructions_of_a_chip_cannot_run_it(fresh: Project) 
 
 def test_json_holds_the_same_rows_and_needs_no_make(fresh: Project) -> None:
     words = ("scripts/doctor.py", "--json", "--root", "root", "--chip", "310P3")
-    done = run("python3", *words, cwd=fresh.tree, **healthy(fresh))
+    done = run("python3", *words, cwd=fresh.tree, **ready_host(fresh))
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr, found["chip"], found["can_run"]) == (0, "", "310P3", True)
     rows = {row["what"]: row for row in found["rows"]}
