@@ -18,9 +18,9 @@ from reporting import agreement
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_is_scipys_exact_binomial_test(mended: int, broken: int) -> None:
-    wanted = stats.binomtest(mended, mended + broken, 0.5).pvalue if mended + broken else 1.0
-    assert agreement.mcnemar(mended, broken) == pytest.approx(wanted)
+def test_mcnemar_is_scipys_exact_binomial_test(fixed: int, broken: int) -> None:
+    expected = stats.binomtest(fixed, fixed + broken, 0.5).pvalue if fixed + broken else 1.0
+    assert agreement.mcnemar(fixed, broken) == pytest.approx(expected)
 
 
 def test_mcnemar_of_ten_thousand_flips_does_not_overflow() -> None:
@@ -28,7 +28,7 @@ def test_mcnemar_of_ten_thousand_flips_does_not_overflow() -> None:
 
 
 def planted() -> tuple[Any, Any, Any]:
-    """(logits here, the reference's, labels) of 500 images: 7 fixed, 4 broken, 2 changed but still wrong."""
+    """(logits, reference logits, labels) of 500 images: 7 fixed, 4 broken, 2 changed but still wrong."""
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 10, 500)
     reference = rng.normal(size=(500, 10))
@@ -45,7 +45,7 @@ def planted() -> tuple[Any, Any, Any]:
     return here, reference, labels
 
 
-def test_flips_are_counted_by_the_way_they_went() -> None:
+def test_changed_predictions_are_counted_as_fixed_broken_or_other() -> None:
     record = agreement.compare_logits(*planted())
     assert (record["mended"], record["broken"], record["other"]) == (7, 4, 2)
     assert record["agreement"] == pytest.approx(1 - 13 / 500)
@@ -64,8 +64,8 @@ def test_logit_errors_are_those_of_scipy_and_numpy() -> None:
     here = reference + rng.normal(size=(50, 10)) / 100
     here[31, 4] += 3
     errors = agreement.logit_errors(here, reference)
-    wanted = [1 - cosine(a, b) for a, b in zip(here, reference)]
-    assert (errors["cosine_mean"], errors["cosine_min"]) == pytest.approx((np.mean(wanted), min(wanted)))
+    expected = [1 - cosine(a, b) for a, b in zip(here, reference)]
+    assert (errors["cosine_mean"], errors["cosine_min"]) == pytest.approx((np.mean(expected), min(expected)))
     assert errors["largest_error"] == pytest.approx(np.abs(here - reference).max())
     assert errors["largest_error_image"] == 31
     assert errors["mean_error"] == pytest.approx(np.abs(here - reference).mean())
@@ -75,7 +75,7 @@ def test_logit_errors_are_those_of_scipy_and_numpy() -> None:
 # By make
 
 
-def test_make_compare_shows_what_nearest_costs_and_names_the_resize(project: Project) -> None:
+def test_make_compare_shows_the_error_of_nearest_and_names_the_resize(project: Project) -> None:
     done = project.make("compare", "CHIP=cpu", "BS=5", "LAYERS=1")
     record = json.loads((project.root / "results/cpu/bs5/compare.json").read_text())
     assert record["images"] == 40
@@ -108,7 +108,7 @@ def test_the_reference_runs_once_for_all_chips_and_sizes_and_a_noop_starts_no_py
     assert project.pythons() == []
 
 
-def test_an_edit_of_the_reference_engine_runs_it_anew(project: Project) -> None:
+def test_an_edit_of_the_reference_engine_runs_it_again(project: Project) -> None:
     project.make("compare")
     module = project.tree / "scripts/engines/onnxruntime/run.py"
     source = module.read_text()
@@ -119,7 +119,7 @@ def test_an_edit_of_the_reference_engine_runs_it_anew(project: Project) -> None:
     assert {"results/reference/outputs/manifest.json", "results/null/bs16/compare.txt"} <= project.rebuilt(before)
 
 
-def test_the_same_images_of_another_origin_are_told_on_every_page(project: Project, tmp_path: Path) -> None:
+def test_the_same_images_of_another_origin_are_stated_on_every_page(project: Project, tmp_path: Path) -> None:
     project.make("compare", "perf")
     with gzip.open(project.root / "data/archive.tar.gz") as packed, gzip.open(tmp_path / "own.tar.gz", "wb", 1) as own:
         own.write(packed.read())
@@ -128,8 +128,8 @@ def test_the_same_images_of_another_origin_are_told_on_every_page(project: Proje
         assert "Source: own data" in (project.root / "results/null/bs16" / name).read_text(), name
 
 
-def test_wrong_answers_are_told_image_by_image(project: Project) -> None:
-    done = project.make("compare")  # the stand-in engine answers nonsense
+def test_wrong_outputs_are_listed_image_by_image(project: Project) -> None:
+    done = project.make("compare")  # the outputs of the stand-in engine are wrong
     record = json.loads((project.root / "results/null/bs16/compare.json").read_text())
     assert record["agreement"] < 0.5
     assert record["broken"] > 10
@@ -138,10 +138,10 @@ def test_wrong_answers_are_told_image_by_image(project: Project) -> None:
     assert f"{record['broken']} broken" in done.stdout
 
 
-def test_an_engine_that_shows_no_tensors_says_so(project: Project) -> None:
+def test_an_engine_without_intermediate_outputs_is_an_error(project: Project) -> None:
     done = project.make("compare", "LAYERS=1", "BS=2", "CHIP=310P3", check=False, **ascend_host(project.tree))
     assert done.returncode == 2
-    assert "Agreement with the reference engine: 100.00%" in done.stdout  # all the same
+    assert "Agreement with the reference engine: 100.00%" in done.stdout  # the comparison itself is printed
     assert "engine ascend cannot output intermediate tensors; omit LAYERS" in done.stderr
 
 

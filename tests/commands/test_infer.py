@@ -56,23 +56,23 @@ def infer(model: Path, bins: Path, out: Path, form: str = "txt") -> Any:
 
 
 @pytest.mark.parametrize("form", ["txt", "bin", "npy"])
-def test_every_bin_has_its_output_and_the_padding_of_the_last_batch_is_dropped(
+def test_every_bin_has_an_output_and_the_padding_of_the_last_batch_is_dropped(
     model: Path, bins: Path, plain_logits: Any, tmp_path: Path, form: str
 ) -> None:
     done = infer(model, bins, tmp_path / "outputs", form)
     assert done.returncode == 0, done.stderr
-    assert "20/20 images" in done.stderr  # plain lines where there is no terminal
+    assert "20/20 images" in done.stderr  # plain lines if stderr is no terminal
     assert "\r" not in done.stderr
     names = {path.name for path in (tmp_path / "outputs").iterdir()}
     assert names == {"manifest.json", *(f"image_{i}_0.{form}" for i in range(20))}
     record = read_record(tmp_path / "outputs/manifest.json")
-    found = read_outputs(tmp_path / "outputs/manifest.json", record, 20)
-    assert agreement.relative_error(found, plain_logits) < 1e-4
-    assert (found.argmax(1) == plain_logits.argmax(1)).all()
+    logits = read_outputs(tmp_path / "outputs/manifest.json", record, 20)
+    assert agreement.relative_error(logits, plain_logits) < 1e-4
+    assert (logits.argmax(1) == plain_logits.argmax(1)).all()
     assert record["provenance"]["threads"] == machine.threads()
 
 
-def test_text_outputs_look_as_ais_bench_writes_them_and_lose_no_digit(tmp_path: Path) -> None:
+def test_text_outputs_have_the_format_of_ais_bench_and_full_precision(tmp_path: Path) -> None:
     row = np.array([1e-9, 1 / 3, -2.5, 1e9, 0, 1, 2, 3, 4, 5], np.float32)
     data = encode(row, "txt")
     assert data.endswith(b" \n")
@@ -82,17 +82,17 @@ def test_text_outputs_look_as_ais_bench_writes_them_and_lose_no_digit(tmp_path: 
     assert len(encode(row, "bin")) == 40
 
 
-def test_a_terminal_sees_a_bar(model: Path, bins: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
+def test_a_terminal_shows_a_progress_bar(model: Path, bins: Path, tmp_path: Path) -> None:
+    reader, terminal = pty.openpty()
     record = model.with_name("bs8.json")
     done = subprocess.run(
         [sys.executable, SCRIPTS / "infer.py", "--model", model, "--record", record, "--bins", bins]
         + ["--format", "txt", "--out", tmp_path / "outputs/manifest.json"],
-        stderr=theirs,
+        stderr=terminal,
         env=environment(),
     )
-    os.close(theirs)
-    text = os.read(ours, 65536).decode()
+    os.close(terminal)
+    text = os.read(reader, 65536).decode()
     assert done.returncode == 0
     assert "\r  [####" in text
     assert "s left" in text
@@ -119,8 +119,10 @@ def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
 
 
 class Drawn:
-    """`count` bins of an in-process inference, and what it has read so far; the engine answers with an image's first
-    ten values, into the same array each time."""
+    """`count` random bins of an in-process inference, and the bins that it has read so far.
+
+    The engine returns the first ten values of each image, every time in the same array.
+    """
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         self.images = np.random.RandomState(1).rand(count, 3, 32, 32).astype(np.float32)
@@ -153,8 +155,8 @@ class Drawn:
         threads = threading.active_count()
         with pytest.raises(SystemExit) as stopped:
             self.infer(run)
-        told = capsys.readouterr().err + (f"{stopped.value.code}\n" if isinstance(stopped.value.code, str) else "")
-        lines = told.splitlines()
+        messages = capsys.readouterr().err + (f"{stopped.value.code}\n" if isinstance(stopped.value.code, str) else "")
+        lines = messages.splitlines()
         assert len(lines) == 1
         for word in words:
             assert word in lines[0]
@@ -178,35 +180,35 @@ def test_outputs_keep_the_order_and_the_bytes_of_a_plain_loop(
     drawn = Drawn(tmp_path, monkeypatch, 100)
     digest = drawn.infer(batch_size=batch_size, form=form)
     assert drawn.read == [f"image_{i}.bin" for i in range(100)]  # each of them once
-    found = [drawn.out.with_name(f"image_{i}_0.{form}").read_bytes() for i in range(100)]
-    for data, image in zip(found, drawn.images):
+    files = [drawn.out.with_name(f"image_{i}_0.{form}").read_bytes() for i in range(100)]
+    for data, image in zip(files, drawn.images):
         row = image.ravel()[:10]
         stream = io.BytesIO()
         np.save(stream, row[None])
         text = ("%.9g " * 10 % tuple(row) + "\n").encode()
         assert data == {"txt": text, "bin": row.tobytes(), "npy": stream.getvalue()}[form]
-    assert digest == hashlib.sha256(b"".join(found)).hexdigest()
+    assert digest == hashlib.sha256(b"".join(files)).hexdigest()
 
 
-def test_bins_are_read_ahead_while_the_engine_runs_but_only_so_many(
+def test_a_limited_number_of_bins_is_read_while_the_engine_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, calls = Drawn(tmp_path, monkeypatch, 10 * BLOCK), []
 
     def run(batch: Any) -> Any:
-        wanted = min((len(calls) + 1 + AHEAD) * BLOCK, 10 * BLOCK)
-        until(lambda: len(drawn.read) >= wanted)  # these are read before this call ends
+        expected = min((len(calls) + 1 + AHEAD) * BLOCK, 10 * BLOCK)
+        until(lambda: len(drawn.read) >= expected)  # these are read before this call ends
         time.sleep(0.02)
-        assert len(drawn.read) == wanted
+        assert len(drawn.read) == expected
         calls.append(batch)
         return drawn.run(batch)
 
     drawn.infer(run, BLOCK)
     for batch, images in zip(calls, np.split(drawn.images, 10)):
-        assert np.array_equal(batch, images)  # nobody has written over what the engine was given
+        assert np.array_equal(batch, images)  # the array of the engine was not overwritten
 
 
-def test_outputs_are_written_while_the_engine_runs_but_it_does_not_run_away(
+def test_outputs_are_written_while_the_engine_runs_and_the_engine_waits_for_slow_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, calls, written, gate = Drawn(tmp_path, monkeypatch, 10 * BLOCK), [0], [0], threading.Event()
@@ -247,7 +249,7 @@ def test_bins_that_change_while_they_are_read_are_refused(
     drawn.refused(capsys, f"{drawn.bins.parent}: the bins' digest differs", run=run)
 
 
-def test_a_bin_that_goes_while_the_engine_runs_is_one_line(
+def test_a_bin_that_disappears_while_the_engine_runs_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
@@ -260,7 +262,7 @@ def test_a_bin_that_goes_while_the_engine_runs_is_one_line(
 
 
 @pytest.mark.parametrize("place", [5, 300])
-def test_an_answer_that_is_not_finite_names_its_image_but_the_bins_first_if_they_are_wrong(
+def test_an_output_that_is_not_finite_names_its_image_unless_the_bins_are_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: int
 ) -> None:
     drawn = Drawn(tmp_path, monkeypatch, 10 * BLOCK)
@@ -271,7 +273,7 @@ def test_an_answer_that_is_not_finite_names_its_image_but_the_bins_first_if_they
     drawn.refused(capsys, f"the answer to image {place} is not finite")
 
 
-def test_an_output_that_cannot_be_written_ends_it_and_leaves_nothing(
+def test_an_output_that_cannot_be_written_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, threads = Drawn(tmp_path, monkeypatch, 10 * BLOCK), threading.active_count()
@@ -288,7 +290,7 @@ def test_an_output_that_cannot_be_written_ends_it_and_leaves_nothing(
     assert threading.active_count() == threads
 
 
-def test_a_pipe_in_place_of_a_bin_is_no_hang(
+def test_a_pipe_in_place_of_a_bin_does_not_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn = Drawn(tmp_path, monkeypatch, 3)
@@ -301,7 +303,7 @@ def test_a_pipe_in_place_of_a_bin_is_no_hang(
 
 
 @pytest.mark.parametrize(
-    ("files", "wanted"),
+    ("files", "expected"),
     [
         ({"cpu.max": "150000 100000\n"}, 1.5),
         ({"cpu.max": "max 100000\n"}, math.inf),
@@ -310,11 +312,11 @@ def test_a_pipe_in_place_of_a_bin_is_no_hang(
         ({}, math.inf),
     ],
 )
-def test_threads_follow_the_cgroup(tmp_path: Path, files: dict[str, str], wanted: float) -> None:
+def test_threads_follow_the_cgroup(tmp_path: Path, files: dict[str, str], expected: float) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.quota(tmp_path, tmp_path / "none") == wanted
+    assert machine.quota(tmp_path, tmp_path / "none") == expected
 
 
 def test_threads_follow_the_cgroups_above_this_process(tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_threads_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Outputs:
-    """Planted outputs: of 40 images, k of class k % 10, the first 31 answered right."""
+    """Planted outputs: of 40 images, k of class k % 10, the first 31 predicted correctly."""
 
     def __init__(self, folder: Path, *, form: str = "txt", origin: str = "official") -> None:
         from hashlib import sha256
@@ -348,18 +350,18 @@ class Outputs:
         self.folder.mkdir(parents=True)
         self.labels = folder / "labels.txt"
         self.write_labels("".join(f"{k % 10}\n" for k in range(40)))
-        found = sha256()
+        digest_of_all = sha256()
         for i in range(40):
             row = np.zeros(10, np.float32)
             row[(i if i < 31 else i + 1) % 10] = 7.5
             data = encode(row, form)
-            found.update(data)
+            digest_of_all.update(data)
             (self.folder / f"image_{i}_0.{form}").write_bytes(data)
         self.model = folder / "bs16.json"
         write_record(self.model, {"sha256": "m"})
         self.manifest = self.folder / "manifest.json"
         provenance = {"model": "m", "archive": "a", "data_origin": origin, "checkpoint_origin": origin}
-        self.record = {"count": 40, "format": form, "digest": found.hexdigest(), "provenance": provenance}
+        self.record = {"count": 40, "format": form, "digest": digest_of_all.hexdigest(), "provenance": provenance}
         write_record(self.manifest, self.record)
 
     def write_labels(self, text: str) -> None:
@@ -402,7 +404,7 @@ def test_accuracy_of_planted_outputs(tmp_path: Path, form: str) -> None:
 )
 @example("npy", [], 0)
 @example("npy", [(0, ord("P")), (1, ord("K")), (2, 3), (3, 4)], 200)
-def test_a_damaged_output_is_refused_whatever_its_form(form: str, changes: list[tuple[int, int]], size: int) -> None:
+def test_a_damaged_output_of_any_format_is_refused(form: str, changes: list[tuple[int, int]], size: int) -> None:
     data = bytearray(encode(np.arange(10, dtype=np.float32), form))
     for place, value in changes:
         data[place % len(data)] = value
@@ -412,27 +414,27 @@ def test_a_damaged_output_is_refused_whatever_its_form(form: str, changes: list[
 
 def test_the_most_confident_mistakes_come_first_with_their_softmax() -> None:
     logits = np.array([[0.0] * 9 + [5.0], [9.0] + [0.0] * 9, [0.0, 2.0] + [0.0] * 8, [0.0] * 3 + [700.0] + [0.0] * 6])
-    found = accuracy.confident_mistakes(logits, np.array([9, 1, 0, 0]))
-    assert [(m["image"], m["label"], m["found"]) for m in found] == [(3, 0, 3), (1, 1, 0), (2, 0, 1)]
-    assert found[0]["probability"] == 1.0
-    assert math.isclose(found[2]["probability"], math.exp(2) / (math.exp(2) + 9))
+    mistakes = accuracy.confident_mistakes(logits, np.array([9, 1, 0, 0]))
+    assert [(m["image"], m["label"], m["found"]) for m in mistakes] == [(3, 0, 3), (1, 1, 0), (2, 0, 1)]
+    assert mistakes[0]["probability"] == 1.0
+    assert math.isclose(mistakes[2]["probability"], math.exp(2) / (math.exp(2) + 9))
 
 
 def test_wilson_is_scipys_score_interval() -> None:
     # scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
-    for (k, n), wanted in {
+    for (k, n), interval in {
         (9534, 10000): (0.9490918, 0.9573600),
         (0, 10): (0.0, 0.2775328),
         (10, 10): (0.7224672, 1.0),
         (1650, 2000): (0.8077288, 0.8410251),
     }.items():
-        assert accuracy.wilson(k, n) == pytest.approx(wanted, abs=1e-6)
+        assert accuracy.wilson(k, n) == pytest.approx(interval, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("origin", "words"), [("own", "own data, own checkpoint"), ("sample", "Source: built-in sample")]
 )
-def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path: Path, origin: str, words: str) -> None:
+def test_pages_of_other_inputs_state_their_source_and_quote_no_figure(tmp_path: Path, origin: str, words: str) -> None:
     assert Outputs(tmp_path, origin=origin).judge("--published", "GPU 95.40").returncode == 0
     text = (tmp_path / "accuracy.txt").read_text()
     assert words in text
@@ -440,7 +442,7 @@ def test_pages_say_what_they_were_made_from_and_quote_no_figure_for_it(tmp_path:
 
 
 def break_outputs(outputs: Outputs, fault: str) -> str:
-    """Plants a fault; returns what the one line must name."""
+    """Plants a fault; returns the words that the error message must contain."""
     file = outputs.folder / "image_17_0.txt"
     data = file.read_bytes()
     other = outputs.folder / "image_5_0.txt"
@@ -489,7 +491,7 @@ def break_outputs(outputs: Outputs, fault: str) -> str:
     ["missing", "double", "too many", "short", "long", "empty", "no numbers", "nan", "inf", "of an earlier run"]
     + ["of another model", "fewer labels", "a label of 10", "labels changed by hand", "labels of another archive"],
 )
-def test_outputs_that_are_not_one_for_each_label_are_refused(tmp_path: Path, fault: str) -> None:
+def test_wrong_or_missing_outputs_are_refused(tmp_path: Path, fault: str) -> None:
     outputs = Outputs(tmp_path)
     word = break_outputs(outputs, fault)
     refused(outputs.judge(), word)
@@ -509,7 +511,7 @@ def verify(tmp_path: Path, top1: float, origin: str, *references: str) -> Any:
     return script("verify", "--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", "--references", *references)
 
 
-def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(tmp_path: Path) -> None:
+def test_the_gate_fails_below_the_tolerance_and_without_a_reference(tmp_path: Path) -> None:
     good = verify(tmp_path, 0.9526, "official", "cifar10:cpu=95.34,0.1", "sample:cpu=99,0")
     assert good.returncode == 0
     assert good.stdout == "verified: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)\n"
@@ -520,7 +522,7 @@ def test_the_gate_fails_below_reference_less_tolerance_and_without_a_reference(t
     refused(verify(tmp_path, 0.98, "sample", "sample:cpu=99,0"), "below 99.00%")
 
 
-def test_make_verify_judges_this_chips_result(project: Project) -> None:
+def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
     done = project.make("verify", check=False)
     assert done.returncode == 2
     assert "no reference accuracy for sample data with sample checkpoint on null" in done.stderr
@@ -529,7 +531,7 @@ def test_make_verify_judges_this_chips_result(project: Project) -> None:
 
 
 @pytest.mark.parametrize("origins", [("sample", "own"), ("own", "sample")])
-def test_the_sample_mixed_with_own_inputs_says_both(tmp_path: Path, origins: tuple[str, str]) -> None:
+def test_a_mix_of_sample_and_own_inputs_is_stated(tmp_path: Path, origins: tuple[str, str]) -> None:
     outputs = Outputs(tmp_path)
     outputs.record["provenance"].update(data_origin=origins[0], checkpoint_origin=origins[1])
     write_record(outputs.manifest, outputs.record)
@@ -541,7 +543,7 @@ def test_the_sample_mixed_with_own_inputs_says_both(tmp_path: Path, origins: tup
     assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "sample"
 
 
-def test_a_model_that_is_not_the_one_of_its_record_is_refused(model: Path, bins: Path, tmp_path: Path) -> None:
+def test_a_model_that_does_not_match_its_record_is_refused(model: Path, bins: Path, tmp_path: Path) -> None:
     for name in (model.name, "bs8.json"):
         shutil.copyfile(model.with_name(name), tmp_path / name)
     with open(tmp_path / model.name, "ab") as file:
@@ -574,7 +576,7 @@ import sys, time; sys.path.insert(0, {scripts!r})
 from pathlib import Path
 from _support import artifact
 with artifact.locked(Path({folder!r})):
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(4)
 """
 

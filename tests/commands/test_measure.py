@@ -1,6 +1,6 @@
-"""Compiled model -> perf.json: the right figure, or the right refusal.
+"""Compiled model -> perf.json: correct figures, or the correct error.
 
-The engines here are planted, and so is their clock: it goes on by what an engine says it took, so figures are exact.
+The engines and their clock are simulated: the clock advances by the time that an engine states, so figures are exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COUNT = 20  # images of the fixture `bins`
 
 
 class Engine:
-    """Answers with an image's first ten values; each call takes the next of `times_ms`, if it is not in the cache."""
+    """Returns the first ten values of each image; a call takes the next of `times_ms`, or no time for cached inputs."""
 
     def __init__(self, times_ms: list[float], key: Callable[[Any], Any] | None = None) -> None:
         self.times, self.key, self.calls, self.now = times_ms, key, 0, 0.0
@@ -70,38 +70,36 @@ def refused(capsys: pytest.CaptureFixture[str], call: Callable[[], object], *wor
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_known_distribution_gives_its_own_figures(
+def test_the_figures_of_a_known_distribution_are_exact(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     times = list(np.random.default_rng(seed).gamma(4, 2, 52))
-    found = measured(Engine(times), bins, tmp_path, monkeypatch)  # two queries of warm-up
-    np.testing.assert_allclose(found.times_ms, times[2:], rtol=1e-9)
-    latency = timing.latency(found.times_ms)
+    result = measured(Engine(times), bins, tmp_path, monkeypatch)  # two queries of warm-up
+    np.testing.assert_allclose(result.times_ms, times[2:], rtol=1e-9)
+    latency = timing.latency(result.times_ms)
     for q in (50, 90, 99):
         assert latency[f"p{q}"] == pytest.approx(stats.scoreatpercentile(times[2:], q))
     assert latency["mean"] == pytest.approx(stats.tmean(times[2:]))
     assert (latency["min"], latency["max"]) == pytest.approx((min(times[2:]), max(times[2:])))
-    assert found.images == 200
-    assert found.end_to_end["throughput_images_per_s"] == pytest.approx(200000 / sum(times[2:]))
+    assert result.images == 200
+    assert result.end_to_end["throughput_images_per_s"] == pytest.approx(200000 / sum(times[2:]))
 
 
-def test_the_run_lasts_both_minima(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_reaches_both_minima(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(measured(Engine([1.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) in (300, 301)
     assert len(measured(Engine([900.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) == 50
 
 
-def test_a_slow_beginning_is_warm_up_and_counts_for_nothing(
+def test_a_slow_start_is_warm_up_and_is_not_counted(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = measured(Engine([5000.0] * 3 + [2.0] * 500), bins, tmp_path, monkeypatch, warmup=12.0)
-    assert found.warmup["queries"] == 3
-    assert found.warmup["seconds"] == pytest.approx(15)
-    assert max(found.times_ms) == pytest.approx(2)
+    result = measured(Engine([5000.0] * 3 + [2.0] * 500), bins, tmp_path, monkeypatch, warmup=12.0)
+    assert result.warmup["queries"] == 3
+    assert result.warmup["seconds"] == pytest.approx(15)
+    assert max(result.times_ms) == pytest.approx(2)
 
 
-def test_reading_and_writing_count_end_to_end_alone(
-    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_and_writing_count_only_end_to_end(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, read = Engine([8.0]), timed.Images.read
 
     def slow(images: timed.Images) -> Any:
@@ -109,13 +107,13 @@ def test_reading_and_writing_count_end_to_end_alone(
         return read(images)
 
     monkeypatch.setattr(timed.Images, "read", slow)
-    found = measured(engine, bins, tmp_path, monkeypatch)
-    assert found.times_ms == pytest.approx([8] * 50)
-    assert found.end_to_end["latency_ms"]["p50"] == pytest.approx(10)
-    assert found.end_to_end["throughput_images_per_s"] == pytest.approx(400)
+    result = measured(engine, bins, tmp_path, monkeypatch)
+    assert result.times_ms == pytest.approx([8] * 50)
+    assert result.end_to_end["latency_ms"]["p50"] == pytest.approx(10)
+    assert result.end_to_end["throughput_images_per_s"] == pytest.approx(400)
 
 
-def test_queries_are_full_batches_of_all_images_in_a_new_order_each_time_round() -> None:
+def test_queries_are_full_batches_of_all_images_in_a_new_order_in_each_pass() -> None:
     batches = batch_numbers(10, 4)
     order = np.concatenate([next(batches) for _ in range(10)]).reshape(4, 10)
     assert all(sorted(row) == list(range(10)) for row in order)
@@ -141,27 +139,29 @@ def test_a_steady_run_is_stable() -> None:
         ([10.0] * 100, 0.4, "other processes was 40%"),
     ],
 )
-def test_drift_jitter_and_company_are_told(times: list[float], others: float, word: str) -> None:
+def test_drift_spread_and_load_above_their_limits_are_named(times: list[float], others: float, word: str) -> None:
     why = timing.stability(times, others, LIMITS)["why"]
     assert len(why) == 1
     assert word in why[0]
 
 
-def test_drift_and_spread_are_what_they_are_said_to_be() -> None:
-    found = timing.stability([10.0] * 40 + [11.0] * 20 + [12.0] * 40, None, LIMITS)
-    assert found["drift"] == pytest.approx(0.2)
-    assert found["spread"] == pytest.approx((12 - 10) / 11)
-    assert found["others"] is None
+def test_drift_and_spread_follow_their_definitions() -> None:
+    result = timing.stability([10.0] * 40 + [11.0] * 20 + [12.0] * 40, None, LIMITS)
+    assert result["drift"] == pytest.approx(0.2)
+    assert result["spread"] == pytest.approx((12 - 10) / 11)
+    assert result["others"] is None
 
 
-def test_one_slow_query_is_neither_drift_nor_spread_and_a_tenth_of_them_is() -> None:
+def test_single_slow_queries_are_no_spread_but_a_tenth_of_them_is() -> None:
     assert timing.stability([10.0] * 98 + [1000.0] * 2, 0.0, LIMITS)["why"] == []
     slow = timing.stability(([10.0] * 6 + [20.0]) * 15, 0.0, LIMITS)  # one of seven
     assert slow["spread"] == pytest.approx(1.0)
     assert timing.stability(([10.0] * 14 + [20.0]) * 7, 0.0, LIMITS)["spread"] == 0  # one of fifteen
 
 
-def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_from_other_processes_is_cpu_time_that_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stat = tmp_path / "stat"
     tick = os.sysconf("SC_CLK_TCK")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
@@ -174,7 +174,7 @@ def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch
 
     planted(100, 100)
     busy = timing.CpuLoad(stat)
-    planted(106, 104)  # 12 s of 20 busy, of which we had 7
+    planted(106, 104)  # 12 of 20 s busy, 7 of them used by this process
     clock[0] = 7.0
     assert busy.others() == pytest.approx(0.25)
     stat.unlink()
@@ -182,7 +182,7 @@ def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch
     assert timing.CpuLoad(stat).others() is None
 
 
-# Caches and wrong answers
+# Caches and wrong outputs
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ def test_others_are_what_the_cpus_did_and_we_did_not(tmp_path: Path, monkeypatch
     [lambda images: images.tobytes(), lambda images: frozenset(image.tobytes() for image in images)],
     ids=["batches", "images"],
 )
-def test_a_cache_of_batches_or_of_images_is_caught(
+def test_a_cache_of_batches_or_images_is_detected(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: Any
 ) -> None:
     engine = Engine([10.0], key)
     refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "return cached results", "10.00 ms")
 
 
-def test_a_cache_of_the_last_batch_alone_is_caught(
+def test_a_cache_of_only_the_last_batch_is_detected(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Last(Engine):
@@ -209,13 +209,13 @@ def test_a_cache_of_the_last_batch_alone_is_caught(
     refused(capsys, lambda: measured(engine, bins, tmp_path, monkeypatch), "return cached results")
 
 
-def test_a_cache_that_holds_most_images_is_caught_by_its_medians() -> None:
+def test_a_cache_of_most_images_is_detected_by_the_medians() -> None:
     seen, new = [0.0] * 13 + [10.0] * 7, [10.0] * 20  # 65 % of the pairs
     with pytest.raises(SystemExit):
         timing.check_no_caching("engine", seen, new, 1.25)
 
 
-def test_an_engine_that_knows_the_set_alone_is_caught(
+def test_an_engine_that_only_knows_the_images_of_the_dataset_is_detected(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
@@ -228,12 +228,12 @@ def test_an_engine_that_knows_the_set_alone_is_caught(
     refused(capsys, lambda: measured(Table([1.0]), bins, tmp_path, monkeypatch), "that it has not seen before")
 
 
-def test_images_of_the_set_alone_in_a_cache_are_caught(
+def test_a_cache_of_only_the_images_of_the_dataset_is_detected(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = {bins.with_name(f"image_{i}.bin").read_bytes() for i in range(COUNT)}
 
-    class Full(Engine):  # it takes nothing new in, so that a batch of a moment ago is as slow as a new one
+    class Full(Engine):  # its cache is full, so a repeated batch is as slow as a new one
         def __call__(self, images: Any) -> Any:
             self.times = [0.01 if images[0].tobytes() in known else 10.0]
             return super().__call__(images)
@@ -241,9 +241,7 @@ def test_images_of_the_set_alone_in_a_cache_are_caught(
     refused(capsys, lambda: measured(Full([0.0]), bins, tmp_path, monkeypatch), "return cached results")
 
 
-def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
-    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lazy_output_is_timed_until_it_is_read(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Later:
         def __init__(self, engine: Engine, rows: Any) -> None:
             self.engine, self.rows = engine, rows
@@ -259,7 +257,7 @@ def test_an_answer_that_comes_when_it_is_read_is_timed_till_then(
     assert min(measured(Lazy([1.0]), bins, tmp_path, monkeypatch).times_ms) == pytest.approx(8)
 
 
-def test_company_is_seen_while_it_is_timed(
+def test_load_from_other_processes_is_measured_and_printed(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.43))
@@ -268,14 +266,14 @@ def test_company_is_seen_while_it_is_timed(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_jitter_is_not_taken_for_a_cache(
+def test_jitter_is_not_reported_as_a_cache(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     times = list(np.random.default_rng(seed).normal(10, 1.5, 500))
     measured(Engine(times), bins, tmp_path, monkeypatch)
 
 
-def test_a_call_that_costs_nothing_is_not_taken_for_a_cache() -> None:
+def test_very_short_calls_are_not_reported_as_a_cache() -> None:
     timing.check_no_caching("engine", [0.001] * 10, [0.003] * 10, 1.25)
 
 
@@ -284,7 +282,7 @@ def test_a_fast_wrong_engine_fails(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
 ) -> None:
     images = np.stack([np.fromfile(bins.with_name(f"image_{i}.bin"), np.float32) for i in range(COUNT)])
-    wanted = images[:, :10].astype(float)
+    expected = images[:, :10].astype(float)
     place = [0]
 
     class Wrong(Engine):
@@ -296,31 +294,31 @@ def test_a_fast_wrong_engine_fails(
                 rows[1, 1] = np.nan
             elif fault == "swapped":
                 rows[[0, 1]] = rows[[1, 0]]
-            elif fault == "by place":  # replays the accuracy run without a look at the images
-                rows = wanted[[(place[0] + k) % COUNT for k in range(len(rows))]].astype(np.float32)
+            elif fault == "by place":  # repeats the outputs of the accuracy run without reading the images
+                rows = expected[[(place[0] + k) % COUNT for k in range(len(rows))]].astype(np.float32)
                 place[0] += len(rows)
             return rows
 
-    found = measured(Wrong([1.0]), bins, tmp_path, monkeypatch)
+    result = measured(Wrong([1.0]), bins, tmp_path, monkeypatch)
     refused(
         capsys,
-        lambda: measure.check_logits(found, wanted, 1e-3, "perf.txt"),
+        lambda: measure.check_logits(result, expected, 1e-3, "perf.txt"),
         *("do not match the accuracy run", "its speed is not valid"),
     )
-    found = found._replace(logits=wanted[found.numbers] + 2e-3 * np.abs(wanted).max())
-    refused(capsys, lambda: measure.check_logits(found, wanted, 1e-3, "perf.txt"), "relative error 2.00e-03")
+    result = result._replace(logits=expected[result.numbers] + 2e-3 * np.abs(expected).max())
+    refused(capsys, lambda: measure.check_logits(result, expected, 1e-3, "perf.txt"), "relative error 2.00e-03")
     right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
-    assert measure.check_logits(right, wanted, 1e-3, "perf.txt")["largest_error"] == 0
+    assert measure.check_logits(right, expected, 1e-3, "perf.txt")["largest_error"] == 0
 
 
-# By make
+# With make
 
 
 def perf_of(project: Project, size: int = 16) -> Any:
     return json.loads((project.root / f"results/null/bs{size}/perf.json").read_text())
 
 
-def test_make_perf_writes_what_is_pinned_and_what_ran_it(project: Project) -> None:
+def test_make_perf_writes_its_figures_and_conditions(project: Project) -> None:
     done = project.make("perf", NULL='{"ms": 5}')
     begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Source: built-in sample"]
     assert all(f"\n{begin}" in done.stdout for begin in begins)
@@ -345,7 +343,9 @@ def test_make_perf_writes_what_is_pinned_and_what_ran_it(project: Project) -> No
     ("plan", "words"),
     [({"wrong": 1}, "do not match the accuracy run"), ({"ms": 20, "cache": True}, "seems to return cached results")],
 )
-def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(project: Project, plan: dict[str, Any], words: str) -> None:
+def test_make_perf_of_a_cheating_engine_fails_and_writes_nothing(
+    project: Project, plan: dict[str, Any], words: str
+) -> None:
     done = project.make("perf", check=False, NULL=json.dumps(plan))
     assert done.returncode == 2
     assert words in done.stderr
@@ -354,7 +354,7 @@ def test_make_perf_of_a_cheat_fails_and_leaves_no_figure(project: Project, plan:
     assert not list((project.root / "results").rglob("timed*"))
 
 
-def test_other_rules_measure_anew_and_reports_of_them_do_not(project: Project) -> None:
+def test_a_changed_rule_measures_again_and_a_changed_search_limit_does_not(project: Project) -> None:
     project.make("perf")
     before = project.artifacts()
     project.set("perf.search", "1801")
@@ -366,7 +366,7 @@ def test_other_rules_measure_anew_and_reports_of_them_do_not(project: Project) -
     assert perf_of(project)["queries"] >= 13
 
 
-def test_a_bin_that_was_changed_is_not_laid_to_the_engine(project: Project) -> None:
+def test_a_changed_bin_is_not_reported_as_an_error_of_the_engine(project: Project) -> None:
     project.make("infer")
     (project.root / "data/bin/image_3.bin").write_bytes(bytes(12288))
     done = project.make("perf", check=False)
@@ -374,7 +374,7 @@ def test_a_bin_that_was_changed_is_not_laid_to_the_engine(project: Project) -> N
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.2, 1.6, 2.4])
-def test_kill_9_at_any_moment_costs_nothing(project: Project, seconds: float) -> None:
+def test_make_continues_after_kill_9_at_any_time(project: Project, seconds: float) -> None:
     project.make("infer")
     words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
     more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 20}')
@@ -387,15 +387,17 @@ def test_kill_9_at_any_moment_costs_nothing(project: Project, seconds: float) ->
     assert not list(project.root.rglob("*.tmp.*"))
 
 
-@pytest.mark.parametrize(("goal", "held"), [("accuracy", fcntl.LOCK_EX), ("perf", fcntl.LOCK_SH)])
-def test_one_measurement_at_a_time_on_a_host_and_no_inference_beside_it(project: Project, goal: str, held: int) -> None:
+@pytest.mark.parametrize(("goal", "lock_kind"), [("accuracy", fcntl.LOCK_EX), ("perf", fcntl.LOCK_SH)])
+def test_a_host_runs_one_measurement_at_a_time_and_no_inference_meanwhile(
+    project: Project, goal: str, lock_kind: int
+) -> None:
     project.make("infer", "BS=4")
     if goal == "accuracy":
         (project.root / "results/null/bs4/outputs/manifest.json").unlink()
     lock = next((project.tree / "tmp").rglob("cpu"))
-    lock.unlink()  # another inode than any that came along with the copied project
+    lock.unlink()  # a new inode, not one of the copied project
     with open(lock, "w") as stream:
-        fcntl.flock(stream, held)
+        fcntl.flock(stream, lock_kind)
         command = ["make", "-j2", goal, "BS=4", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
         more = environment(TMPDIR=str(project.tree / "tmp"))
         with subprocess.Popen(command, cwd=project.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:

@@ -1,7 +1,7 @@
-"""What is not in this tree, where the environment names it.
+"""Tests with real inputs that are not in this tree; they run if the environment names them.
 
-REAL_CIFAR: a folder with real images (cifar-10-batches-py/), a trained checkpoint.pkl and, in its README.md, what the
-reference implementation answers. REAL_UPSTREAM: the folder model/ of upstream's commit.
+REAL_CIFAR: a folder with real images (cifar-10-batches-py/), a trained checkpoint.pkl and a README.md with the results
+of the reference implementation. REAL_UPSTREAM: the folder model/ of the upstream commit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BY_CLASS = "151/180, 180/193, 150/205, 127/193, 171/217, 152/202, 179/200, 165/1
 
 
 def make_real(tree: Path, goal: str) -> None:
-    """make with the real inputs and ROOT=real in a copy of the tree."""
+    """Runs make with the real inputs and ROOT=real in a copy of the tree."""
     real = Path(REAL).resolve()
     words = ("BS=16", "CHIP=cpu", "ROOT=real", f"PYTHON={sys.executable}")
     done = run("make", goal, *words, f"ARCHIVE={real}", f"WEIGHTS={real}/checkpoint.pkl", cwd=tree)
@@ -35,7 +35,7 @@ def make_real(tree: Path, goal: str) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tree with the real bins and the plain export below real/."""
+    """A copy of the tree with the real bins and the plain export in real/."""
 
     def build(tree: Path) -> None:
         for name in ("Makefile", "params.yaml", "requirements.txt", "scripts"):
@@ -61,8 +61,8 @@ def test_the_chain_gives_the_reference_counts_for_each_resize(exported: Path, tm
         assert by_class == BY_CLASS
 
 
-@pytest.mark.skipif(not UPSTREAM, reason="REAL_UPSTREAM names no folder of upstream's source")
-def test_upstreams_own_source_gives_our_logits(fresh: Project) -> None:
+@pytest.mark.skipif(not UPSTREAM, reason="REAL_UPSTREAM does not name a folder with the upstream source")
+def test_the_upstream_source_gives_our_logits(fresh: Project) -> None:
     shutil.copytree(UPSTREAM, fresh.root / "models/upstream")
     if REAL:
         shutil.copy(f"{REAL}/checkpoint.pkl", fresh.root / "models/checkpoint.pkl")

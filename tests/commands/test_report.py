@@ -1,4 +1,4 @@
-"""Results -> report.html, report.md, junit.xml. All figures here are planted, none was measured."""
+"""Results -> report.html, report.md, junit.xml. All figures here are invented, none was measured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSTILE = "<script>alert(1)</script>\"'|`[x](http://x.example)\n\u202e\ud800"
 
 
 class Tree:
-    """Planted results and bins below one folder, and the pages made of them."""
+    """Invented results and bins in one folder, and the pages built from them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.results, self.bins = folder, folder / "results", folder / "bin/manifest.json"
@@ -42,10 +42,10 @@ class Tree:
             image.tofile(self.bins.parent / f"image_{i}.bin")
         self.bins.write_text(json.dumps({"digest": "bins", "count": 4}))
 
-    def made(self, chip: str, batch: int, origin: str, **more: object) -> dict[str, object]:
-        made: dict[str, object] = {"data_origin": origin, "checkpoint_origin": origin, "chip": chip, "bins": "bins"}
-        made.update(batch_size=batch, precision="float32", runtime="a runtime", host="a host", optimized=f"{1:064x}")
-        return {**made, "archive": f"{2:064x}", "checkpoint": f"{3:064x}", "model": f"{batch:064x}", **more}
+    def provenance(self, chip: str, batch: int, origin: str, **more: object) -> dict[str, object]:
+        entries: dict[str, object] = {"data_origin": origin, "checkpoint_origin": origin, "chip": chip, "bins": "bins"}
+        entries.update(batch_size=batch, precision="float32", runtime="a runtime", host="a host", optimized=f"{1:064x}")
+        return {**entries, "archive": f"{2:064x}", "checkpoint": f"{3:064x}", "model": f"{batch:064x}", **more}
 
     def write(self, chip: str, batch: int, kind: str, record: object) -> None:
         path = self.results / chip / f"bs{batch}" / f"{kind}.json"
@@ -58,7 +58,7 @@ class Tree:
         record: dict[str, Any] = {"top1": top1, "correct": round(top1 * 10000), "total": 10000, "confusion": confusion}
         record.update(wilson95=[top1 - 0.01, top1 + 0.01], source="sample" if origin == "sample" else "cifar10")
         mistakes = [{"image": i, "label": 3, "found": 5, "probability": 0.998 - i / 100} for i in (2, 0)]
-        record.update(mistakes=mistakes, provenance=self.made(chip, batch, origin, **more))
+        record.update(mistakes=mistakes, provenance=self.provenance(chip, batch, origin, **more))
         self.write(chip, batch, "accuracy", record)
         return record
 
@@ -69,13 +69,13 @@ class Tree:
         record.update(latency_ms=times, device={"name": "d", "throughput_images_per_s": rate, "latency_ms": times})
         record.update(end_to_end={"what": "all", "throughput_images_per_s": rate / 4}, stable=stable)
         record.update(stability={"why": [] if stable else ["drift of 9 %", HOSTILE]}, method="by a planted clock")
-        record.update(provenance=self.made(chip, batch, origin, **more))
+        record.update(provenance=self.provenance(chip, batch, origin, **more))
         self.write(chip, batch, "perf", record)
         return record
 
     def compare(self, chip: str, batch: int, origin: str = "official", **more: Any) -> dict[str, Any]:
         record: dict[str, Any] = {"agreement": 0.9987, "mended": 4, "broken": 6, "other": 3, "mcnemar_p": 0.754}
-        record.update(provenance=self.made(chip, batch, origin, **more))
+        record.update(provenance=self.provenance(chip, batch, origin, **more))
         self.write(chip, batch, "compare", record)
         return record
 
@@ -112,7 +112,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 class Reader(html.parser.HTMLParser):
-    """The page as sections: {title: the text of all that is in it}, and every tag with its attributes."""
+    """The page as sections, {title: text}, and every tag with its attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def tables_of(markdown: str) -> Iterator[list[list[str]]]:
-    """The cells of each table of a markdown page, header first, without its rule."""
+    """The cells of each table of a Markdown page: the header, the rule and the rows."""
     for block in re.findall(r"(?:^\|.*\n?)+", markdown, re.MULTILINE):
         rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
         yield [[cell.strip() for cell in row] for row in rows]
@@ -160,14 +160,14 @@ def test_groups_share_nothing(tree: Tree) -> None:
     assert "no results for CIFAR-10" not in page
 
 
-def test_records_that_are_not_of_one_making_are_not_one_row(tree: Tree) -> None:
+def test_records_of_different_inputs_do_not_share_a_row(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     tree.compare("cpu", 16, model="another")
     rows = [row for row in next(tables_of(tree.page("report.md"))) if row[1] == "16"]
     assert [[row[2], row[6]] for row in rows] == [["95.26", "not measured"], ["not measured", "99.87"]]
 
 
-def test_what_was_not_measured_says_so(tree: Tree) -> None:
+def test_missing_measurements_are_stated(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     tree.accuracy("cpu", 5, 0.9527)
     text = tree.page("report.md")
@@ -180,7 +180,7 @@ def test_what_was_not_measured_says_so(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(("origin", "given"), [("sample", ""), ("own", ""), ("official", "own .onnx")])
-def test_published_accuracy_stands_beside_the_official_group_alone(tree: Tree, origin: str, given: str) -> None:
+def test_published_accuracy_is_quoted_only_in_the_official_group(tree: Tree, origin: str, given: str) -> None:
     tree.accuracy("cpu", 16, 0.9526, origin, given=given)
     tree.perf("cpu", 16, 222.25, origin, given=given)
     for name in ("report.html", "report.md"):
@@ -189,13 +189,13 @@ def test_published_accuracy_stands_beside_the_official_group_alone(tree: Tree, o
         measured, _, quoted = page.partition('id="published"' if "html" in name else "## Published figures")
         assert "95.40" not in measured
         assert "95.34" not in measured
-        assert ("95.40" in quoted) == ("3533.76" in quoted) == (not given)  # the quotations have a section of their own
+        assert ("95.40" in quoted) == ("3533.76" in quoted) == (not given)  # in a separate section
         assert "3533.76" not in page.split("Published figures, not measured")[0]
     if not given:
         assert "Published throughput over batch size" in tree.page()
 
 
-def test_published_figures_have_a_column_and_curves_of_their_own(tree: Tree) -> None:
+def test_published_figures_have_separate_columns_and_curves(tree: Tree) -> None:
     page, text = tree.full().page(), tree.page("report.md")
     accuracy = next(tables_of(text))
     assert accuracy[0][-1] == "published Top-1 %, quoted"
@@ -207,7 +207,7 @@ def test_published_figures_have_a_column_and_curves_of_their_own(tree: Tree) -> 
     assert 'class="curve quoted' not in rest  # neither with the sample, nor twice
 
 
-def test_the_best_batch_is_the_fastest_as_in_perf_csv_stable_or_not(tree: Tree) -> None:
+def test_the_best_batch_size_is_the_fastest_whether_stable_or_not(tree: Tree) -> None:
     for batch, rate, stable in ((1, 10.0, True), (16, 99.0, False), (4, 50.0, True)):
         tree.perf("cpu", batch, rate, stable=stable)
     rows = list(tables_of(tree.page("report.md")))[0]
@@ -216,7 +216,7 @@ def test_the_best_batch_is_the_fastest_as_in_perf_csv_stable_or_not(tree: Tree) 
     assert tree.page().count('class="ring"') == 1
 
 
-def test_rows_of_unlike_inputs_are_told_apart_and_share_no_curve(tree: Tree) -> None:
+def test_rows_of_different_inputs_are_labelled_and_share_no_curve(tree: Tree) -> None:
     tree.perf("cpu", 1, 10, resize="nearest")
     tree.perf("cpu", 16, 20, optimized="f" * 64, resize="exact")
     page, text = tree.page(), tree.page("report.md")
@@ -227,7 +227,7 @@ def test_rows_of_unlike_inputs_are_told_apart_and_share_no_curve(tree: Tree) -> 
     assert 'class="ring"' not in page
 
 
-def test_strings_of_records_are_text_and_nothing_else(tree: Tree) -> None:
+def test_strings_of_records_are_escaped(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526, "own", given=HOSTILE, runtime=HOSTILE, optimized=HOSTILE)
     tree.perf("cpu", 1, 5, "own", given=HOSTILE, runtime=HOSTILE, stable=False)
     tree.accuracy("<b>x", 16, 0.9, "sample")
@@ -300,7 +300,7 @@ def test_a_record_with_one_invalid_field_is_rejected_by_its_name(
         assert check({**record, "provenance": provenance}).endswith("(provenance)"), provenance
 
 
-def test_without_results_one_line_says_what_to_do(tree: Tree) -> None:
+def test_without_results_the_error_names_the_remedy(tree: Tree) -> None:
     refused(tree.run(), "no readable results", "make accuracy")
     tree.write("reference", 16, "accuracy", tree.accuracy("cpu", 16, 0.9))
     shutil.rmtree(tree.results / "cpu")
@@ -315,13 +315,13 @@ def test_without_results_one_line_says_what_to_do(tree: Tree) -> None:
         *("--references=cpu=1", "--references=cifar10:cpu=95.34", "--chips=cpu", "--chips=cpu=GPU"),
     ],
 )
-def test_a_word_of_another_form_is_a_usage_error(flag: str) -> None:
+def test_a_malformed_argument_is_a_usage_error(flag: str) -> None:
     done = script("report", "--batch-sizes", 1, "--results", "x", "--bins", "x", "--out", "x", flag)
     name, word = flag.split("=", 1)
     refused(done, f"{name}: '{word}' does not have the form ", status=2)
 
 
-def test_the_same_results_give_the_same_bytes_wherever_they_lie(tree: Tree, tmp_path: Path) -> None:
+def test_the_same_results_give_the_same_bytes_in_any_folder(tree: Tree, tmp_path: Path) -> None:
     tree.full().page()
     names = ("report.html", "report.md", "junit.xml")
     first = [(tree.results / name).read_bytes() for name in names]
@@ -333,7 +333,7 @@ def test_the_same_results_give_the_same_bytes_wherever_they_lie(tree: Tree, tmp_
     assert not [data for data in first if str(tmp_path).encode() in data]
 
 
-def test_the_page_asks_for_nothing(tree: Tree) -> None:
+def test_the_page_requests_no_resources(tree: Tree) -> None:
     page = tree.full().page()
     reader = Reader(page)
     assert "url(" not in page
@@ -348,36 +348,36 @@ def test_the_page_asks_for_nothing(tree: Tree) -> None:
     assert page.count('<svg class="plot"') == page.count("<desc")
 
 
-def test_every_row_of_a_markdown_table_has_its_headers_cells(tree: Tree) -> None:
+def test_every_row_of_a_markdown_table_has_as_many_cells_as_its_header(tree: Tree) -> None:
     tree.full().accuracy("cpu", 16, 0.9, "own", given=HOSTILE, runtime=HOSTILE)
-    found = list(tables_of(tree.page("report.md")))
-    assert len(found) > 10
-    for table in found:
+    all_tables = list(tables_of(tree.page("report.md")))
+    assert len(all_tables) > 10
+    for table in all_tables:
         assert {len(row) for row in table} == {len(table[0])}
         assert all(re.fullmatch("---:?", rule) for rule in table[1])
 
 
-def test_markdown_holds_the_records_own_figures(tree: Tree) -> None:
+def test_markdown_contains_the_figures_of_the_records(tree: Tree) -> None:
     tree.full()
     official = tree.page("report.md").split("\n## ")[1]
     for row in [row for table in list(tables_of(official))[:2] for row in table[2:]]:
         folder = tree.results / row[0] / f"bs{row[1]}"
         records = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
         if len(row) == 10 and row[2] != "not measured":
-            found = records["accuracy"]
-            assert [row[2], row[4]] == [f"{100 * found['top1']:.2f}", f"{found['correct']}/{found['total']}"]
-            assert row[3] == "{:.2f} to {:.2f}".format(*(100 * end for end in found["wilson95"]))
+            record = records["accuracy"]
+            assert [row[2], row[4]] == [f"{100 * record['top1']:.2f}", f"{record['correct']}/{record['total']}"]
+            assert row[3] == "{:.2f} to {:.2f}".format(*(100 * end for end in record["wilson95"]))
         elif len(row) == 9 and row[2] != "not measured":
-            found = records["perf"]
-            assert float(row[2].replace("best ", "")) == pytest.approx(found["throughput_images_per_s"], abs=5e-3)
-            assert [float(cell) for cell in row[4:7]] == [found["latency_ms"][k] for k in ("p50", "p90", "p99")]
-            assert row[7] == str(found["queries"])
+            record = records["perf"]
+            assert float(row[2].replace("best ", "")) == pytest.approx(record["throughput_images_per_s"], abs=5e-3)
+            assert [float(cell) for cell in row[4:7]] == [record["latency_ms"][k] for k in ("p50", "p90", "p99")]
+            assert row[7] == str(record["queries"])
     for digest in (f"{1:064x}", f"{16:064x}"):
         assert digest in official
         assert f'title="{digest}">{digest[:12]}<' in tree.page()
 
 
-def test_junit_counts_the_gates_verdicts(tree: Tree) -> None:
+def test_junit_contains_the_verdicts_of_the_gate(tree: Tree) -> None:
     tree.full().accuracy("cpu", 1, 0.9523)
     suite = ElementTree.fromstring(tree.page("junit.xml").encode()).find("testsuite")
     assert suite is not None
@@ -394,22 +394,22 @@ def test_junit_counts_the_gates_verdicts(tree: Tree) -> None:
     assert len(cases["cpu", "bs4 (sample)"]) == 0
 
 
-def test_pictures_are_the_bins_pixels(tree: Tree) -> None:
+def test_pictures_have_the_pixels_of_the_bins(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     page = tree.page()
     images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
     assert [image["alt"] for image in images] == ["image 2: cat, predicted dog", "image 0: cat, predicted dog"]
     for image, i in zip(images, (2, 0)):
         data = base64.b64decode(str(image["src"]).split(",", 1)[1])
-        wanted = np.fromfile(tree.bins.with_name(f"image_{i}.bin"), np.float32).reshape(3, 32, 32)
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.round(wanted.transpose(1, 2, 0) * 255))
+        expected = np.fromfile(tree.bins.with_name(f"image_{i}.bin"), np.float32).reshape(3, 32, 32)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.round(expected.transpose(1, 2, 0) * 255))
     assert "cat → dog, 97.8\u00a0%" in page
 
 
 @pytest.mark.parametrize(
     "fault", ["other bins", "no bins", "a bin is missing", "a short bin", "no mistakes", "none known"]
 )
-def test_without_pictures_a_sentence_says_why(tree: Tree, fault: str) -> None:
+def test_the_page_states_why_there_are_no_pictures(tree: Tree, fault: str) -> None:
     record = tree.accuracy("cpu", 16, 0.9526, bins="others" if fault == "other bins" else "bins")
     if fault == "no bins":
         shutil.rmtree(tree.bins.parent)
@@ -427,7 +427,7 @@ def test_without_pictures_a_sentence_says_why(tree: Tree, fault: str) -> None:
     assert ("no image was misclassified" in page) == (fault == "no mistakes")
 
 
-def test_flips_stand_in_the_order_that_the_head_names(tree: Tree) -> None:
+def test_changed_predictions_are_in_the_order_of_the_header(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     tree.compare("cpu", 16)
     accuracy = next(tables_of(tree.page("report.md")))
@@ -446,7 +446,7 @@ def test_the_readmes_published_table_is_todays(name: str) -> None:
     assert f"\n{tables.published_table(throughput, sizes, head)}\n" in readme
 
 
-def test_the_report_edits_no_file_outside_the_results(tree: Tree) -> None:
+def test_the_report_changes_no_file_outside_the_results(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     before = {path: path.read_bytes() for path in TREE.glob("README*")}
     tree.page()
@@ -454,20 +454,20 @@ def test_the_report_edits_no_file_outside_the_results(tree: Tree) -> None:
     refused(script("report", "--readme", "README.md"), "arguments", status=2)
 
 
-def test_the_report_names_where_each_result_was_measured(tree: Tree) -> None:
+def test_the_report_shows_the_conditions_of_each_result(tree: Tree) -> None:
     tree.perf("cpu", 16, 222.25, driver="a driver", threads=4)
     (table,) = [table for table in tables_of(tree.page("report.md")) if "records" in table[0]]
     assert table[0][3:] == ["runtime", "precision", "device", "driver", "threads", "host", "python", "numpy"]
     assert table[2] == ["cpu", "16", "perf", "a runtime", "float32", "–", "a driver", "4", "a host", "–", "–"]
 
 
-def test_an_axis_has_round_steps_around_its_values() -> None:
+def test_an_axis_has_round_ticks_around_its_values() -> None:
     assert steps(3, 7807, False) == [0, 2000, 4000, 6000, 8000]
     assert steps(30, 7807, True) == [20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
     assert steps(0.02, 0.02, False)[-1] >= 0.02
 
 
-def test_cells_beside_each_other_that_were_not_measured_are_one_on_the_page() -> None:
+def test_adjacent_cells_without_a_measurement_are_merged() -> None:
     table = tables.Table("t", ["a", "b", "c", "d"], [["x", tables.NONE, tables.NONE, "x"]], "llll", keys=1)
     assert [(cell.text, cell.span) for cell in next(iter(table.cells()))] == [("x", 1), (tables.NONE, 2), ("x", 1)]
 
@@ -476,7 +476,7 @@ LOGS = {"browser": "ALL", "performance": "ALL"}
 
 
 class Browser:
-    """Chromium by chromedriver, without a network of its own choosing; `call` speaks WebDriver, `cdp` DevTools."""
+    """Chromium by chromedriver, with name resolution disabled; `call` uses WebDriver, `cdp` DevTools."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
@@ -488,23 +488,23 @@ class Browser:
         self.log = folder / "net.json"
         flags = ["--headless", "--no-sandbox", "--no-first-run", f"--log-net-log={self.log}"]
         flags += [f"--user-data-dir={folder / 'profile'}", *(f"--disable-{name}" for name in quiet)]
-        flags += ["--host-resolver-rules=MAP * ~NOTFOUND"]  # what Chromium asks of its own accord gets nowhere
+        flags += ["--host-resolver-rules=MAP * ~NOTFOUND"]  # requests of Chromium itself fail
         options = {"args": flags, "binary": shutil.which("chromium")}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": LOGS}
+        capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": LOGS}
         for _ in range(100):
             with socket.socket() as knock:
                 if knock.connect_ex(("127.0.0.1", self.port)) == 0:
                     break
             time.sleep(0.1)
         self.session = ""
-        self.session = f"/{self.call('', capabilities={'alwaysMatch': wanted})['sessionId']}"
+        self.session = f"/{self.call('', capabilities={'alwaysMatch': capabilities})['sessionId']}"
 
     def call(self, path: str, method: str = "POST", **body: Any) -> Any:
         url = f"http://127.0.0.1:{self.port}/session{self.session}{path}"
         data = json.dumps(body).encode() if method == "POST" else None
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-        with self.open(request, timeout=60) as answer:
-            return json.load(answer)["value"]
+        with self.open(request, timeout=60) as response:
+            return json.load(response)["value"]
 
     def cdp(self, command: str, **parameters: Any) -> Any:
         return self.call("/goog/cdp/execute", cmd=command, params=parameters)
@@ -518,7 +518,7 @@ class Browser:
 
 
 @pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="no Chromium here")
-def test_a_browser_shows_the_page_light_dark_and_narrow_and_asks_nobody(tree: Tree) -> None:
+def test_a_browser_shows_the_page_light_dark_and_narrow_and_requests_nothing(tree: Tree) -> None:
     tree.full().page()
     browser = Browser(tree.folder)
     try:
@@ -545,4 +545,4 @@ def test_a_browser_shows_the_page_light_dark_and_narrow_and_asks_nobody(tree: Tr
     assert all(url == page or url.startswith("data:") for url in urls)
     requests = [event.get("params", {}) for event in json.loads(browser.log.read_text())["events"]]
     of_pages = {r["url"] for r in requests if "url" in r and r.get("initiator", "not an origin") != "not an origin"}
-    assert of_pages == {"http://127.0.0.1:9/control"}  # and so a request of the page would be seen
+    assert of_pages == {"http://127.0.0.1:9/control"}  # so a request of the page would have been seen

@@ -1,4 +1,4 @@
-"""perf-all and best: batch sizes one after the other, the table, perf.csv, the search."""
+"""make perf-all and make best: batch sizes one after the other, the table, perf.csv, the search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table_of(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if re.match(r" +(batch|\d+) +[\di]", line)]
 
 
-def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(project: Project) -> None:
+def test_perf_all_measures_one_size_at_a_time_also_with_j_and_prints_each_row(project: Project) -> None:
     done = project.make("-j8", "perf-all", NULL='{"ms": 2}')
     log = project.log.read_text()
     begun = [int(n) for n in re.findall(r"measure\.py .*/bs(\d+)/perf\.txt", log)]
@@ -45,7 +45,7 @@ def test_perf_all_measures_one_by_one_even_under_j_and_prints_as_it_goes(project
     assert ["MEASURE" in text for text in order] == [True, False] * 6  # each row as soon as it is known
 
 
-def test_perf_csv_holds_every_row_its_conditions_and_one_best(project: Project) -> None:
+def test_perf_csv_contains_every_row_with_its_conditions_and_one_best(project: Project) -> None:
     done = project.make("perf-all", NULL='{"ms": 2}')
     rows = rows_of(project)
     assert [int(row["batch_size"]) for row in rows] == SIZES
@@ -59,7 +59,7 @@ def test_perf_csv_holds_every_row_its_conditions_and_one_best(project: Project) 
     assert float(by_size["16"]["ratio_to_published_310P"]) == pytest.approx(ratio)
 
 
-def test_perf_all_goes_on_where_it_stopped(project: Project) -> None:
+def test_perf_all_continues_where_it_stopped(project: Project) -> None:
     project.make("perf-all", NULL='{"ms": 2}')
     for name in ("bs8/perf.txt", "perf.csv"):
         (project.root / "results/null" / name).unlink()
@@ -75,7 +75,7 @@ def test_perf_all_goes_on_where_it_stopped(project: Project) -> None:
     assert project.pythons() == ["sweep"]
 
 
-def test_a_result_under_other_conditions_stands_in_no_table(project: Project) -> None:
+def test_a_result_under_other_conditions_is_not_in_the_table(project: Project) -> None:
     project.make("perf", "BS=5")
     project.make("perf", "BS=6")
     project.set("optimize.resize", "exact")
@@ -92,7 +92,7 @@ def test_a_result_under_other_conditions_stands_in_no_table(project: Project) ->
     assert [int(row["batch_size"]) for row in rows_of(project)] == sorted([*SIZES, 6])
 
 
-def test_best_searches_within_its_budget_and_goes_on_later(project: Project) -> None:
+def test_best_searches_within_its_time_limit_and_continues_later(project: Project) -> None:
     project.set("perf.search", "1")
     done = project.make("best", NULL='{"ms": 2}')
     assert "time limit reached (perf.search: 1 s)" in done.stdout
@@ -133,16 +133,18 @@ def test_a_listed_size_measured_elsewhere_is_not_called_best(project: Project) -
     assert "4" not in [row["batch_size"] for row in rows_of(project)]
 
 
-def test_the_inner_make_gets_flags_and_variables_but_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_inner_make_inherits_flags_and_variables_but_no_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = tmp_path / "make"
-    make.write_text(f'#!/bin/sh\ncase "$*" in *-q) exit 1;; esac\necho "$MAKEFLAGS|$*" > {tmp_path}/said\n')
+    make.write_text(f'#!/bin/sh\ncase "$*" in *-q) exit 1;; esac\necho "$MAKEFLAGS|$*" > {tmp_path}/arguments\n')
     make.chmod(0o755)
     monkeypatch.setenv("MAKEFLAGS", "rRs -j8 --jobserver-auth=3,4 -- V=1 ROOT=a\\ b")
     sweep.make_target(str(make), 5, Path("x/perf.txt"))
-    assert (tmp_path / "said").read_text() == "rRs -- V=1 ROOT=a\\ b|--no-print-directory x/perf.txt BS=5\n"
+    assert (tmp_path / "arguments").read_text() == "rRs -- V=1 ROOT=a\\ b|--no-print-directory x/perf.txt BS=5\n"
 
 
-def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(project: Project) -> None:
+def test_a_terminated_make_leaves_no_measurement_running(project: Project) -> None:
     project.make("accuracy-all")  # so that the slow engine below only measures
     words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
     more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 3000}')
@@ -159,23 +161,23 @@ def test_a_make_that_is_asked_to_end_leaves_nothing_measuring(project: Project) 
 
 
 def perf(size: int, speed: float, **more: Any) -> dict[str, Any]:
-    made = {"data_origin": "official", "checkpoint_origin": "official", "model": "m", **more}
+    provenance = {"data_origin": "official", "checkpoint_origin": "official", "model": "m", **more}
     times = dict.fromkeys(("p50", "p90", "p99"), 1.0)
     return {
         "batch_size": size,
         "throughput_images_per_s": speed,
         "latency_ms": times,
-        "provenance": made,
+        "provenance": provenance,
         "stable": True,
     }
 
 
-def test_a_ratio_is_given_where_a_figure_was_published_and_the_graph_is_ours() -> None:
+def test_ratios_exist_for_published_figures_and_not_for_own_graphs() -> None:
     assert sweep.ratios(perf(16, 780.696), PUBLISHED) == {"310P": pytest.approx(0.1), "T4": None}
     assert sweep.ratios(perf(16, 780.696, given="own .onnx"), PUBLISHED) == {"310P": None, "T4": None}
 
 
-def test_perf_csv_names_its_columns_rightly() -> None:
+def test_perf_csv_has_the_correct_column_names() -> None:
     record = perf(16, 780.696, chip="cpu")
     record.update(latency_ms={"p50": 5.0, "p90": 9.0, "p99": 9.9}, queries=7, source="cifar10")
     record["end_to_end"] = {"throughput_images_per_s": 700.0}
