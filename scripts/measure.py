@@ -64,15 +64,17 @@ def format_page(result: Record) -> List[str]:
     times, end_to_end, check = result["latency_ms"], result["end_to_end"], result["check"]
     stability, provenance = result["stability"], result["provenance"]
     load = "unknown" if stability["others"] is None else f"{100 * stability['others']:.0f}%"
-    values = f"drift {100 * stability['drift']:+.1f}%, spread {100 * stability['spread']:.1f}%"
-    verdict = "yes" if result["stable"] else "NO: " + "; ".join(stability["why"])
+    values = [f"drift {100 * stability['drift']:+.1f}%", f"spread {100 * stability['spread']:.1f}%"]
+    values += [f"load from other processes {load}"]
+    # A value above its limit is shown with the limit, as in stability["why"].
+    texts = ", ".join(next((why for why in stability["why"] if why.startswith(value)), value) for value in values)
     speed, batch_size = f"{result['throughput_images_per_s']:.2f} images/s", provenance["batch_size"]
     error = f"relative error at most {check['largest_error']:.1e}"
     return [
         f"Throughput: {speed} at batch size {batch_size}, device time",
         f"Latency of {result['queries']} queries, ms: " + ", ".join(f"{k} {v:.2f}" for k, v in times.items()),
         f"End to end: {end_to_end['throughput_images_per_s']:.2f} images/s ({end_to_end['what']})",
-        f"Stable: {verdict} ({values}, load from other processes {load})",
+        f"Stable: yes ({texts})" if result["stable"] else f"Stable: NO: {texts}",
         f"Checked: {check['answers']} outputs match the accuracy run ({error}); no caching found",
         source_line(provenance),
         conditions_line(provenance),
@@ -182,7 +184,7 @@ def main() -> None:
         job.record.update(perf, source=source_of(outputs["provenance"]))
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
         if not perf["stable"]:
-            print(f"  not stable: {'; '.join(perf['stability']['why'])}; to measure again: rm {args.out}")
+            print(f"  not stable: {', '.join(perf['stability']['why'])}; to measure again: rm {args.out}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ ACCURACY_NOTE = (
     "gate: Top-1 compared with the reference in params.yaml (make verify). agreement, fixed / broken / other and "
     "McNemar p: predictions compared with those of the reference engine, ONNX Runtime in float32 (make compare)."
 )
+PERF_NOTE = (
+    "device: time of the device alone. end to end: with reading bins and writing outputs. stable: drift (median of the "
+    "last third against the first), spread ((p90 - p10) / p50) and load from other processes are within their limits."
+)
 
 
 class Settings(NamedTuple):
@@ -146,7 +150,7 @@ def perf_parts(name: str, results: list[Result], sizes: list[int], published: Pu
     methods = dict.fromkeys(one_line(perf.get("method", "")) for perf in perfs)  # each once, in order
     notes = [Part(f"Timing method: {method}") for method in methods if method]
     figures = perf_figures(name, results, sizes, published)
-    return [Part(table=tables.perf_table(results, sizes)), *notes, Part(figures=figures)]
+    return [Part(table=tables.perf_table(results, sizes)), Part(PERF_NOTE), *notes, Part(figures=figures)]
 
 
 def group_section(name: str, group: tuple[str, ...], results: list[Result], settings: Settings) -> Section:
@@ -175,7 +179,7 @@ def published_section(published: Published, sizes: list[int], with_curves: bool)
     parts = []
     if published.accuracy:
         rows = [[device, top1] for device, top1 in published.accuracy.items()]
-        caption = "Published Top-1 in per cent, on 10,000 test images"
+        caption = "Published Top-1 %, 10,000 test images"
         parts.append(Part(table=Table(caption, ["device", "Top-1"], rows, "lr", keys=1)))
     parts += [Part(METHOD), Part(table=tables.published_rows(published.throughput, sizes))]
     if with_curves:

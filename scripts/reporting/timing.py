@@ -41,7 +41,7 @@ def latency(times_ms: Sequence[float]) -> Dict[str, float]:
 
 
 def stability(times_ms: Sequence[float], others: float | None, limits: Dict[str, float]) -> Record:
-    """The record {drift, spread, others, limits, why}; `why` has one sentence for each value above its limit.
+    """The record {drift, spread, others, limits, why}; `why` has a text for each value above its limit.
 
     drift: median of the last third / median of the first third - 1. spread: (p90 - p10) / p50. others: load from other
     processes, 0 to 1, or None. A run is stable if `why` is empty.
@@ -52,13 +52,11 @@ def stability(times_ms: Sequence[float], others: float | None, limits: Dict[str,
     summary: Record = {"drift": float(last / first - 1), "spread": float((p90 - p10) / p50), "others": others}
     why = []
     if not abs(summary["drift"]) <= limits["drift"]:  # so that NaN is not stable either
-        change = f"{100 * summary['drift']:+.1f}%, limit {100 * limits['drift']:g}%"
-        why.append(f"the median time changed from the first to the last third of the run ({change})")
+        why.append(f"drift {100 * summary['drift']:+.1f}% (limit {100 * limits['drift']:g}%)")
     if not summary["spread"] <= limits["spread"]:
-        width = f"{100 * summary['spread']:.1f}% of p50, limit {100 * limits['spread']:g}%"
-        why.append(f"the times vary too much (p90 - p10 is {width})")
+        why.append(f"spread {100 * summary['spread']:.1f}% (limit {100 * limits['spread']:g}%)")
     if others is not None and others > limits["others"]:
-        why.append(f"load from other processes was {100 * others:.0f}% (limit {100 * limits['others']:g}%)")
+        why.append(f"load from other processes {100 * others:.0f}% (limit {100 * limits['others']:g}%)")
     return {**summary, "limits": limits, "why": why}
 
 
