@@ -373,7 +373,7 @@ def answer(project: Project, *words: str, status: int = 0, **more: str) -> tuple
 
 def test_an_engine_folder_with_a_doctor_is_asked_without_a_change_elsewhere(faked: Project) -> None:
     can_run, rows = answer(faked, "--chip", "fake", "--devices", "0,1", FAKE_CHIP="x")
-    chips = len(re.findall("engine=", (faked.tree / "params.yaml").read_text()))
+    chips = len(re.findall(r"^  \S+: engine=", (faked.tree / "params.yaml").read_text(), re.MULTILINE))
     found = f"x; devices 0,1; atc.memory=8 speed=fast; {chips} chips"
     assert rows["fake device"] == {"part": "fakes", "what": "fake device", "found": found, "fix": ""}
     assert re.fullmatch(r"\d+ threads; fast enough for fakes; .*", rows["CPU"]["found"])
@@ -422,7 +422,7 @@ def test_a_chip_of_an_unknown_engine_cannot_run(faked: Project) -> None:
     faked.set("chips.fake", "engine=nowhere")
     can_run, rows = answer(faked, "--chip", "fake", status=1)
     assert can_run is False
-    assert "it needs an engine= of scripts/engines" in rows["CHIP"]["found"]
+    assert "it needs a known engine=" in rows["CHIP"]["found"]
 
 
 @pytest.mark.parametrize("name", ["doctor", "find_chip"])
@@ -431,7 +431,7 @@ def test_no_engine_no_chip_and_no_vendor_tool_is_named_outside_of_engines(name: 
     chips = re.findall(r"^  ([\w-]+): engine=", (TREE / "params.yaml").read_text(), re.MULTILINE)
     assert len(chips) > 10
     for word in (*chips, *engines.names_of(), "npu-smi", "atc", "ais_bench", "ascend", "openvino"):
-        assert not re.search(rf"\b{re.escape(word)}\b", text), word
+        assert not re.search(rf"(?<!\+)\b{re.escape(word)}\b", text), word  # +cpu is a build of torch
 
 
 def test_what_this_cpu_lacks_is_only_a_matter_of_its_own_engines_chips(fresh: Project) -> None:

@@ -37,7 +37,7 @@ def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None
     refused(found(tmp_path, "mixed"), "device 0 310, device 1 310P3", "CHIP=", "DEVICE=")
     refused(found(tmp_path, "310B"), "310B, a family of chips", "CHIP= to one of 310B1, 310B4")
     done = script("find_chip", "--chips", "cpu", "310", "--note", tmp_path / "chip", **stand_in("310P3"))
-    refused(done, "shows 310P3, which params.yaml has no line for")
+    refused(done, "shows 310P3, which params.yaml does not list")
     assert not (tmp_path / "chip").exists()
 
 
@@ -101,7 +101,7 @@ def test_an_engine_folder_with_a_find_is_asked_without_a_change_elsewhere(tmp_pa
     done = find(FAKE_CHIP="fake")
     assert (done.returncode, done.stdout, done.stderr) == (0, "fake\n", "")
     assert (tmp_path / "chip").read_text() == "fake\n"
-    refused(find(FAKE_PROBLEM="shows two"), "find_chip.py: fake-smi: shows two; mend the fake")
+    refused(find(FAKE_PROBLEM="shows two"), "find_chip.py: fake-smi: shows two; fix the fake")
     assert not (tmp_path / "chip").exists()
     done = find(FAKE_CHIP="fake", **stand_in("310P3"))
     assert (done.stdout, done.stderr) == ("310P3\n", "")  # the first engine that finds a device decides

@@ -1,5 +1,5 @@
-"""Chips of engine ascend, on the stand-ins for CANN's tools under stand_ins/: they say so on whatever they touch, and
-compute real answers through ONNX Runtime."""
+"""Engine ascend with the simulated CANN tools of stand_ins/. They compute real logits by ONNX Runtime, and every record
+and page that they take part in says "stand-in"."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SIZES = ("1", "4", "8", "16", "32", "64")
 
 @pytest.fixture(scope="session")
 def compiled(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The built project with a small graph of its own, compiled for 310P3 at batch size 8. Not to be changed: see
-    `npu`."""
+    """The built project with a small graph, compiled for 310P3 at batch size 8. Tests must not change
+    it: see `npu`."""
 
     def build(tree: Path) -> None:
         project = copy_of(built, tree)
@@ -71,13 +71,13 @@ def make(project: Project, *words: str, check: bool = True, **more: str) -> subp
 
 
 def calls(project: Project, tool: str) -> list[dict[str, Any]]:
-    """What the stand-in noted of each call."""
-    notes = (json.loads(line) for line in (project.tree / "stand-ins.log").read_text().splitlines())
-    return [note for note in notes if note["tool"] == tool]
+    """The calls that a stand-in has logged."""
+    entries = (json.loads(line) for line in (project.tree / "stand-ins.log").read_text().splitlines())
+    return [entry for entry in entries if entry["tool"] == tool]
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
-    """Holds that make failed with one line of ours on stderr that has these words; returns it."""
+    """Checks that make failed with one message of a script that contains `words`; returns it."""
     lines = [line for line in done.stderr.splitlines() if re.match(r"\w+\.py: ", line) and "interrupted" not in line]
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(lines) == 1, done.stderr
@@ -102,13 +102,13 @@ def test_two_chips_give_the_cpus_labels_at_every_listed_batch_size(project: Proj
             assert npu["digests"]["predictions"] == cpu["digests"]["predictions"]
             assert npu["top1"] == cpu["top1"]
             page = (project.root / f"results/{chip}/bs{size}/accuracy.txt").read_text()
-            assert "stand-in" in page.split("class  ")[0]  # whatever they touched says so, on the first screen
+            assert "stand-in" in page.split("class  ")[0]  # on the first screen
             assert f"chip {chip}, batch size {size}" in page
         project.make("accuracy-all", f"CHIP={chip}", **host)
-        assert project.pythons() == []  # a no-op stays one
+        assert project.pythons() == []  # nothing is rebuilt
 
 
-def test_every_form_of_output_gives_the_same_labels(npu: Project) -> None:
+def test_every_output_format_gives_the_same_labels(npu: Project) -> None:
     predictions = set()
     for form in ("txt", "bin", "npy"):
         npu.set("infer.format", form)
@@ -118,10 +118,10 @@ def test_every_form_of_output_gives_the_same_labels(npu: Project) -> None:
     assert len(predictions) == 1
 
 
-# Golden argument vectors
+# Expected arguments
 
 
-def test_atc_is_called_as_the_guide_does_with_the_batch_fixed(npu: Project) -> None:
+def test_atc_gets_the_arguments_of_the_guide_with_a_fixed_batch(npu: Project) -> None:
     make(npu, "om", "BS=16", "CHIP=310")
     (call, *_) = [call for call in calls(npu, "atc") if "argv" in call and "--soc_version=Ascend310" in call["argv"]]
     assert call["argv"] == [
@@ -160,37 +160,37 @@ def test_flags_of_params_and_of_the_chips_line_reach_atc(npu: Project) -> None:
     npu.set("atc.time_limit", "7201")
     npu.set("atc.memory", "9")
     make(npu, "om")
-    assert npu.rebuilt(before) == set()  # they shape no bytes
+    assert npu.rebuilt(before) == set()  # they are not part of the cache key
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         ({"precision_mode": "default"}, []),
         ({"precision_mode": "must_keep_origin_dtype"}, ["--precision_mode=must_keep_origin_dtype"]),
         ({"precision_mode": "force_fp16", "precision_mode_v2": "origin"}, ["--precision_mode_v2=origin"]),
     ],
 )
-def test_one_precision_mode_at_most_is_given_since_one_excludes_the_other(
-    options: dict[str, str], wanted: list[str]
+def test_at_most_one_precision_mode_is_passed_because_they_exclude_each_other(
+    options: dict[str, str], expected: list[str]
 ) -> None:
     chip = {"soc_version": "Ascend310P3", **options}
     request = CompileRequest(Path("/m.onnx"), None, 1, Path("/m.om"), Path("/m.log"), chip, {})
-    assert atc.arguments(request, "error")[7:] == wanted
+    assert atc.arguments(request, "error")[7:] == expected
 
 
 @pytest.mark.parametrize("flag", ["input_shape=x", "log=debug", "auto_tune_mode=RL", "soc=Ascend310", "input-shape=x"])
-def test_flags_that_are_ours_to_set_are_refused_in_every_spelling_that_atc_takes(npu: Project, flag: str) -> None:
+def test_reserved_flags_are_refused_in_every_spelling_that_atc_accepts(npu: Project, flag: str) -> None:
     npu.set("chips.310P3", f"engine=ascend soc_version=Ascend310P3 {flag} published=310P3")
     refused(make(npu, "om", check=False), flag.split("=")[0])
 
 
-def test_a_flag_that_atc_does_not_know_is_sought_in_params(npu: Project) -> None:
+def test_a_flag_that_atc_does_not_know_points_to_params(npu: Project) -> None:
     npu.set("atc.flags", "no_such_flag=1")
     refused(make(npu, "om", check=False), "unknown command line flag 'no_such_flag'", "atc.flags")
 
 
-def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: Project) -> None:
+def test_a_file_in_a_flag_has_an_absolute_path_and_its_content_is_in_the_cache_key(npu: Project) -> None:
     (npu.tree / "fusion.cfg").write_text("Pass:off")
     npu.set("atc.flags", "fusion_switch_file=fusion.cfg")
     make(npu, "om")
@@ -203,7 +203,7 @@ def test_a_file_in_a_flag_is_named_in_full_and_decides_by_its_content(npu: Proje
 
 
 @pytest.mark.parametrize(("generation", "tail"), [("old", []), ("new", ["--divide_input", "1"])])
-def test_ais_bench_is_called_with_words_that_both_generations_know(
+def test_ais_bench_gets_only_arguments_that_its_generation_knows(
     npu: Project, generation: str, tail: list[str]
 ) -> None:
     for device, more in (("0", []), ("0,1", tail)):
@@ -220,7 +220,7 @@ def test_ais_bench_is_called_with_words_that_both_generations_know(
         ]
 
 
-# atc's faults
+# Failures of atc
 
 CODES = ["E10001", "E10016", "E10054", "E13000", "E16002", "E19010", "E19999", "E20001", "E40021", "EC0010", "EZ3003"]
 
@@ -247,32 +247,32 @@ def test_a_failure_of_atc_names_code_cause_and_log(npu: Project, code: str, cann
         ("loader", ["libascend_hal.so", "devlib"]),
     ],
 )
-def test_status_success_line_and_a_fresh_file_are_all_asked_for(npu: Project, fault: str, words: list[str]) -> None:
+def test_status_success_line_and_a_new_file_are_all_required(npu: Project, fault: str, words: list[str]) -> None:
     npu.set("atc.memory", "7")
     om = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     before = om.read_bytes()
     npu.set("atc.precision_mode", "default")
     refused(make(npu, "om", check=False, STAND_IN_ATC=fault), "bs8.log", *words)
-    assert om.read_bytes() == before  # an earlier model is not lost, and not taken for the new one
+    assert om.read_bytes() == before  # an earlier model is kept, and not taken for the new one
     make(npu, "om")
     assert om.read_bytes() != before
 
 
 @pytest.mark.parametrize("fault", ["suffix", "both", "warning"])
-def test_other_names_and_warnings_after_success_are_no_failure(npu: Project, fault: str) -> None:
+def test_other_file_names_and_warnings_after_success_are_accepted(npu: Project, fault: str) -> None:
     done = make(npu, "om", "BS=4", STAND_IN_ATC=fault)
     assert (npu.root / "models/om/310P3/3d_attention_net_bs4.om").stat().st_size
     assert ("W11001" in done.stdout) == (fault == "warning")
 
 
-def test_an_atc_that_hangs_is_killed_with_all_that_it_started(npu: Project) -> None:
+def test_an_atc_that_hangs_is_killed_with_its_children(npu: Project) -> None:
     npu.set("atc.time_limit", "2")
     refused(make(npu, "om", "BS=4", check=False, STAND_IN_ATC="hang"), "time limit", "atc.time_limit")
     time.sleep(0.5)
     assert str(npu.tree) not in run("ps", "-eo", "args").stdout
 
 
-def test_a_make_that_is_asked_to_end_ends_atc_too(npu: Project) -> None:
+def test_terminating_make_terminates_atc_too(npu: Project) -> None:
     words = ["make", "om", "BS=4", "CHIP=310P3", "ROOT=root", f"PYTHON={npu.python}"]
     process = subprocess.Popen(
         words,
@@ -292,7 +292,7 @@ def test_a_make_that_is_asked_to_end_ends_atc_too(npu: Project) -> None:
     )
 
 
-def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
+def test_j_runs_as_many_atc_as_memory_allows_and_divides_the_cpus(
     npu: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     npu.set("atc.memory", "1000")
@@ -304,28 +304,28 @@ def test_j_runs_as_many_atc_at_once_as_memory_holds_and_shares_the_cpus(
     assert most == 1
     monkeypatch.setattr(machine, "threads", lambda: 40)
     monkeypatch.setattr(machine, "memory", lambda: 34.0)
-    for flags, wanted in (
+    for flags, expected in (
         ("", (4, 32)),
         (" -j2 --jobserver-auth=3,4 -- BS=1", (4, 16)),
         ("kw -j8", (4, 8)),
         ("-j", (4, 8)),
     ):
         monkeypatch.setenv("MAKEFLAGS", flags)
-        assert atc.parallelism(8) == wanted, flags
+        assert atc.parallelism(8) == expected, flags
     assert atc.parallelism(100) == (1, 32)
 
 
-def test_te_parallel_compiler_is_set_but_not_over_the_users(npu: Project) -> None:
+def test_te_parallel_compiler_is_set_unless_the_user_has_set_it(npu: Project) -> None:
     make(npu, "om", "BS=4")
     assert int(calls(npu, "atc")[-2]["env"]["TE_PARALLEL_COMPILER"]) >= 1
     make(npu, "om", "BS=2", TE_PARALLEL_COMPILER="7")
     assert calls(npu, "atc")[-2]["env"]["TE_PARALLEL_COMPILER"] == "7"
 
 
-# Where CANN is
+# CANN's environment
 
 
-def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: Project) -> None:
+def test_set_env_is_sourced_only_if_atc_is_not_on_path(npu: Project) -> None:
     make(npu, "om", "BS=4")  # SET_ENV, as ascend_host gives it
     assert calls(npu, "atc")[-2]["env"]["ASCEND_TOOLKIT_HOME"] == str(STAND_INS / "toolkit")
     host = ascend_host(npu.tree)
@@ -342,7 +342,7 @@ def test_set_env_is_sourced_only_where_atc_is_not_on_path(npu: Project) -> None:
     npu.make("om", "BS=1", "CHIP=310P3", f"ATC={sys.executable} {STAND_INS / 'toolkit/bin/atc'}", **host)
 
 
-def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: Project) -> None:
+def test_commands_and_paths_are_relative_to_the_folder_of_make(npu: Project) -> None:
     (npu.tree / "tools").mkdir()
     (npu.tree / "tools/atc.py").write_text(
         f"import runpy\nrunpy.run_path('{STAND_INS}/toolkit/bin/atc', run_name='__main__')\n"
@@ -354,23 +354,23 @@ def test_commands_and_paths_are_read_as_from_where_make_was_typed(npu: Project) 
 
 
 def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: Project) -> None:
-    make(npu, "om", "BS=5", f"SET_ENV={STAND_INS / 'toolkit'}")  # its folder will do
+    make(npu, "om", "BS=5", f"SET_ENV={STAND_INS / 'toolkit'}")  # its folder is enough
     (npu.tree / "false.sh").write_text(
         f"source {STAND_INS / 'toolkit/set_env.sh'}\n[ -f /no/such ] && source /no/such\n"
     )
     make(npu, "om", "BS=6", "SET_ENV=false.sh")
     refused(make(npu, "om", "BS=4", "SET_ENV=/no/such", check=False), "SET_ENV=/no/such", "no such file")
-    npu.make("bin", "CHIP=cpu", SET_ENV="production")  # where nothing uses it, it may be another program's
+    npu.make("bin", "CHIP=cpu", SET_ENV="production")  # ignored if nothing uses it: it may belong to another program
     for end in ("exit", "return"):
         (npu.tree / "bad.sh").write_text(f"echo broken >&2\n{end} 3\n")
         for goal in ("om", "infer"):
             refused(make(npu, goal, "BS=4", "SET_ENV=bad.sh", check=False), "bad.sh", "status 3", "broken")
     (npu.tree / "strict.sh").write_text(f"[ $# = 0 ] || return 1\nsource {STAND_INS / 'toolkit/set_env.sh'}\n")
-    make(npu, "om", "BS=7", "SET_ENV=strict.sh")  # sourced by hand it has no arguments
+    make(npu, "om", "BS=7", "SET_ENV=strict.sh")  # sourced in a shell it has no arguments
     refused(make(npu, "om", "BS=4", "ATC='atc", check=False), "ATC='atc", "no closing quotation")
 
 
-def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: Project) -> None:
+def test_a_path_that_canns_tools_reject_is_reported_before_they_run(npu: Project) -> None:
     odd = npu.tree.with_name("odd+folder")
     npu.tree.rename(odd)
     project = Project(odd)
@@ -379,7 +379,7 @@ def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: Project) -
     refused(make(project, "infer", check=False), "'+'", "ROOT=")
 
 
-# ais_bench's faults
+# Failures of ais_bench
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
@@ -398,7 +398,9 @@ def test_a_path_that_canns_tools_refuse_is_named_before_they_run(npu: Project) -
         ("crash", ["ais_bench failed: status 134"]),
     ],
 )
-def test_whatever_ais_bench_left_is_checked(npu: Project, generation: str, fault: str, words: list[str]) -> None:
+def test_everything_that_ais_bench_writes_is_checked(
+    npu: Project, generation: str, fault: str, words: list[str]
+) -> None:
     done = make(npu, "accuracy", check=False, STAND_IN_AIS=generation, STAND_IN_AIS_BENCH=fault)
     refused(done, "infer.log", *words)
     assert not (npu.root / "results/310P3/bs8/outputs").exists()
@@ -412,7 +414,7 @@ def test_an_ais_bench_that_hangs_is_killed(npu: Project) -> None:
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
-def test_two_devices_give_each_image_once_and_one_of_them_dying_gives_none(npu: Project, generation: str) -> None:
+def test_two_devices_give_each_image_once_and_no_output_if_one_of_them_dies(npu: Project, generation: str) -> None:
     host = {"STAND_IN_AIS": generation, "STAND_IN_NPU_SMI": "310P3-duo"}
     one = json.loads((built_cpu(npu) / "accuracy.json").read_text())["digests"]["predictions"]
     refused(
@@ -433,7 +435,7 @@ def built_cpu(project: Project) -> Path:
 
 
 @pytest.mark.parametrize("umask", ["000", "002", "022", "077"])
-def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_them(npu: Project, umask: str) -> None:
+def test_the_newer_ais_bench_accepts_the_inputs_with_any_umask(npu: Project, umask: str) -> None:
     mode = 0o777 & ~int(umask, 8)
     for path in (npu.root / "data/bin", *(npu.root / "data/bin").iterdir()):
         path.chmod(mode if path.is_dir() else mode & 0o666)
@@ -458,7 +460,7 @@ def test_permissions_of_any_umask_are_made_such_that_the_newer_ais_bench_reads_t
         ({"AIS_BENCH": "/no/such/python -m ais_bench"}, ["no such file"]),
     ],
 )
-def test_another_tool_of_that_name_is_named_as_such(npu: Project, more: dict[str, str], words: list[str]) -> None:
+def test_a_wrong_or_broken_ais_bench_is_reported(npu: Project, more: dict[str, str], words: list[str]) -> None:
     refused(make(npu, "infer", check=False, **more), *words, "make doctor")
 
 
@@ -467,7 +469,7 @@ def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu:
     refused(make(npu, "infer", "DEVICE=2", check=False), "device 2 does not exist", "0 (310P3)")
     mixed = {"STAND_IN_NPU_SMI": "mixed"}
     refused(make(npu, "infer", check=False, **mixed), "CHIP=310, or DEVICE=1")
-    make(npu, "infer", ASCEND_RT_VISIBLE_DEVICES="1", **mixed)  # whose device 0 is the host's device 1
+    make(npu, "infer", ASCEND_RT_VISIBLE_DEVICES="1", **mixed)  # CANN's device 0 is then the host's device 1
     shutil.rmtree(npu.root / "results/310P3")
     done = make(npu, "infer", STAND_IN_NPU_SMI="alarm")
     assert "shows health Alarm" in done.stdout
@@ -476,7 +478,7 @@ def test_a_model_for_another_chip_than_the_device_is_refused_before_it_runs(npu:
     assert "not checked whether device 0 is Ascend310P3" in done.stdout  # a container often has no npu-smi
 
 
-def test_two_runs_that_number_two_devices_differently_do_not_wait_for_each_other_for_ever(npu: Project) -> None:
+def test_two_runs_that_number_the_devices_differently_do_not_deadlock(npu: Project) -> None:
     make(npu, "om", "BS=4")
     one = begin(npu, "infer", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
     other = copy_of(npu, npu.tree.with_name("other"))
@@ -502,16 +504,16 @@ def test_a_device_has_one_user_at_a_time_and_two_devices_two(npu: Project) -> No
     assert sum("device 0 in use; waiting" in text for text in texts) == 1
 
 
-# A ready .om
+# Your own .om
 
 
-def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> None:
-    held = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
+def test_an_own_om_is_run_unchanged_and_kept(npu: Project, tmp_path: Path) -> None:
+    model = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     own = npu.tree / "ready.om"
-    own.write_bytes(held.read_bytes() + b" \n")
+    own.write_bytes(model.read_bytes() + b" \n")
     done = make(npu, "accuracy", f"OM={own}")
     assert "Source: built-in sample data, own .om" in done.stdout
-    assert held.read_bytes() == own.read_bytes()
+    assert model.read_bytes() == own.read_bytes()
     npu.set("atc.precision_mode", "default")
     before = npu.artifacts()
     make(npu, "accuracy")
@@ -520,19 +522,19 @@ def test_a_ready_om_is_run_as_it_is_and_kept(npu: Project, tmp_path: Path) -> No
     (npu.tree / "empty.om").write_bytes(b"")
     for wrong in ("empty.om", "params.yaml"):
         refused(make(npu, "accuracy", f"OM={npu.tree / wrong}", check=False), wrong, "not an .om file")
-    assert held.read_bytes() == own.read_bytes()
+    assert model.read_bytes() == own.read_bytes()
 
 
-def test_a_ready_om_of_another_batch_size_is_refused_even_if_it_runs_as_often(npu: Project) -> None:
+def test_an_own_om_of_another_batch_size_is_refused_even_with_the_same_number_of_runs(npu: Project) -> None:
     own = npu.root / "models/om/310P3/3d_attention_net_bs8.om"
     refused(make(npu, "infer", "BS=4", f"OM={own}", check=False), "batch size is 8, not 4", "set BS=8")
     done = make(npu, "infer", "BS=4", f"OM={own}", check=False, STAND_IN_AIS_BENCH="hang")
-    refused(done, "batch size is 8, not 4")  # as soon as ais_bench says so
+    refused(done, "batch size is 8, not 4")  # as soon as ais_bench prints it
     shutil.copyfile(own, npu.tree / "nine.om")
     refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "batch size is 8, not 9")
 
 
-def test_what_ais_bench_says_is_explained() -> None:
+def test_messages_of_ais_bench_are_explained() -> None:
     for text, words in {
         "[ERROR] arg0 tensorsize: 1 filesize: 2 not match\nRuntimeError: x not match": "batch size",
         "ModuleNotFoundError: No module named 'aclruntime'": "install ais_bench",
@@ -546,21 +548,21 @@ def test_what_ais_bench_says_is_explained() -> None:
     assert ais_bench.explain(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
 
 
-# Killed, and begun again
+# Kills and restarts
 
 
 def begin(project: Project, *words: str, **more: str) -> subprocess.Popen[bytes]:
-    """make CHIP=310P3 BS=8 in a process group of its own."""
+    """Starts make CHIP=310P3 BS=8 in a new process group."""
     arguments = ["make", "CHIP=310P3", "BS=8", "ROOT=root", f"PYTHON={project.python}", *words]
     null = subprocess.DEVNULL
     host = environment(**ascend_host(project.tree, **more))
     return subprocess.Popen(arguments, cwd=project.tree, env=host, stdout=null, stderr=null, start_new_session=True)
 
 
-def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: Project) -> None:
+def test_kill_9_at_any_moment_of_a_compilation_or_a_run_does_no_damage(npu: Project) -> None:
     shutil.rmtree(npu.root / "models/om/310P3")
     make(npu, "accuracy")
-    wanted = read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]
+    expected = read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]
     draw = random.Random()
     for moment in [draw.uniform(0.3, 3.0) for _ in range(5)]:
         shutil.rmtree(npu.root / "models/om/310P3")
@@ -572,11 +574,11 @@ def test_kill_9_at_any_moment_of_a_compilation_or_a_run_costs_nothing(npu: Proje
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         done = make(npu, "accuracy")
-        assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"] == wanted, (moment, done.stderr)
+        assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"] == expected, (moment, done.stderr)
         assert not list(npu.root.rglob("*.tmp.*"))
 
 
-def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: Project) -> None:
+def test_terminating_only_make_leaves_nothing_running(npu: Project) -> None:
     process = begin(npu, "infer", "DEVICE=0,1", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
     while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/*/image_*")):
         time.sleep(0.05)
@@ -590,7 +592,7 @@ def test_a_make_that_alone_is_asked_to_end_leaves_nothing_running(npu: Project) 
     ]
 
 
-def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: Project) -> None:
+def test_workers_that_a_dying_atc_leaves_do_not_keep_its_slot(npu: Project) -> None:
     leaking = npu.tree / "leaking"
     leaking.write_text("#!/bin/sh\nsleep 90 &\nkill -9 $$\n")
     leaking.chmod(0o755)
@@ -599,8 +601,8 @@ def test_workers_that_a_dying_atc_leaves_do_not_hold_its_place(npu: Project) -> 
     assert "in use" not in make(npu, "om", "BS=4").stderr
 
 
-def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: Project) -> None:
-    wrapper = npu.tree / "wrapper"  # the vendor's own tools start others, which a kill -9 of ours does not reach
+def test_processes_that_a_killed_run_left_on_the_device_are_killed(npu: Project) -> None:
+    wrapper = npu.tree / "wrapper"  # like vendor tools, it starts a child, which kill -9 of make does not reach
     wrapper.write_text('#!/bin/sh\npython3 -m ais_bench "$@" &\nwait\n')
     wrapper.chmod(0o755)
     process = begin(npu, "infer", AIS_BENCH="./wrapper", STAND_IN_AIS_BENCH="hang")
@@ -608,10 +610,10 @@ def test_what_a_killed_run_left_on_the_device_dies_with_it(npu: Project) -> None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert "Top-1" in make(npu, "accuracy").stdout  # it would hang for ten minutes, and hold the device
+    assert "Top-1" in make(npu, "accuracy").stdout  # the child would hang for ten minutes and keep the device
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(npu: Project) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing_incomplete(npu: Project) -> None:
     shutil.rmtree(npu.root / "models/om/310P3")
     command = f"ulimit -f 1; exec make accuracy CHIP=310P3 BS=8 ROOT=root PYTHON={npu.python}"
     host = ascend_host(npu.tree, "old")
