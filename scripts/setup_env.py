@@ -26,7 +26,7 @@ SHOWN = 15  # last lines of a failed step's output
 NAME = r"([A-Za-z][\w.-]*?)(?=-\d|[=<>~! ]|$)"  # of a package, in `name==1.0` or in `name-1.0-py3-none-any.whl`
 OTHER_INDEX = "name another index or a folder of wheels by pip's own variables (docs/install.md)"
 REMEDIES = {  # what the output of a failed step contains: what to do; the first match counts
-    r"No space left|Errno 28|Disk quota": "free some space (.venv needs about 1.5 GB) and run the same command again",
+    r"No space left|Errno 28|Disk quota": "free some space (docs/install.md lists the sizes) and run the same command again",
     r"ensurepip": "install venv for this Python: on Debian and Ubuntu, apt install python3-venv",
     r"CERTIFICATE_VERIFY_FAILED|SSLError|certificate verify": "name your CA bundle in SSL_CERT_FILE (docs/install.md)",
     r"ProxyError|Cannot connect to proxy|Tunnel connection failed": "check HTTPS_PROXY and NO_PROXY (docs/install.md)",
@@ -34,7 +34,8 @@ REMEDIES = {  # what the output of a failed step contains: what to do; the first
         f"check the network and run the same command again, or {OTHER_INDEX}"
     ),
     r"ResolutionImpossible|conflicting dependencies": "see which constraints pip has: python3 -m pip config list",
-    r"No matching distribution": f"the index has no such package for this Python and machine: {OTHER_INDEX}",
+    r"from versions: none": f"no index that pip reached has it: check the network and the proxy, or {OTHER_INDEX}",
+    r"No matching distribution": f"the index has no such version for this Python and machine: {OTHER_INDEX}",
 }
 
 
@@ -153,8 +154,10 @@ def torch_for(target: Environment, cpu_index: str) -> List[str]:
 
     settings = torch_build.pip_settings(target.python)
     build = torch_build.choose_build(pin, settings, versions, cpu_index)
-    target.line.print(f"            torch {build.version}, {build.source}")
-    if build.warning:
+    if not build.warning:
+        target.line.print(f"            torch {build.version}, {build.source}")
+    else:
+        target.line.clear()
         print(f"{Path(sys.argv[0]).name}: warning: {build.warning}", file=sys.stderr, flush=True)
     return build.arguments
 

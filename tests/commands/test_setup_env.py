@@ -63,7 +63,7 @@ def test_a_failed_installation_shows_the_error_and_starts_over(pins: Project) ->
     *shown, error, _ = done.stderr.splitlines()  # the last line is make's
     assert "No matching distribution found for no-such-package-here==1" in shown[-1]
     assert len(shown) <= 15
-    begin = "setup_env.py: pip: failed with status 1, its output is in .venv/pip.log; the index has no such package"
+    begin = "setup_env.py: pip: failed with status 1, its output is in .venv/pip.log; no index that pip reached has it"
     assert error.startswith(begin)
     assert "No matching distribution" in (pins.tree / ".venv/pip.log").read_text()
     assert not (pins.tree / ".venv/requirements.txt").exists()
@@ -278,6 +278,7 @@ def test_the_pin_is_read_from_the_requirements(line: str, pin: str) -> None:
         ),
         ("pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool: Read timed out.", "check the network"),
         ("ERROR: ResolutionImpossible: for help visit", "pip config list"),
+        ("ERROR: Could not find a version that satisfies torch==2 (from versions: none)", "the network and the proxy"),
         ("ERROR: No matching distribution found for torch==2.13.0", "name another index or a folder of wheels"),
         ("ERROR: something new", "see the lines above"),
     ],
