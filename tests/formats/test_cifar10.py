@@ -93,7 +93,7 @@ class Evil:
 def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     archive = pack(tmp_path, pickle.dumps({"data": Evil(mark), "labels": []}, 2))
-    refused(preprocess(archive, tmp_path), "test_batch", "unexpected name ", " for a CIFAR-10 batch")
+    refused(preprocess(archive, tmp_path), "test_batch", " for a CIFAR-10 batch")
     assert not mark.exists()
     assert not (tmp_path / "bin").exists()
 
