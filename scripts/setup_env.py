@@ -26,7 +26,7 @@ SHOWN = 15  # last lines of a failed step's output
 NAME = r"([A-Za-z][\w.-]*?)(?=-\d|[=<>~! ]|$)"  # of a package, in `name==1.0` or in `name-1.0-py3-none-any.whl`
 OTHER_INDEX = "name another index or a folder of wheels by pip's own variables (docs/install.md)"
 REMEDIES = {  # what the output of a failed step contains: what to do; the first match counts
-    r"No space left|Errno 28|Disk quota": "free some space (docs/install.md lists the sizes) and run the same command again",
+    r"No space left|Errno 28|Disk quota": "free some space (sizes: docs/install.md) and run the same command again",
     r"ensurepip": "install venv for this Python: on Debian and Ubuntu, apt install python3-venv",
     r"CERTIFICATE_VERIFY_FAILED|SSLError|certificate verify": "name your CA bundle in SSL_CERT_FILE (docs/install.md)",
     r"ProxyError|Cannot connect to proxy|Tunnel connection failed": "check HTTPS_PROXY and NO_PROXY (docs/install.md)",
