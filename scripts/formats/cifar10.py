@@ -63,19 +63,18 @@ def read_member(archive: Path, name: str, subject: object = None) -> bytes:
     remedy = REMEDY if subject else f"remove it to download the official one, or {REMEDY}"
     subject = subject or archive
     try:
-        with (
-            open_archive(archive) as stream,
-            tarfile.open(fileobj=cast(Any, LimitedStream(stream)), mode="r|") as members,
-        ):
-            for i, member in enumerate(members):
-                if i == MEMBERS_LIMIT:
-                    raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
-                if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", name]:
-                    if member.size > MEMBER_LIMIT:
-                        die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
-                    content = members.extractfile(member)
-                    assert content is not None  # it is a regular file
-                    return content.read()
+        with open_archive(archive) as stream:
+            limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
+            with tarfile.open(fileobj=limited, mode="r|") as members:
+                for i, member in enumerate(members):
+                    if i == MEMBERS_LIMIT:
+                        raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
+                    if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", name]:
+                        if member.size > MEMBER_LIMIT:
+                            die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
+                        content = members.extractfile(member)
+                        assert content is not None  # it is a regular file
+                        return content.read()
     except Exception as error:  # noqa: BLE001  tarfile raises many kinds of errors on invalid headers
         die(subject, f"damaged, or not a tar archive ({error})", remedy)
     die(subject, f"no cifar-10-batches-py/{name} in it", remedy)
