@@ -523,7 +523,7 @@ def test_clean_touches_no_folder_after_a_dry_run_only(fresh: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["accuracy", "ROOT=a$b"], "ROOT: contains a $, which make would expand; write $$ for one"),
         (["bin", "ARCHIVE=/tmp/a$b.tar.gz"], "ARCHIVE: contains a $"),

@@ -382,14 +382,14 @@ def test_bench_without_inputs_uses_the_sample(tree: Path, root: str) -> None:
 
 
 @pytest.mark.parametrize("root", [".", "own"])
-@pytest.mark.parametrize("held", ["data/archive.tar.gz", "models/checkpoint.pkl"])
+@pytest.mark.parametrize("present", ["data/archive.tar.gz", "models/checkpoint.pkl"])
 def test_bench_uses_the_inputs_in_root(tree: Path, root: str, present: str) -> None:
     write(tree / root / present)
     values = accepted(tree, goals="bench", ROOT=root, CHIP="310")
     assert (values["root"], values["source"], values["chip"]) == (root, "", "310")
 
 
-@pytest.mark.parametrize("given", [{"SOURCE": "cifar10"}, {"ARCHIVE": "file"}, {"WEIGHTS": "file"}])
+@pytest.mark.parametrize("settings", [{"SOURCE": "cifar10"}, {"ARCHIVE": "file"}, {"WEIGHTS": "file"}])
 def test_bench_uses_the_inputs_of_the_command_line(tree: Path, settings: dict[str, str]) -> None:
     values = accepted(tree, goals="bench", ROOT="own", **settings)
     assert (values["root"], values["source"]) == ("own", settings.get("SOURCE", ""))
@@ -479,7 +479,7 @@ def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:
     assert errors == "find_chip.py: no driver: using CHIP=cpu\n"
 
 
-@pytest.mark.parametrize("found", ["", "\n", "315\n", "310 * \n"])
+@pytest.mark.parametrize("output", ["", "\n", "315\n", "310 * \n"])
 def test_a_chip_that_is_not_found_refers_to_the_reason(tree: Path, output: str) -> None:
     path = install_npu_smi(tree, output, "find_chip.py: npu-smi: shows different chips; give CHIP=\n")
     line, errors = run(tree, {"PATH": path})
