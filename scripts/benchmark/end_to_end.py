@@ -142,7 +142,7 @@ class GuideComparison:
         return self.task.make("accuracy").seconds
 
     def check_agreement(self) -> None:
-        """Raises Unavailable unless the guide's bins equal ours and its Top-1 is within POINTS of ours."""
+        """Raises Unavailable unless the guide's bins match ours and Top-1 differs by at most POINTS."""
         for i in range(self.root.images()):
             name = f"image_{i}.bin"
             if (self.folder / "bins" / name).read_bytes() != self.root.bins.with_name(name).read_bytes():
