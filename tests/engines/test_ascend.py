@@ -303,7 +303,7 @@ def test_j_runs_as_many_atc_as_memory_allows_and_divides_the_cpus(
         most = max(most, running)
     assert most == 1
     monkeypatch.setattr(machine, "threads", lambda: 40)
-    monkeypatch.setattr(machine, "memory", lambda: 34.0)
+    monkeypatch.setattr(machine, "memory_gb", lambda: 34.0)
     for flags, expected in (
         ("", (4, 32)),
         (" -j2 --jobserver-auth=3,4 -- BS=1", (4, 16)),
