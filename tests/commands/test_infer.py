@@ -270,7 +270,7 @@ def test_an_output_that_is_not_finite_names_its_image_unless_the_bins_are_wrong(
     drawn.images[place].tofile(drawn.bins.with_name(f"image_{place}.bin"))
     drawn.refused(capsys, "the bins' digest differs")
     drawn.record["digest"] = hashlib.sha256(drawn.images.tobytes()).hexdigest()
-    drawn.refused(capsys, f"the answer to image {place} is not finite")
+    drawn.refused(capsys, f"the logits of image {place} are not finite")
 
 
 def test_an_output_that_cannot_be_written_is_an_error_and_leaves_nothing(

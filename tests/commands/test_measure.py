@@ -225,7 +225,7 @@ def test_an_engine_that_only_knows_the_images_of_the_dataset_is_detected(
             rows = super().__call__(images)
             return rows * np.array([[image.tobytes() in known] for image in images], np.float32)
 
-    refused(capsys, lambda: measured(Table([1.0]), bins, tmp_path, monkeypatch), "that it has not seen before")
+    refused(capsys, lambda: measured(Table([1.0]), bins, tmp_path, monkeypatch), "that it has not run before")
 
 
 def test_a_cache_of_only_the_images_of_the_dataset_is_detected(
@@ -262,7 +262,7 @@ def test_load_from_other_processes_is_measured_and_printed(
 ) -> None:
     monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.43))
     assert measured(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
-    assert "others use 43% of the CPUs" in capsys.readouterr().out
+    assert "other processes use 43% of the CPUs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", range(20))

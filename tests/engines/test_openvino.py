@@ -202,8 +202,8 @@ def test_the_precision_is_recorded_and_printed(project: Project) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("engine=openvino", ["chips.cpu-f32", "no precision="]),
-        ("engine=openvino precison=bf16", ["chips.cpu-f32", "no precision=", "engine openvino"]),
+        ("engine=openvino", ["chips.cpu-f32", "precision= is missing"]),
+        ("engine=openvino precison=bf16", ["chips.cpu-f32", "precision= is missing", "engine openvino"]),
         ("engine=openvino precision=fp8", ["sync_inputs.py", "chips.cpu-f32: precision=fp8", "f32, bf16, int8"]),
         ("engine=openvino precision=f32 streams=0", ["streams=0", "from 1"]),
         ("engine=openvino precision=f32 hint=latency", ["unknown option hint of engine openvino"]),
