@@ -18,7 +18,7 @@ from params.schema import SCHEMA
 from reporting import tables, words
 
 SETTINGS = {"published": "published.throughput.*.*", "batch_sizes": "batch_sizes"}
-LONG = 40  # characters of a value that still fit into a column
+LONG = 64  # characters of a value that still fit into a column
 HEAD = """\
 # Reference
 
@@ -70,11 +70,7 @@ def variable_lines(makefile: str) -> Iterator[str]:
 def allowed(key: str) -> str:
     """What the schema says of the values of a key, or of the keys below it."""
     for pattern, check in SCHEMA.items():
-        if (
-            pattern == key
-            or pattern.startswith(f"{key}.")
-            or ("*" in pattern and re.fullmatch(re.escape(pattern).replace(r"\*", "[^.]+"), key))
-        ):
+        if all(part in ("*", name) for part, name in zip(pattern.split("."), key.split("."))):
             try:
                 check("\0")
             except ValueError as values:
@@ -87,13 +83,19 @@ def setting_row(setting: Setting) -> list[str]:
     return [f"`{setting.key}`", cell(value), cell(allowed(setting.key)), cell(setting.comment)]
 
 
+def named_row(setting: Setting) -> list[str]:
+    return [f"`{setting.key}`", cell(setting.value), cell(setting.comment)]
+
+
 def setting_lines(blocks: dict[str, Block]) -> Iterator[str]:
     yield f"\n## Settings of params.yaml\n\n{PARAMS}"
     for block in blocks.values():
-        yield f"\n### {block.name}\n\n"
-        if block.comment:
-            yield f"{cell(block.comment)}\n\n"
-        yield table(["setting", "default", "allowed", "meaning"], [setting_row(setting) for setting in block.settings])
+        yield f"\n### {block.name}\n\n{cell(block.comment)}\n\n"
+        if any(pattern.startswith(f"{block.name}.*") for pattern in SCHEMA):  # its names are free, its values alike
+            yield f"Each value: {cell(allowed(block.settings[0].key))}.\n\n"
+            yield table(["setting", "value", "meaning"], [named_row(setting) for setting in block.settings])
+        else:
+            yield table(["setting", "default", "allowed", "meaning"], [setting_row(item) for item in block.settings])
 
 
 def with_published(page: Path, figures: str) -> str:
