@@ -27,7 +27,7 @@ def make_commands(page: Path) -> set[str]:
     text = page.read_text("utf-8")
     lines = [line for kind, block in BLOCK.findall(text) if kind in ("sh", "console") for line in block.splitlines()]
     typed = [re.sub(r"\s+#.*", "", line.removeprefix("$ ")) for line in lines]
-    inline = re.findall(r"`((?:[A-Z_]+=\S+ )*make(?: [^`\n]*)?)`", BLOCK.sub("", text))
+    inline = re.findall(r"`((?:[A-Z_]+=[^\s`]+ )*make(?: [^`\n]*)?)`", BLOCK.sub("", text))
     return {line for line in [*typed, *inline] if re.match(r"([A-Z_]+=\S+ )*make( |$)", line)}
 
 
