@@ -244,7 +244,7 @@ def test_a_storage_whose_name_is_a_deep_tuple_does_not_crash_the_check(
         f"import pathlib; from network import checkpoint; checkpoint.check(pathlib.Path({str(tmp_path / 'c.pkl')!r}))"
     )
     done = run(sys.executable, "-c", code, cwd=SCRIPTS)
-    assert done.returncode == 1 and "a storage's name is no text" in done.stderr, done.stderr
+    assert done.returncode == 1 and "the key of a storage is not text" in done.stderr, done.stderr
 
 
 def test_torch_load_is_never_called_without_weights_only() -> None:
