@@ -285,7 +285,7 @@ test: $(environment:.txt=-dev.txt) ## run the tests
 	$(quiet)$(python) -m pytest tests
 check: test ## run the tests, linters (Python, sh, make files, documentation) and type checks
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
-	$(quiet)$(python) scripts/make/lint.py Makefile scripts/make/*.mk
+	$(quiet)$(python) scripts/make/lint_make.py Makefile scripts/make/*.mk
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
 	$(quiet)$(python) scripts/make/lint_docs.py

@@ -78,9 +78,7 @@ def test_a_figure_states_its_value_at_the_ceiling() -> None:
 
 def test_a_figure_of_an_excluded_or_missing_contender_does_not_count() -> None:
     figure = Figure("x / y", "x", "y", 1.0)
-    record = ratios.judge(
-        figure, {"x": [9.0], "y": [1.0]}, {"x": "excluded: Top-1 is 3.00% below"}
-    )
+    record = ratios.judge(figure, {"x": [9.0], "y": [1.0]}, {"x": "excluded: Top-1 is 3.00% below"})
     assert not record["counts"]
     assert "3.00% below" in summary.row_of(record)
     assert "reached" not in record["verdict"]

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import SCRIPTS, TREE
 
-LINT = SCRIPTS / "make/lint.py"
+LINT = SCRIPTS / "make/lint_make.py"
 GOOD = """# A make file without faults.
 bare := all
 words := one two
