@@ -211,6 +211,9 @@ def main() -> None:
     with artifact.locked(args.out, beside=True), open(args.requirements) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_current(stamp, args.requirements):
+            if args.out.is_symlink():
+                remedy = f"remove the link, or set PYTHON={args.out}/bin/python"
+                die(args.out, "a link to an environment with other packages, which set-up would replace", remedy)
             artifact.remove(stamp)
             pins = args.requirements.read_text("utf-8")
             target = Environment(args.out, args.requirements, lock, StatusLine())

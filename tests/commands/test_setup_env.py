@@ -56,6 +56,18 @@ def test_it_is_made_once_and_anew_when_pins_change(pins: Project) -> None:
     assert not mark.exists()
 
 
+def test_a_link_to_an_environment_with_other_packages_is_refused_and_nothing_is_removed(pins: Project) -> None:
+    shared = pins.tree / "shared/.venv"
+    shared.mkdir(parents=True)
+    (shared / "requirements.txt").write_text("numpy==1\n")
+    (pins.tree / ".venv").symlink_to(shared)
+    done = setup(pins)
+    assert "setup_env.py: .venv: a link to an environment with other packages" in done.stderr
+    assert (shared / "requirements.txt").exists()
+    (shared / "requirements.txt").write_text((pins.tree / "requirements.txt").read_text())
+    assert setup(pins).returncode == 0  # the same packages
+
+
 def test_a_failed_installation_shows_the_error_and_starts_over(pins: Project) -> None:
     (pins.tree / "requirements.txt").write_text("no-such-package-here==1\n")
     done = setup(pins)

@@ -31,9 +31,9 @@ def test_an_own_graph_replaces_the_export_until_another_is_passed(project: Proje
     project.set("onnx.opset", "12")
     project.make("accuracy")
     assert project.rebuilt(before) == set()  # without ONNX, the graph in ROOT is kept and not exported over
-    graph = onnx.load(own)
-    graph.producer_name = "another exporter"
-    onnx.save(graph, other := own.with_name("other.onnx"))
+    model = onnx.load(own)
+    model.producer_name = "another exporter"
+    onnx.save(model, other := own.with_name("other.onnx"))
     project.make("accuracy", f"ONNX={other}")
     assert graph.read_bytes() == other.read_bytes() != own.read_bytes()
     project.make("accuracy", f"ONNX={own}")
