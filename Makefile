@@ -294,7 +294,7 @@ check: test ## run the tests, linters (Python, sh, make files, documentation) an
 built = $(wildcard $(state)/locks/*)
 # All of results/ except README.md, which is part of the repository.
 results = $(filter-out %/README.md,$(wildcard $(root)results/*))
-clean: ## remove the built files of ROOT and demo/; inputs and .venv are kept
+clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep the inputs and .venv
 	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
 	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
 	  $(root)models/om $(results))

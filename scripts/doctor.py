@@ -106,7 +106,7 @@ def query_torch(query: BackgroundQueries) -> Callable[[], Iterator[Row]]:
         return torch_build.pip_settings(machine.supported_python() or "python3")
 
     settings = query.ask(pip_settings)
-    no_index = bool(os.environ.get("PIP_NO_INDEX"))
+    no_index = torch_build.is_set({"no-index": os.environ.get("PIP_NO_INDEX") or "0"}, "no-index")
     reachable = query.ask(lambda: not no_index and torch_build.is_reachable(torch_build.CPU_INDEX))
     return lambda: iter([torch_row(pin, settings(), reachable())])
 

@@ -109,7 +109,8 @@ def fail(step: str, status: int, output: str, where: str = "") -> NoReturn:
     """Prints the last lines of a failed step's output, and exits 1 with the remedy that fits it."""
     lines = [line for line in output.splitlines() if line.strip()]
     for line in lines[-SHOWN:]:
-        print(f"  {cli.one_line(line)}", file=sys.stderr)
+        shown = re.sub(r"(://)[^/@\s]*@|(\?)\S+", r"\1\2…", cli.one_line(line))  # no password or token of a URL
+        print(f"  {shown}", file=sys.stderr)
     matches = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, output)]
     if status == -9:
         matches = ["it was killed, probably out of memory: free memory and run the same command again"]
@@ -189,8 +190,8 @@ def base_python() -> str:
     """The interpreter to make the environment by; exits 1 if there is none of a supported version."""
     base = machine.supported_python()
     if base is None:
-        problem = f"it is {sys.version.split()[0]}, and no python3.10 to python3.12 is on PATH"
-        die("python3", problem, "install one, or give PYTHON=")
+        problem = f"it is {sys.version.split()[0]}, and no Python 3.10 to 3.12 with the module venv is on PATH"
+        die("python3", problem, "install one (on Debian and Ubuntu also python3-venv), or set PYTHON=")
     return base
 
 
@@ -209,7 +210,8 @@ def main() -> None:
         die(args.out, "missing or made from other pins, and this folder is read-only", remedy)
     base = base_python()
     with artifact.locked(args.out, beside=True), open(args.requirements) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # NFS has no such lock for a file that is open for reading
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_current(stamp, args.requirements):
             if args.out.is_symlink():
                 remedy = f"remove the link, or set PYTHON={args.out}/bin/python"

@@ -99,12 +99,13 @@ def setting_lines(blocks: dict[str, Block]) -> Iterator[str]:
 
 
 def with_published(page: Path, figures: str) -> str:
-    """The text of a readme with today's table between its two marks; exits 1 if a mark is missing."""
+    """The text of a readme with the table of published throughput between its marks; exits 1 if a mark is missing."""
     text = page.read_text("utf-8")
-    parts = re.fullmatch(r"(.*<!-- published figures[^\n]*-->\n[^\n]*\n)(.*?)(<!-- end -->.*)", text, re.DOTALL)
+    parts = re.fullmatch(r"(.*<!-- published figures[^\n]*-->\n)(.*?)(<!-- end -->.*)", text, re.DOTALL)
     if parts is None:
-        die(page, "has no marks <!-- published figures … --> and <!-- end -->", f"git checkout {page}")
-    return parts[1] + figures + parts[3]
+        remedy = "write these two lines around the table of published throughput"
+        die(page, "the marks <!-- published figures … --> and <!-- end --> are missing", remedy)
+    return f"{parts[1]}{figures}\n{parts[3]}"
 
 
 def main() -> None:
@@ -118,10 +119,11 @@ def main() -> None:
     args = parser.parse_args()
     makefile = args.makefile.read_text("utf-8")
     lines = [HEAD, *target_lines(makefile), *variable_lines(makefile)]
-    artifact.write_text(args.out, "".join([*lines, *setting_lines(blocks_of(args.params.read_text("utf-8")))]))
-    figures = tables.published_table(words.by_names(args.published), args.batch_sizes).partition("\n")[2]
-    for page in args.readmes:
-        artifact.write_text(page, with_published(page, figures + "\n"))
+    texts = {args.out: "".join([*lines, *setting_lines(blocks_of(args.params.read_text("utf-8")))])}
+    figures = tables.published_table(words.by_names(args.published), args.batch_sizes, "batch size")
+    texts.update((page, with_published(page, figures)) for page in args.readmes)
+    for page, text in texts.items():
+        artifact.write_text(page, text)
 
 
 if __name__ == "__main__":

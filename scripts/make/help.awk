@@ -5,6 +5,13 @@ function add(text) {
     group = ""
     return text
 }
+# The present value of a setting, without a password or token that a URL contains.
+function value_of(name,    value) {
+    value = ENVIRON[name]
+    sub(/:\/\/[^\/]*@/, "://…@", value)
+    sub(/\?.*/, "?…", value)
+    return value == "" ? "(empty)" : value
+}
 BEGIN { print "make TARGET [SETTING=value …]" }
 /^##@ / { group = substr($0, 5) }
 /^[a-z][a-z-]*:.*## / {
@@ -15,6 +22,6 @@ BEGIN { print "make TARGET [SETTING=value …]" }
 /^[A-Z_]+ \?=.*## / {
     name = $1
     sub(/.*## /, "")
-    settings = settings add(sprintf("  %-9s %-10s %s", name, ENVIRON[name] == "" ? "(empty)" : ENVIRON[name], $0))
+    settings = settings add(sprintf("  %-9s %-10s %s", name, value_of(name), $0))
 }
 END { printf "%s%s", targets, settings }

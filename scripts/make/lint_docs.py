@@ -9,10 +9,15 @@ It prints the mean length of the sentences of each English page, which is inform
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
 from typing import Iterator
+from urllib.parse import unquote
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 TEXTS = ("*.md", "docs/**/*.md", "data/README.md", "models/README.md", "results/README.md", "Makefile", "params.yaml")
 CODE = (
@@ -33,7 +38,7 @@ UNCLEAR = {
     r"\btells? of\b": "contains, reports, describes",
     r"\b(lies|lie|stands|stand) (beside|besides|behind|there|in|on|under|above|below|right above|for itself)\b": "is",
     r"\bof its own\b": "its own, separate",
-    r"(?<!\bthere )\b(is|are) none\b": "does not exist, are missing",
+    r"(?<!\bthere )\b(?-i:(is|are) none)\b": "does not exist, are missing",
     r"(?<!\bthere )\b(is|are) no (such )?[a-z]": "unknown, missing, not a",
     r"\b(is|are) said\b|\bsaid (is|are)\b": "is printed",
     r"\bso many\b": "that many, the given number",
@@ -52,18 +57,24 @@ UNCLEAR = {
 }
 
 
+@functools.cache
+def tokens_of(text: str) -> list[Token]:
+    """The blocks of a page; those with text have their parts as children."""
+    return MarkdownIt().enable("table").parse(text)
+
+
 def headings(text: str) -> list[tuple[int, str]]:
-    """(level, title) of each heading of a page, in order."""
-    prose = re.sub(r"^```.*?^```\n?", "", text, flags=re.MULTILINE | re.DOTALL)
-    return [(len(marks), title.strip()) for marks, title in re.findall(r"^(#{1,6}) (.*)$", prose, re.MULTILINE)]
+    """(level, title without markup) of each heading of a page, in order."""
+    tokens = tokens_of(text)
+    pairs = [(token, after) for token, after in zip(tokens, tokens[1:]) if token.type == "heading_open"]
+    return [(int(token.tag[1:]), "".join(part.content for part in after.children or ())) for token, after in pairs]
 
 
 def anchors(text: str) -> set[str]:
     """The anchors of a page, by GitHub's rule for headings, and those of <a id="…">."""
     names = set(re.findall(r'<a id="([^"]+)">', text))
     for _, title in headings(text):
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
-        base = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        base = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
         name, count = base, 0
         while name in names:
             count += 1
@@ -72,39 +83,50 @@ def anchors(text: str) -> set[str]:
     return names
 
 
+def links_of(text: str) -> set[str]:
+    """The targets of the links and images of a page."""
+    parts = [part for token in tokens_of(text) for part in token.children or ()]
+    targets = [part.attrGet("href") or part.attrGet("src") for part in parts if part.type in ("link_open", "image")]
+    html = re.findall(r'<(?:a|img) [^>]*(?:href|src)="([^"]+)"', text)
+    return {unquote(str(target)) for target in [*targets, *html] if target}
+
+
 def code_blocks(text: str) -> list[str]:
-    """The fenced blocks of a page, without comments and without what stands in <angle brackets>."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"[ \t]+#.*|^#.*|<[^>\n]*>|[ \t]+$", "", block, flags=re.MULTILINE) for block in blocks]
+    """The fenced blocks of a page, without comments and without <placeholders>, which may be translated."""
+    blocks = [token.content for token in tokens_of(text) if token.type == "fence"]
+    return [re.sub(r"(^|[ \t]+)# .*|<[^>\n]*>|[ \t]+$", "", block, flags=re.MULTILINE) for block in blocks]
 
 
-def broken_links(tree: Path, page: Path) -> Iterator[str]:
-    """Links of a page, and citations docs/page.md#anchor in any file, that lead nowhere in the tree."""
-    text = page.read_text("utf-8")
-    markdown = page.suffix == ".md"
-    links = re.findall(r"\]\(([^)\s]+)\)" if markdown else r"\bdocs/[\w./-]+\.md(?:#[\w-]+)?", text)
-    for link in links:
+def broken_links(tree: Path, file: Path) -> Iterator[str]:
+    """Links of a page, and citations docs/page.md#anchor in another file, that lead nowhere in the tree."""
+    text = file.read_text("utf-8")
+    is_page = file.suffix == ".md"
+    links = links_of(text) if is_page else set(re.findall(r"\bdocs/[\w./-]+\.md(?:#[\w-]+)?", text))
+    for link in sorted(links):
         path, _, anchor = link.partition("#")
-        target = ((page.parent if markdown else tree) / path).resolve() if path else page
+        target = ((file.parent if is_page else tree) / path).resolve() if path else file
         if re.match(r"[a-z]+:", link):  # of another host
             continue
-        if not target.exists():
-            yield f"{page.relative_to(tree)}: {link}: no such file"
-        elif anchor and anchor not in anchors(target.read_text("utf-8")):
-            yield f"{page.relative_to(tree)}: {link}: no such heading"
+        if not target.exists() or not target.is_relative_to(tree.resolve()):
+            yield f"{file.relative_to(tree)}: {link}: no such file"
+        elif anchor and (target.suffix != ".md" or anchor not in anchors(target.read_text("utf-8"))):
+            yield f"{file.relative_to(tree)}: {link}: no such heading"
 
 
 def unclear(name: str, text: str) -> Iterator[str]:
     """Phrases of UNCLEAR in a text, with what to write."""
     for number, line in enumerate(text.splitlines(), 1):
         for phrase, better in UNCLEAR.items():
-            match = re.search(phrase, line)
+            match = re.search(phrase, line, re.IGNORECASE)
             if match:
                 yield f"{name}:{number}: {match[0]!r}: write {better}"
 
 
 def differences(chinese: Path, english: Path) -> Iterator[str]:
     """Where a Chinese page has other headings or code blocks than its English page."""
+    if not english.exists():
+        yield f"{chinese}: has no English page {english}"
+        return
     texts = [chinese.read_text("utf-8"), english.read_text("utf-8")]
     levels = [[level for level, _ in headings(text)] for text in texts]
     if levels[0] != levels[1]:
@@ -118,10 +140,10 @@ def differences(chinese: Path, english: Path) -> Iterator[str]:
 
 
 def sentence_length(text: str) -> float:
-    """The mean number of words in the sentences of a page's prose; tables, headings and code do not count."""
-    prose = re.sub(r"^```.*?^```\n?", "", text, flags=re.MULTILINE | re.DOTALL)
-    prose = re.sub(r"^(\||#| {4}|<).*$", "", prose, flags=re.MULTILINE)
-    sentences = [part.split() for part in re.split(r"[.!?:](?:\s+|$)|\n\s*\n|\n- ", prose)]
+    """The mean number of words in the sentences of a page's paragraphs and list items."""
+    tokens = tokens_of(text)
+    prose = [after.content for token, after in zip(tokens, tokens[1:]) if token.type == "paragraph_open"]
+    sentences = [part.split() for paragraph in prose for part in re.split(r"[.!?:](?:\s+|$)", paragraph)]
     counts = [len(words) for words in sentences if len(words) > 1]
     return sum(counts) / max(len(counts), 1)
 

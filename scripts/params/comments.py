@@ -23,11 +23,13 @@ class Block(NamedTuple):
 
 
 def comment_of(lines: List[str], number: int) -> str:
-    """The comment of the key on line `number` (from 0): the comment lines directly above it and the one beside it."""
+    """The comment of the key on line `number` (from 0): the comment lines directly above it, which begin in the same
+    column, and the one beside it."""
+    column = len(lines[number]) - len(lines[number].lstrip())
     above: List[str] = []
-    while number - len(above) > 0 and re.match(r"\s*#", lines[number - len(above) - 1]):
+    while number > len(above) and lines[number - len(above) - 1].startswith(" " * column + "#"):
         above.insert(0, lines[number - len(above) - 1].strip().lstrip("# "))
-    beside = re.search(r"(?:^|\s)#\s+(.*)$", lines[number])
+    beside = re.search(r"\s#\s*(.*)$", lines[number])
     return " ".join([*above, *([beside[1].strip()] if beside else [])])
 
 

@@ -305,6 +305,16 @@ def test_the_remedy_fits_the_failure(capsys: pytest.CaptureFixture[str], output:
     assert remedy in error.rpartition("; ")[2]
 
 
+def test_no_password_or_token_of_an_index_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        setup_env.fail(
+            "pip", 1, "Looking in indexes: https://user:secret@host/simple\nLooking in links: http://h/x?t=secret\n"
+        )
+    shown = capsys.readouterr().err
+    assert "https://…@host/simple" in shown
+    assert "secret" not in shown
+
+
 @pytest.mark.parametrize(
     ("output", "stage"),
     [

@@ -14,6 +14,7 @@ import yaml
 import documents
 from conftest import SCRIPTS, TREE, Project, new_project, refused, run, script_here, shared_once
 from engines.ascend import _doctor
+from params import comments
 from params.makefile import flags_of, settings_of
 from params.read import read_params
 from params.schema import SCHEMA
@@ -63,6 +64,16 @@ def test_make_docs_refuses_a_readme_without_its_marks(tmp_path: Path) -> None:
     files = ("--makefile", TREE / "Makefile", "--params", TREE / "params.yaml", "--out", tmp_path / "reference.md")
     refused(script_here("write_docs", *files, "--readmes", page), "README.md", "marks")
     assert page.read_text() == "no marks\n"
+    assert not (tmp_path / "reference.md").exists()  # all pages or none
+
+
+def test_a_comment_belongs_to_the_key_below_it_in_the_same_column() -> None:
+    blocks = comments.blocks_of(
+        "# One.\none:\n  # Above,\n  a: 1  # beside\n  b: [x, y]  #close\n  # of nothing\n\n# Two.\ntwo: 2"
+    )
+    assert [(block.name, block.comment) for block in blocks.values()] == [("one", "One."), ("two", "Two.")]
+    assert blocks["one"].settings == [("one.a", "1", "Above, beside"), ("one.b", "x y", "close")]
+    assert blocks["two"].settings == [("two", "2", "")]
 
 
 @pytest.mark.parametrize("page", documents.PAGES, ids=documents.name_of)
@@ -117,6 +128,12 @@ def test_every_message_of_troubleshooting_is_in_the_code() -> None:
             parts = [part.strip() for part in re.split(r"…|<[^>]*>|\b[0-9.]+\b", message)]
             for part in filter(None, parts):
                 assert part in literals, f"{message}: {part!r} is in no message"
+
+
+def test_make_help_shows_no_password_or_token() -> None:
+    page = run("make", "help", MIRROR="https://user:secret@host/folder?token=secret").stdout
+    assert "https://…@host/folder?…" in page
+    assert "secret" not in page
 
 
 def test_readme_quotes_the_published_accuracy_of_params() -> None:

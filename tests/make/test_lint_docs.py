@@ -43,6 +43,12 @@ def test_the_projects_pages_have_no_faults() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_links_in_code_and_encoded_anchors_are_no_faults(tmp_path: Path) -> None:
+    page = PAGE + "`[a](gone.md)`\n\n## 中文 ##\n\n[b](#%E4%B8%AD%E6%96%87)\n"
+    done = lint(tmp_path, **{"README.md": page, "README.zh-CN.md": page})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_good_pages_pass_and_the_length_of_their_sentences_is_printed(tmp_path: Path) -> None:
     done = lint(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,6 +61,13 @@ def test_good_pages_pass_and_the_length_of_their_sentences_is_printed(tmp_path: 
         ("README.md", PAGE.replace("guide.md", "gone.md"), "README.md: docs/gone.md#second-part-of-2: no such file"),
         ("README.md", PAGE.replace("#usage", "#use"), "README.md: #use: no such heading"),
         ("scripts/stage.py", "# docs/guide.md#gone\n", "scripts/stage.py: docs/guide.md#gone: no such heading"),
+        ("README.md", PAGE + '[a](gone.md "title")\n', "README.md: gone.md: no such file"),
+        ("README.md", PAGE + "[a][b]\n\n[b]: gone.md\n", "README.md: gone.md: no such file"),
+        ("README.md", PAGE + "[a](../outside.md)\n", "README.md: ../outside.md: no such file"),
+        ("README.md", PAGE + "[a](docs#x)\n", "README.md: docs#x: no such heading"),
+        ("scripts/stage.py", "# Built Anew\n", "scripts/stage.py:1: 'Anew'"),
+        ("docs/zh/other.md", "# Other\n", "docs/zh/other.md: has no English page docs/other.md"),
+        ("docs/zh/guide.md", GUIDE + "1. a\n\n   ```sh\n   make\n   ```\n", "docs/zh/guide.md: 1 code blocks"),
         ("tests/test_a.py", "# docs/gone.md\n", "tests/test_a.py: docs/gone.md: no such file"),
         ("scripts/stage.py", "# where it is had\n", "scripts/stage.py:1: 'is had'"),
         ("params.yaml", "a: 1  # built anew\n", "params.yaml:1: 'anew'"),

@@ -365,7 +365,7 @@ def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
     containers, a device may be usable. `is_asked`: CHIP= is a chip of this engine."""
     nodes = [str(path) for path in sorted(Path("/dev").glob("davinci[0-9]*"))[:1]]
     not_installed = npus.problem == _npu_smi.NOT_ON_PATH
-    remedy = "install the driver; in a container, pass in /dev/davinci* and npu-smi"
+    remedy = "install the driver; in a container, pass in its devices and npu-smi (docs/ascend.md)"
     if npus.late:
         remedy = "run npu-smi info; if it hangs too, restart the host"
     elif "VISIBLE" in npus.problem:
