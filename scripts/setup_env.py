@@ -109,7 +109,7 @@ def fail(step: str, status: int, output: str, where: str = "") -> NoReturn:
     """Prints the last lines of a failed step's output, and exits 1 with the remedy that fits it."""
     lines = [line for line in output.splitlines() if line.strip()]
     for line in lines[-SHOWN:]:
-        shown = re.sub(r"(://)[^/@\s]*@|(\?)\S+", r"\1\2…", cli.one_line(line))  # no password or token of a URL
+        shown = re.sub(r"(?<=://)[^/@\s]*(?=@)|(?<=\?)\S+", "…", cli.one_line(line))  # no password or token of a URL
         print(f"  {shown}", file=sys.stderr)
     matches = [remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, output)]
     if status == -9:
