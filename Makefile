@@ -108,6 +108,8 @@ batch_sizes :=
 input.digest :=
 input.files :=
 input.source :=
+input.archive :=
+input.weights :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
@@ -124,10 +126,13 @@ noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
 archive_stat := $(call stat_of,$(ARCHIVE))
 weights_stat := $(call stat_of,$(WEIGHTS))
 present := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
+# In a ROOT of the sample, your own file that you removed again: the sample's replaces it.
+removed := $(if $(filter sample,$(input.source)),$(if $(wildcard $(root)data/archive.tar.gz)$(input.archive),,archive) \
+  $(if $(wildcard $(root)models/checkpoint.pkl)$(input.weights),,weights))
 stale := $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
-  $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10)))
+  $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
 # FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
 first_start := $(filter undefined,$(origin MAKE_RESTARTS))
 $(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(environment)
@@ -300,6 +305,6 @@ clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep the 
 	  $(root)models/om $(results))
 	$(if $(wildcard $(state)),rm -rf $(state))
 	$(if $(root),,rm -rf demo)
-distclean: clean ## clean, and remove the inputs and .venv too
+distclean: clean ## clean, and remove the inputs of ROOT and .venv too
 	rm -rf $(foreach ending,tar.gz json,$(root)data/archive.$(ending)) \
 	  $(foreach ending,pkl json,$(root)models/checkpoint.$(ending)) $(root)models/upstream .venv .venv.lock

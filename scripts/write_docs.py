@@ -17,7 +17,7 @@ from params.comments import Block, Setting, blocks_of
 from params.schema import SCHEMA
 from reporting import tables, words
 
-SETTINGS = {"published": "published.throughput.*.*", "batch_sizes": "batch_sizes"}
+SETTINGS = {"published": "published.throughput.*.*"}
 LONG = 64  # characters of a value that still fit into a column
 HEAD = """\
 # Reference
@@ -115,12 +115,13 @@ def main() -> None:
     parser.add_argument("--readmes", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True, help="docs/reference.md")
     parser.add_argument("--published", nargs="*", default=[], type=words.published_throughput)
-    parser.add_argument("--batch-sizes", nargs="*", type=int, default=[])
     args = parser.parse_args()
     makefile = args.makefile.read_text("utf-8")
     lines = [HEAD, *target_lines(makefile), *variable_lines(makefile)]
     texts = {args.out: "".join([*lines, *setting_lines(blocks_of(args.params.read_text("utf-8")))])}
-    figures = tables.published_table(words.by_names(args.published), args.batch_sizes, "batch size")
+    throughput = words.by_names(args.published)
+    sizes = sorted({int(size) for figures in throughput.values() for size in figures})
+    figures = tables.published_table(throughput, sizes, "batch size")
     texts.update((page, with_published(page, figures)) for page in args.readmes)
     for page, text in texts.items():
         artifact.write_text(page, text)

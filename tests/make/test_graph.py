@@ -489,6 +489,17 @@ def test_files_copied_by_hand_are_kept_and_never_overwritten_by_the_sample(fresh
     assert archive.read_bytes() == first
 
 
+def test_the_sample_replaces_an_own_file_that_was_removed(project: Project, inputs: Inputs) -> None:
+    sample = (project.root / "data/archive.tar.gz").read_bytes()
+    project.make("bin", f"ARCHIVE={inputs.archive}")
+    assert (project.root / "data/archive.tar.gz").read_bytes() != sample
+    (project.root / "data/archive.tar.gz").unlink()
+    project.make("bin")  # a download would fail here
+    assert (project.root / "data/archive.tar.gz").read_bytes() == sample
+    project.make("bin")
+    assert project.pythons() == []
+
+
 def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None:
     (fresh.root / "results").mkdir(parents=True)
     (fresh.root / "results/mine.txt").write_text("mine")
