@@ -60,6 +60,12 @@ class Plan(NamedTuple):
         return [*with_target, *end_to_end.FIGURES, *(figure for figure in self.figures if figure.wanted is None)]
 
 
+def chip_for_processes(entries: Sequence[Entry], preferred: str) -> Entry | None:
+    """The chip that runs the whole processes: `preferred` if it passed its accuracy check, else the first that did."""
+    passed = [entry for entry in entries if entry.contender.engine and entry.gate["passed"]]
+    return next((entry for entry in passed if entry.name == preferred), passed[0] if passed else None)
+
+
 class Session:
     """The parts of one run; methods are called in the order in which they are defined."""
 
@@ -136,10 +142,9 @@ class Session:
 
         Returns {chip, batch_size, stages}, or {} if bench.contenders does not select them.
         """
-        passed = [entry for entry in entries if entry.contender.engine and entry.gate["passed"]]
-        if not passed or not self.plan.wants(WHOLE):
+        chosen = chip_for_processes(entries, self.plan.chip)
+        if not chosen or not self.plan.wants(WHOLE):
             return {}
-        chosen = next((entry for entry in passed if entry.name == self.plan.chip), passed[0])
         print(f"  whole processes, {chosen.name} at batch size {self.plan.batch_size}", flush=True)
         int8 = next((entry.name for entry in entries if entry.name in self.plan.rules.int8), "")
         try:

@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,11 +24,11 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
-from benchmark import contender, entries, others, ratios, roofline, rounds, summary
+from benchmark import contender, entries, others, ratios, roofline, rounds, session, summary
 from benchmark.preparation import Reference, Rules, check_accuracy
 from benchmark.processes import Program, Unavailable, module, run_timed, started
 from benchmark.ratios import TIME_AT_CEILING, Figure
-from conftest import SCRIPTS, TREE, Inputs, Project, environment, refused, run, script
+from conftest import SCRIPTS, TREE, Inputs, Project, copy_of, environment, refused, run, script, shared_once
 from engines.feed import OneAtATime
 from formats.bins import read_bin, some_bins
 from formats.cifar10 import read_batch
@@ -290,9 +291,24 @@ def small(project: Project, contenders: str) -> Project:
     return project
 
 
-def test_every_ratio_of_a_run_follows_from_its_raw_figures(project: Project) -> None:
-    done = small(project, "cpu null onnxruntime product-f32 copy whole").make("bench", TMPDIR=str(project.tree / "tmp"))
-    result = json.loads((project.root / "results/bench.json").read_text())
+@pytest.fixture(scope="session")
+def benched(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which bench has run with a new chip, `mine`, and what it printed is in bench.log."""
+
+    def build(tree: Path) -> None:
+        project = copy_of(built, tree)
+        project.set("chips.mine", "engine=onnxruntime")
+        project.set("bench.pairs", words_of("cpu/onnxruntime mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
+        project.set("bench.chip", "mine")
+        small(project, "cpu mine null onnxruntime product-f32 copy whole")
+        (tree / "bench.log").write_text(project.make("bench", TMPDIR=str(tree / "tmp")).stdout)
+
+    return Project(shared_once(tmp_path_factory, "benched", build))
+
+
+def test_every_ratio_of_a_run_follows_from_its_raw_figures(benched: Project) -> None:
+    printed = (benched.tree / "bench.log").read_text()
+    result = json.loads((benched.root / "results/bench.json").read_text())
     assert set(result["left_out"]) == {"null"}, result["left_out"]
     named = {figure["name"]: figure for figure in result["figures"]}
     for name, entry in result["contenders"].items():
@@ -310,26 +326,27 @@ def test_every_ratio_of_a_run_follows_from_its_raw_figures(project: Project) -> 
         assert figure["ratios"] == pytest.approx(values)
         assert figure["median"] == pytest.approx(statistics.median(values))
         assert (figure["min"], figure["max"]) == pytest.approx((min(values), max(values)))
-        assert figure["name"] in done.stdout
+        assert figure["name"] in printed
     assert set(named) == {
         "cpu / onnxruntime (plain export)",
+        "mine / onnxruntime (plain export)",
+        "null / mine",
         "bins to accuracy, time of guide / this project",
         "archive to bins, time of guide / this project",
         "make accuracy, everything up to date, ms",
     }
-    assert result["whole"]["chip"] == "cpu"
     assert set(result["whole"]["stages"]) == {"bin", "onnx", "optimized", "om", "infer", "accuracy"}
     assert all(stage["peak_mib"] > 10 for stage in result["whole"]["stages"].values())
     # the outputs of the stand-in engine are wrong: it is marked and excluded from all figures
     assert not result["contenders"]["null"]["gate"]["passed"]
-    assert "null: best batch size 16" in done.stdout
-    assert "excluded: Top-1 is" in done.stdout
+    assert "null: best batch size 16" in printed
+    assert "excluded: Top-1 is" in printed
     assert result["contenders"]["cpu"]["gate"]["passed"]
-    svg = (project.root / "results/bench.svg").read_text()
+    svg = (benched.root / "results/bench.svg").read_text()
     assert "null, batch 16" in svg
     assert re.search(r'class="bad"', svg)
     assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert not list((project.root / ".make").glob("bench.tmp.*"))
+    assert not list((benched.root / ".make").glob("bench.tmp.*"))
 
 
 def test_bench_uses_the_sample_if_there_are_no_inputs_and_downloads_nothing(fresh: Project) -> None:
@@ -349,18 +366,29 @@ def test_an_unknown_contender_is_refused(project: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_new_chip_and_pair_in_params_take_part_without_a_code_change(project: Project) -> None:
-    project.set("chips.mine", "engine=onnxruntime")
-    project.set("bench.pairs", words_of("mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
-    project.set("bench.chip", "mine")
-    small(project, "mine null onnxruntime whole").make("bench")
-    result = json.loads((project.root / "results/bench.json").read_text())
+def test_a_new_chip_and_pair_in_params_take_part_without_a_code_change(benched: Project) -> None:
+    result = json.loads((benched.root / "results/bench.json").read_text())
     named = {figure["name"]: figure for figure in result["figures"]}
     assert named["mine / onnxruntime (plain export)"]["verdict"] == "reached"
     assert "excluded" in named["null / mine"]["verdict"]
-    assert "mine / copy" not in named  # copies did not run, and have no images
+    assert "mine / copy" not in named  # copies are counted in bytes, not in images
     assert result["whole"]["chip"] == "mine"
     assert result["contenders"]["mine"]["gate"]["passed"]
+
+
+def test_whole_processes_run_on_the_preferred_chip_or_the_first_that_passed() -> None:
+    def entry(name: str, engine: str, passed: bool) -> Any:
+        return SimpleNamespace(name=name, contender=SimpleNamespace(engine=engine), gate={"passed": passed})
+
+    entries = [
+        entry("wrong", "e", False),
+        entry("library", "", True),
+        entry("first", "e", True),
+        entry("other", "e", True),
+    ]
+    for preferred, chosen in (("other", "other"), ("wrong", "first"), ("library", "first"), ("unknown", "first")):
+        assert session.chip_for_processes(entries, preferred).name == chosen
+    assert session.chip_for_processes(entries[:2], "wrong") is None
 
 
 def test_an_unknown_name_in_a_pair_stops_make_in_one_line(project: Project) -> None:

@@ -109,7 +109,7 @@ def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
     else:
         bad.write_bytes(b"\0" * {"short": 12284, "long": 12292}.get(fault, 12288))
     done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
-    words = "bins are not those" if fault == "of other bytes" else "image_13.bin"
+    words = "bins' digest differs" if fault == "of other bytes" else "image_13.bin"
     refused(done, words, f"rm {tmp_path}/bin/manifest.json")
     assert not (tmp_path / "outputs").exists()
     assert not list(tmp_path.glob("*.tmp.*"))
