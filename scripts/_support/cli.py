@@ -30,7 +30,7 @@ def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn
     line = f"{Path(sys.argv[0]).name}: {one_line(subject)}: {one_line(problem)}; {one_line(remedy)}"
     if threading.current_thread() is not threading.main_thread():
         raise SystemExit(line)  # Python prints the line and exits 1
-    print(line, file=sys.stderr)
+    print(line + "\n", end="", file=sys.stderr)  # one write, so that lines of parallel jobs do not mix
     raise SystemExit(status)
 
 

@@ -93,7 +93,7 @@ def run(program: Program, locks: Sequence[IO[str]] = (), tick: Callable[[float],
             )
         except OSError as error:
             problem = f"cannot be run ({(error.strerror or '').lower()})"
-            cli.die(command[0], problem, "run make doctor, which lists what is missing")
+            cli.die(command[0], problem, "run make doctor with the same CHIP=, which lists what is missing")
         with kill_group_at_exit(process.pid):
             begin = time.monotonic()
             while True:
