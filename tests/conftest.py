@@ -252,7 +252,7 @@ def new_project(tree: Path) -> Project:
 
 def copy_of(project: Project, tree: Path) -> Project:
     """A copy of a project in another tree, with the same file times."""
-    run("cp", "-a", f"{project.tree}/.", tree)
+    assert run("cp", "-a", f"{project.tree}/.", tree).returncode == 0
     copy = Project(tree)
     copy.python.write_text(copy.python.read_text().replace(str(project.tree), str(tree)))
     return copy

@@ -141,8 +141,10 @@ def test_an_own_graph_is_used_after_a_build_while_the_clock_was_ahead(project: P
     assert "own .onnx" in (project.root / RESULT).read_text()
 
 
-def test_another_checkout_with_the_same_root_is_noticed(project: Project, tmp_path: Path) -> None:
-    other = copy_of(project, tmp_path / "other")
+def test_another_checkout_with_the_same_root_is_noticed(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = copy_of(project, tmp_path_factory.mktemp("other"))
     other.set("optimize.resize", "exact")
     os.utime(other.tree / "params.yaml", (1, 1))  # older than everything in ROOT
     page = project.root / RESULT
