@@ -23,7 +23,7 @@ SETTINGS: Dict[str, str] = {}
 
 
 def format_flips(flips: list[Record]) -> list[str]:
-    """The table of the images whose predicted label changed; empty if there are none."""
+    """The table of the images whose predicted label changed; empty if no label changed."""
     lines = ["", f"{'image':>6}  {'true':<6} {'reference':<10}{'here':<6}"] if flips else []
     for flip in flips:
         change = {flip["here"]: "fixed", flip["reference"]: "broken"}.get(flip["label"], "")

@@ -187,7 +187,7 @@ def is_current(stamp: Path, requirements: Path) -> bool:
 
 
 def base_python() -> str:
-    """The interpreter to make the environment by; exits 1 if there is none of a supported version."""
+    """The interpreter to make the environment by; exits 1 if no supported version is installed."""
     base = machine.supported_python()
     if base is None:
         problem = f"it is {sys.version.split()[0]}, and no Python 3.10 to 3.12 with the module venv is on PATH"

@@ -32,7 +32,7 @@ class Build(NamedTuple):
 
 
 def pinned_version(requirements: str) -> str:
-    """The version in the line `torch==…`; empty if there is none, or if it names a local version such as +cu130."""
+    """The version in the line `torch==…`; empty if that line is missing or names a local version such as +cu130."""
     match = re.search(r"^torch *== *([\w.]+) *(?:[;#]|$)", requirements, re.MULTILINE | re.IGNORECASE)
     return match[1] if match else ""
 

@@ -24,7 +24,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
-from benchmark import contender, entries, others, ratios, roofline, rounds, session, summary
+from benchmark import contender, end_to_end, entries, others, ratios, roofline, rounds, session, summary
 from benchmark.preparation import Reference, Rules, check_accuracy
 from benchmark.processes import Program, Unavailable, module, run_timed, started
 from benchmark.ratios import TIME_AT_CEILING, Figure
@@ -238,6 +238,16 @@ def test_every_pair_of_params_is_a_figure_of_known_names() -> None:
         "cpu-int8 / cpu-bf16": (1.3, "product-int8"),
         "cpu / onnxruntime (plain export)": (1.05, "product-f32"),
     }
+
+
+def test_the_excerpt_on_the_page_has_figures_of_today_with_their_wanted_values() -> None:
+    figures = [*map(ratios.figure_of, PARAMS["bench"]["pairs"]), *end_to_end.FIGURES]
+    wanted = {figure.name: figure.wanted for figure in figures}
+    page = (TREE / "docs/performance.md").read_text("utf-8")
+    rows = re.findall(r"^(\S.*?)  +[\d.]+ +\[.*\](?: +[<>]= ([\d.]+))?", page, re.MULTILINE)
+    assert len(rows) >= 8
+    for name, least in rows:
+        assert wanted[name] == (float(least) if least else None), name
 
 
 @pytest.mark.parametrize(
