@@ -199,18 +199,32 @@ def key_of(inputs: Record, settings: Record, packages: Iterable[str] = (), part:
     """The cache key of an artifact: everything that determines its bytes.
 
     These are the digests of its inputs, its settings, the digests of the running script, of the dotted module `part`
-    (an engine's) and of all that they import, and the versions of packages.
+    (an engine's) and of all that they import, and the versions of packages; "" for one that is not installed.
     """
     scripts = local_imports(Path(sys.argv[0]).resolve())
     if part:
         scripts += local_imports(SCRIPTS.joinpath(*part.split(".")).with_suffix(".py"))
-    versions = {}
+    versions: Record = {}
     if packages:
         from importlib import metadata  # since Python 3.8
 
-        versions = {name: metadata.version(name) for name in packages}
+        for name in packages:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                versions[name] = ""
     digests = {path.relative_to(SCRIPTS).as_posix(): digest(path) for path in scripts}
     return {"inputs": inputs, "flags": settings, "scripts": digests, "versions": versions}
+
+
+def has_key(record: Record, key: Record) -> bool:
+    """Whether the record has this cache key. A package that is not installed has the recorded version: an Ascend host
+    without torch uses the graph that another host exported."""
+    before, versions = record.get("key"), key.get("versions")
+    recorded = before.get("versions") if isinstance(before, dict) else None
+    if isinstance(versions, dict) and isinstance(recorded, dict):
+        key = {**key, "versions": {name: version or recorded.get(name, "") for name, version in versions.items()}}
+    return bool(before == key)
 
 
 KEY_WORDS = {"inputs": "input", "flags": "setting", "scripts": "script", "versions": "package"}
@@ -295,7 +309,7 @@ def build_file(
     record_path = record_path or record_of(out)
     with locked(out):
         record = read_record(record_path)
-        if record.get("key") == key and out.is_file() and digest(out) == record.get("sha256"):
+        if has_key(record, key) and out.is_file() and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})
             renew(out)
             print("  unchanged")
@@ -321,7 +335,7 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
     folder = manifest.parent
     with locked(folder):
         record = read_record(manifest)
-        if record.get("key") == key and record.get("count") == len(os.listdir(folder)) - 1:
+        if has_key(record, key) and record.get("count") == len(os.listdir(folder)) - 1:
             renew_record(manifest, record, upstream or {})
             renew(manifest)
             print("  unchanged")
