@@ -14,6 +14,7 @@ BS ?= 16## batch size, 1 to 64
 CHIP ?=## a chip of params.yaml; empty: the one that npu-smi shows, else the first one in params.yaml
 ROOT ?= .## the folder that contains data/, models/ and results/
 SOURCE ?=## cifar10 or sample; empty: that of the inputs in ROOT, else cifar10
+PARAMS ?=## the file with the settings; empty: the one that ROOT was last built with, else params.yaml
 ARCHIVE ?=## your own cifar-10-python.tar.gz, a folder cifar-10-batches-py, or its parent
 WEIGHTS ?=## your own checkpoint file
 ONNX ?=## your own ONNX file, instead of the export
@@ -27,11 +28,12 @@ SET_ENV ?=## path of the set_env.sh of CANN; empty: the usual locations
 MIRROR ?=## the URL of a folder with the downloads, tried before the URLs of params.yaml
 PYTHON ?=## a Python interpreter that has the packages; empty: .venv, created when needed
 LAYERS ?=## 1: make compare also reports the first intermediate tensor above the tolerance
+T ?=## the tests for make test, such as tests/make/test_graph.py::NAME; empty: all
 WHY ?=## 1: print why each target is stale
 V ?=## 1: print the commands
 
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
-alone := setup clean distclean
+alone := setup clean clean-results distclean
 bare := help demo doctor $(alone)
 any_chip := bin onnx optimized report bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify
@@ -53,14 +55,17 @@ endef
 # $(call quote,TEXT): TEXT as one word for the shell. $(shell) would drop a line break, so it is replaced by a ?.
 quote = '$(subst ','\'',$(subst $(newline),?,$1))'
 
-settings := BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS WHY V
+settings := BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS T WHY V
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
+from_command_line := $(call origins_of,command,$(settings))
+restarts := $(if $(filter undefined,$(origin MAKE_RESTARTS)),,$(MAKE_RESTARTS))
 unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
 # make would expand a single $ in a value: preflight.sh gets the values as typed and rejects them.
 typed = $(subst $$$$,$$,$(value $1))
 dollars := $(foreach v,$(settings),$(if $(findstring $$,$(subst $$$$,,$(value $v))),$v))
-facts := dollars from_environment unknown_variables goals alone bare any_chip stages network environment
+facts := settings dollars from_environment from_command_line unknown_variables restarts
+facts += goals alone bare any_chip stages network environment
 # The values are on the command line of the shell, because before GNU Make 4.4 $(shell) does not see exported variables.
 answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
   $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) sh scripts/make/preflight.sh)
@@ -71,8 +76,11 @@ override BS := $(strip $(BS))
 override CHIP := $(or $(call answer_of,chip),$(strip $(CHIP)))
 override ROOT := $(call answer_of,root)
 override SOURCE := $(call answer_of,source)
+params := $(call answer_of,params)
 root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
-state := $(root).make
+# make -n and -q use a copy of .make, because they must not write to ROOT.
+dry := $(and $(filter-out $(bare),$(goals)),$(findstring n,$(letters))$(findstring q,$(letters)))
+state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restarts)),$(root).make)
 
 # ------------------------------------------------------------------------------ definitions for recipes
 quiet := $(if $(filter 1,$(V)),,@)
@@ -114,7 +122,7 @@ ifneq ($(filter-out $(bare) test check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
 include $(state)/inputs.mk
-watched := params.yaml requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
+watched := $(params) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
 quoted = $(foreach word,$1,$(call quote,$(word)))
 digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
   2> /dev/null | sha256sum))
@@ -134,11 +142,11 @@ stale := $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
 # FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
-first_start := $(filter undefined,$(origin MAKE_RESTARTS))
-$(state)/inputs.mk: $(if $(first_start),$(if $(strip $(stale)),FORCE)) | $(environment)
-	$(quiet)$(python) scripts/sync_inputs.py --params params.yaml --requirements requirements.txt --scripts scripts \
-	  --watch $(call quoted,$(watched)) --root $(or $(root),.) --source=$(SOURCE) --archive=$(call quote,$(ARCHIVE)) \
-	  --archive-stat=$(archive_stat) --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
+$(state)/inputs.mk: $(if $(restarts),,$(if $(strip $(stale)),FORCE)) | $(environment)
+	$(quiet)$(python) scripts/sync_inputs.py --params $(params) --requirements requirements.txt --scripts scripts \
+	  --watch $(call quoted,$(watched)) --root $(or $(root),.) --state $(state) --source=$(SOURCE) \
+	  --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
+	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
 endif
 
 ifneq ($(chips),)
@@ -233,13 +241,23 @@ help: ## list targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
 demo: ## run the whole pipeline on the built-in sample, on the CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
-	  ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS= WHY=$(filter 1,$(WHY))
+	  PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS= T= WHY=$(filter 1,$(WHY))
+	@sh scripts/make/next_steps.sh demo $(call answer_of,fallback)
 doctor: ## check what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
-	  --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
+	  --params $(params) --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
 setup: $(environment) ## create the virtual environment .venv; other targets do this when needed
 
 ifneq ($(chips),)
+# Every stage imports the user's files, also a stage that does not read them: a later make must find them in ROOT.
+user_files := $(if $(ARCHIVE),$(archive)) $(if $(WEIGHTS),$(weights)) $(if $(ONNX),$(onnx)) \
+  $(if $(OM),$(subst %,$(BS),$(om)))
+goal_files := $(filter $(call each,$(root)%,data/% models/% results/%),$(goals))
+$(filter-out $(any_chip),$(stages)) bin onnx optimized $(filter-out $(user_files),$(goal_files)): | $(user_files)
+
+# $(call check_device,RECORD): a note if DEVICE is set, but the file was computed on another device and is up to date.
+check_device = $(if $(DEVICE),@sh scripts/make/other_device.sh $(DEVICE) $(subst %,$(BS),$1))
+
 ##@ Stages
 bin: $(bins) $(labels) ## convert the test images to bins, and their labels to text
 onnx: $(onnx) ## export the checkpoint to ONNX
@@ -247,10 +265,12 @@ optimized: $(optimized) ## optimize the ONNX graph
 om: $(subst %,$(BS),$(om)) ## compile the model for CHIP and BS
 om-all: $(call each,$(om),$(batch_sizes)) ## compile the model for every batch size of params.yaml
 infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
+	$(call check_device,$(outputs))
 
 ##@ Results
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
 	@head -n 6 $< && echo 'Full report: $<'
+	$(call check_device,$(outputs))
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
 	@grep -H Top-1 $^
 verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in params.yaml
@@ -261,6 +281,7 @@ compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the re
 	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
 	@head -n 7 $< && echo 'Full report: $<'
+	$(call check_device,$(perf:.txt=.json))
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
 perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every batch size of params.yaml, as a table
 	$(quiet)$(sweep)
@@ -271,7 +292,8 @@ report: ## write results/report.html, report.md and junit.xml of all results in 
 	  --out $(root)results/report.html
 bench: ## compare the speed with ONNX Runtime, PyTorch and OpenVINO; without inputs, on the sample
 	$(quiet)$(python) scripts/bench.py $(flags.bench) --make $(make) --python=$(call quote,$(PYTHON)) \
-	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) ARCHIVE=$(call quote,$(ARCHIVE)) WEIGHTS=$(call quote,$(WEIGHTS)) \
+	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) PARAMS=$(params) \
+	  ARCHIVE=$(call quote,$(ARCHIVE)) WEIGHTS=$(call quote,$(WEIGHTS)) \
 	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) \
 	  --int8 $(foreach chip,$(chips),$(if $(int8.$(chip)),$(chip))) --batch-size $(BS) --out $(root)results/bench.json
 
@@ -287,7 +309,7 @@ endif
 spell_checked := $(wildcard *.md */README.md) docs scripts Makefile params.yaml
 spelled_so := cann,classfication,rocess# CANN, a folder of ModelZoo, a part of a regular expression
 test: $(environment:.txt=-dev.txt) ## run the tests
-	$(quiet)$(python) -m pytest tests
+	$(quiet)$(python) -m pytest $(call quote,$(or $(T),tests))
 check: test ## run the tests, linters (Python, sh, make files, documentation) and type checks
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 	$(quiet)$(python) scripts/make/lint_make.py Makefile scripts/make/*.mk
@@ -295,16 +317,10 @@ check: test ## run the tests, linters (Python, sh, make files, documentation) an
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
 	$(quiet)$(python) scripts/make/lint_docs.py
 	$(quiet)$(python) -m codespell_lib --ignore-words-list=$(spelled_so) $(spell_checked)
-# Locks of artifacts: without one, make has only looked at this folder (-n), and what it contains was not built by make.
-built = $(wildcard $(state)/locks/*)
-# All of results/ except README.md, which is part of the repository.
-results = $(filter-out %/README.md,$(wildcard $(root)results/*))
-clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep the inputs and .venv
-	$(if $(built),rm -rf $(root)data/bin* $(root)data/labels.* $(root)data/calibration.* $(root)data/*.tmp.* \
-	  $(root)models/*.tmp.* $(root)models/upstream/*.tmp.* $(root)models/onnx $(root)models/optimized $(root)models/int8 \
-	  $(root)models/om $(results))
-	$(if $(wildcard $(state)),rm -rf $(state))
-	$(if $(root),,rm -rf demo)
-distclean: clean ## clean, and remove the inputs of ROOT and .venv too
-	rm -rf $(foreach ending,tar.gz json,$(root)data/archive.$(ending)) \
-	  $(foreach ending,pkl json,$(root)models/checkpoint.$(ending)) $(root)models/upstream .venv .venv.lock
+clean = $(quiet)sh scripts/make/clean.sh $@ $(or $(root),.)
+clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep measurements, inputs and .venv
+	$(clean)
+clean-results: ## remove results/ of ROOT with its measurements
+	$(clean)
+distclean: ## remove all that clean and clean-results remove, and the inputs of ROOT and .venv too
+	$(clean)

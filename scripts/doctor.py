@@ -347,6 +347,7 @@ def show(text: str) -> None:
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--make", default="", help="its version")
     parser.add_argument("--python", default="", help="the value of PYTHON=")
     parser.add_argument("--chip", default="", help="the chip to check")
@@ -354,7 +355,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1.5, help="seconds for all queries to other programs")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     args = parser.parse_args()
-    root, query, params = args.root, BackgroundQueries(args.limit), read_params(Path("params.yaml"))
+    root, query, params = args.root, BackgroundQueries(args.limit), read_params(args.params)
     lines = params.get("chips", {})
     chips, chip = list(lines), chip_of(args.chip, lines.get(args.chip, ""))
     checkers = new_checkers(query, params, chip)

@@ -1,8 +1,8 @@
 """Prints the chip for a make without CHIP=: the chip of this host's devices, or else the first of --chips.
 
 It queries each engine that has a _find.py; the first one that finds devices determines the chip. The chip is stored in
---note, so that the next make does not query again; a fallback is not stored. Exits 1 if the devices do not determine
-one chip of --chips. Python 3.7, standard library only.
+the file --note, so that the next make does not query again; a fallback is not stored. Exits 1 if the devices do not
+determine one chip of --chips. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import engines
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--chips", nargs="+", required=True, help="the names in params.yaml, the fallback first")
-    parser.add_argument("--note", type=Path, required=True, help="the file that stores the chip")
+    parser.add_argument("--note", type=Path, help="the file that stores the chip")
     args = parser.parse_args()
     reasons = []
     for name in engines.names_of():
@@ -31,8 +31,9 @@ def main() -> None:
         if result.problem:
             die(result.source, result.problem, result.remedy)
         if result.chip:
-            with contextlib.suppress(OSError):  # if ROOT is not writable, a later command reports it
-                artifact.write_text(args.note, result.chip + "\n")
+            if args.note:
+                with contextlib.suppress(OSError):  # if ROOT is not writable, a later command reports it
+                    artifact.write_text(args.note, result.chip + "\n")
             print(result.chip)
             return
         reasons.append(result.absent)

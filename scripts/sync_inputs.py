@@ -79,8 +79,8 @@ class State:
     """The folder .make of a ROOT. A changed file gets a time later than that of every artifact, whatever the clock
     says, so that make sees it as newer."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.folder = root, root / ".make"
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root, self.folder = root, folder
         self.names: List[str] = []
         self.changed: List[str] = []
         self.time = 0
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--scripts", type=Path, required=True)
     parser.add_argument("--watch", nargs="+", default=[], help="the files whose digest make compares")
     parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="ROOT/.make, or make's copy of it under -n")
     parser.add_argument("--source", default="")
     for name in PATHS:
         parser.add_argument(f"--{name}", default="", help="the path that the user passed")
@@ -163,7 +164,7 @@ def main() -> None:
     params.update(derived(chips, params))
     users = {name: user_input(args.root, name, getattr(args, name), getattr(args, f"{name}_stat")) for name in PATHS}
     source = source_of(args.root, args.source, [user.origin for user in users.values()])
-    state = State(args.root)
+    state = State(args.root, args.state)
     state.make_folder()
     values = {"batch_sizes": params["batch_sizes"], "chips": " ".join(chip.name for chip in chips)}
     values.update({"input.files": " ".join(files), "input.source": source})
@@ -177,6 +178,7 @@ def main() -> None:
         for path in scripts:
             state.write(f"scripts/{path.relative_to(args.scripts).as_posix()}", path.read_bytes())
         state.write(PINS, args.requirements.read_bytes())
+        state.write("given/params", f"{args.params}\n".encode())
         state.remove_others("params", "scripts")
         values["input.digest"] = hashlib.sha256(sums.encode()).hexdigest()
         state.write("inputs.mk", make_variables(values, Rules(args.scripts, params), chips).encode())

@@ -82,6 +82,8 @@ def environment(**more: str) -> dict[str, str]:
         "ATC",
         "AIS_BENCH",
         "SET_ENV",
+        "PARAMS",
+        "T",
     }
     ignored |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
     clean = {
@@ -134,12 +136,12 @@ class Project:
 
     def make(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
-        defaults = {"ROOT": "root", "CHIP": "null", "PYTHON": str(self.python)}
-        names = {word.split("=", 1)[0] for word in arguments if "=" in word}
+        # ROOT and CHIP are not on the command line, because targets that do not use them would refuse them there.
+        more = {"ROOT": "root", "CHIP": "null", **more}
         (self.tree / "tmp").mkdir(exist_ok=True)
         more.setdefault("TMPDIR", str(self.tree / "tmp"))  # the folder of device locks, not shared with other tests
-        words = [f"{k}={v}" for k, v in defaults.items() if k not in names]
-        done = run("make", *arguments, *words, cwd=self.tree, **more)
+        own = [] if any(word.startswith("PYTHON=") for word in arguments) else [f"PYTHON={self.python}"]
+        done = run("make", *arguments, *own, cwd=self.tree, **more)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

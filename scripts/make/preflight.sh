@@ -2,18 +2,22 @@
 # Checks goals and variables before make installs or writes anything. The Makefile runs it once while it is parsed.
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
-#   ok chip=… root=… source=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
-#   subject: problem; remedy                                       refused
+#   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
+#   subject: problem; remedy                                                 refused
 # The exit status is always 0, because GNU Make 4.0 does not look at it.
 
 # Values are untrusted text, so no file name patterns are expanded. An unset variable is an error of this script.
 set -fu
 
 # The user's settings.
-: "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
-: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}"
-# Settings whose value comes from the environment; unknown variables on the command line of make.
-: "${from_environment=}" "${unknown_variables=}"
+: "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${PARAMS=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
+: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}" "${T=}"
+# The names of all settings; those that come from the environment; those on the command line of make.
+: "${settings=}" "${from_environment=}" "${from_command_line=}"
+# Unknown variables on the command line of make.
+: "${unknown_variables=}"
+# How often make has restarted after it updated an included file.
+: "${restarts=}"
 # Settings whose value contains a single $, which make would expand.
 : "${dollars=}"
 # The goals and the one-letter flags of make.
@@ -105,6 +109,67 @@ check_switch() {
     esac
 }
 
+# Prints the settings that the goal $1 uses, apart from those that only say how make works.
+settings_of_goal() {
+    inputs="ROOT CHIP SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM"
+    case $1 in
+        demo | setup | docs | check) ;;
+        test) echo T ;;
+        clean | clean-results | distclean) echo ROOT ;;
+        doctor) echo ROOT CHIP PARAMS ;;
+        report) echo ROOT PARAMS ;;
+        upstream) echo ROOT PARAMS SOURCE WEIGHTS ;;
+        bench) echo ROOT BS PARAMS SOURCE ARCHIVE WEIGHTS ONNX OM ;; # the last two are refused with another message
+        *-all | best) echo "$inputs" ;;
+        compare | help) echo "$inputs" BS LAYERS ;;
+        */*) echo "$inputs" BS LAYERS ;; # a file
+        *) echo "$inputs" BS ;;
+    esac
+}
+
+# Prints the names of the list $2 that resemble a word of the list $1: upper and lower case are the same, and one letter
+# in three may differ (Levenshtein distance); or else one of the two contains the other, from three letters on.
+near_names() {
+    asked=$1 names=$2 awk '
+    function distance(a, b,    i, j, row, before, cost) {
+        for (j = 0; j <= length(b); j++) before[j] = j
+        for (i = 1; i <= length(a); i++) {
+            row[0] = i
+            for (j = 1; j <= length(b); j++) {
+                cost = before[j - 1] + (substr(a, i, 1) != substr(b, j, 1))
+                if (before[j] + 1 < cost) cost = before[j] + 1
+                if (row[j - 1] + 1 < cost) cost = row[j - 1] + 1
+                row[j] = cost
+            }
+            for (j = 0; j <= length(b); j++) before[j] = row[j]
+        }
+        return before[length(b)]
+    }
+    BEGIN {
+        words = split(tolower(ENVIRON["asked"]), asked, " ")
+        count = split(ENVIRON["names"], names, " ")
+        for (i = 1; i <= words; i++) {
+            close_names = part_names = ""
+            for (j = 1; j <= count; j++) {
+                name = tolower(names[j])
+                shorter = length(asked[i]) < length(name) ? length(asked[i]) : length(name)
+                longer = length(asked[i]) + length(name) - shorter
+                if (distance(asked[i], name) <= int(longer / 3)) close_names = close_names " " names[j]
+                else if (shorter > 2 && (index(name, asked[i]) || index(asked[i], name)))
+                    part_names = part_names " " names[j]
+            }
+            near = near (close_names == "" ? part_names : close_names)
+        }
+        print substr(near, 2)
+    }'
+}
+
+# Rejects the names $1 with the problem $2, and suggests names of the list $3.
+refuse_unknown() {
+    near=$(near_names "$1" "$3")
+    refuse "$1: $2; ${near:+near: $near; }run make help for the list"
+}
+
 # Prints the chips whose names contain CHIP, or else those with the longest common beginning (at least two letters).
 near_chips() {
     asked=$CHIP names=$chips awk 'BEGIN {
@@ -134,25 +199,93 @@ find_the_chip() {
     CHIP=
     set --
     for item in $chips; do set -- "$@" "$item"; done
-    for item in $(python3 scripts/find_chip.py --chips "$@" --note "$note"); do CHIP=$item; done
+    case $flags in
+        *[nq]*) ;; # writes nothing
+        *) set -- "$@" --note "$note" ;;
+    esac
+    for item in $(python3 scripts/find_chip.py --chips "$@"); do CHIP=$item; done
     # find_chip.py has printed the reason to stderr.
     if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; see the line above"; fi
 }
 
+# True if the engine of CHIP has numbered devices, for DEVICE.
+chip_has_devices() {
+    engine=$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*${CHIP}[\"']* *:.*engine=\([A-Za-z0-9_]*\).*/\1/p" "$PARAMS")
+    [ -f "scripts/engines/$engine/_find.py" ]
+}
+
+# Prints a note if DEVICE is on the command line and has no effect for the reason $1. make starts this script a second
+# time after it has updated an included file.
+note_unused_device() {
+    if [ "$DEVICE" ] && [ ! "$restarts" ] && contains "$from_command_line" DEVICE; then
+        echo "make: DEVICE=$DEVICE has no effect: $1" >&2
+    fi
+}
+
+# True if a goal runs the compiled model.
+runs_the_model() {
+    for goal in $goals; do
+        case $goal in
+            infer | accuracy* | compare | verify* | perf* | best | */results/* | results/*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Rejects a comparison of the user's own .om with a network that has nothing to do with it: without a checkpoint or a
+# graph in ROOT, make would download the official checkpoint.
+check_reference() {
+    if [ "$WEIGHTS$own_onnx" ] || [ "$SOURCE" = sample ] || [ -e "${prefix}models/checkpoint.pkl" ]; then return; fi
+    for goal in $goals; do
+        case $goal in
+            compare) size=$BS ;;
+            */bs*/compare.txt)
+                size=${goal%/compare.txt}
+                size=${size##*/bs}
+                ;;
+            *) continue ;;
+        esac
+        case ,$own_sizes${OM:+,$BS}, in
+            *,"$size",*)
+                refuse "compare: ROOT=$ROOT has no checkpoint or graph to compare your .om with; set WEIGHTS= to its checkpoint, or run make onnx ONNX= first"
+                ;;
+        esac
+    done
+}
+
 # Prints the values of an accepted call and stops.
 accept() {
-    set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "fallback=$fallback"
+    set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
     printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes"
     exit 0
 }
 
-# Sets `chips` to the keys of the block `chips:` of params.yaml, which ends at the next line that is not indented, and
+# Sets PARAMS to the file with the settings: the given one, else the one that ROOT remembers, else params.yaml.
+find_params() {
+    remembered=
+    if [ ! "$PARAMS" ]; then
+        { read -r remembered < "${prefix}.make/given/params"; } 2> /dev/null || :
+        PARAMS=${remembered:-params.yaml}
+    fi
+    if ! is_plain_path "$PARAMS"; then
+        refuse_setting PARAMS \
+            "PARAMS=$PARAMS: not usable as a file name; use only letters, digits and . _ / + -, and do not begin with -"
+    fi
+    if [ "$remembered" ] && [ ! -f "$PARAMS" ]; then
+        refuse "PARAMS: ROOT=$ROOT was built with $PARAMS, which does not exist; set PARAMS= to another file, such as params.yaml"
+    fi
+    if [ "$PARAMS" != params.yaml ] && [ ! -f "$PARAMS" ]; then
+        refuse_setting PARAMS "PARAMS=$PARAMS: no such file; copy params.yaml to it and edit the copy"
+    fi
+}
+
+# Sets `chips` to the keys of the block `chips:` of PARAMS, which ends at the next line that is not indented, and
 # `fallback` to the first of them, which every machine can run.
 read_chips() {
-    split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" params.yaml 2> /dev/null)"
+    split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" "$PARAMS" 2> /dev/null)"
     chips=$words
     if [ ! "$chips" ]; then
-        refuse "params.yaml: contains no chips; see git diff params.yaml"
+        refuse "$PARAMS: contains no chips; see git diff $PARAMS"
     fi
     fallback=${chips%% *}
 }
@@ -195,11 +328,31 @@ if [ "$unknown" ]; then
     case $unknown in
         */*) refuse "$unknown: not a file that make builds below ROOT=$ROOT; set ROOT= to the folder of data/ and results/" ;;
     esac
-    refuse "$unknown: unknown target; run make help for the list"
+    refuse_unknown "$unknown" "unknown target" "$bare $stages"
 fi
 split_words "$unknown_variables"
 if [ "$words" ]; then
-    refuse "$words: unknown variable; run make help for the list"
+    refuse_unknown "$words" "unknown variable" "$settings"
+fi
+
+# A value on the command line that no goal uses is refused. A value of the environment may be for other programs.
+used=
+for goal in $goals; do used="$used $(settings_of_goal "$goal")"; done
+unused=
+for name in $from_command_line; do
+    if contains "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM LAYERS T" "$name" && ! contains "$used" "$name"; then
+        eval "value=\$$name"
+        # Empty values and ROOT=. are the defaults.
+        if [ "$value" ] && [ "$name=$value" != ROOT=. ]; then unused="$unused${unused:+ }$name=$value"; fi
+    fi
+done
+if [ "$unused" ]; then
+    case "$goals $unused" in
+        demo*ROOT=*) refuse "$unused: not used by make demo; run make accuracy SOURCE=sample $unused" ;;
+        demo*) refuse "$unused: not used by make demo; run make accuracy SOURCE=sample ROOT=demo $unused" ;;
+        *-all*BS=* | best*BS=*) refuse "$unused: not used by make $goals, which builds every size of batch_sizes; omit it" ;;
+        *) refuse "$unused: not used by make $goals; omit it" ;;
+    esac
 fi
 
 # These targets create or delete files that other goals read while the Makefile is parsed.
@@ -224,7 +377,9 @@ if all_goals_are_in "$bare"; then
         cifar10 | sample) ;;
         *) SOURCE= ;;
     esac
+    if contains "$goals" doctor; then find_params; else PARAMS=params.yaml; fi
     if contains "$goals" demo; then read_chips; fi
+    if ! contains "$goals" doctor && ! contains "$goals" help; then note_unused_device "make $goals runs on no device"; fi
     accept
 fi
 
@@ -244,6 +399,7 @@ case ,$DEVICE, in
 esac
 check_switch LAYERS "$LAYERS"
 check_switch WHY "$WHY"
+check_path T "${T%%::*}"
 
 # The value may contain a password, so it is not printed.
 if [ "$MIRROR" ] && ! is_plain_url "$MIRROR"; then
@@ -295,6 +451,7 @@ if [ "$goals" = bench ]; then
     fi
 fi
 
+find_params
 read_chips
 
 # The chips of goals that are files of a chip.
@@ -357,4 +514,12 @@ case ,$own_sizes, in
         fi
         ;;
 esac
+check_reference
+if [ "$DEVICE" ]; then
+    if ! runs_the_model; then
+        note_unused_device "make $goals runs on no device"
+    elif ! chip_has_devices; then
+        note_unused_device "chip $CHIP has no device numbers"
+    fi
+fi
 accept

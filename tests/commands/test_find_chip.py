@@ -66,9 +66,8 @@ def test_make_asks_once_and_a_noop_starts_no_python(project: Project) -> None:
         (folder / name).chmod(0o755)
     words = ("make", "-n", "om", "CHIP=", "ROOT=root", f"PYTHON={project.python}")
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "STAND_IN_NPU_SMI": "310P3"}
-    first = run(*words, cwd=project.tree, **environment)
+    first = run("make", "root/.make/inputs.mk", *words[3:], cwd=project.tree, **environment)
     assert (first.returncode, first.stderr) == (0, "")
-    assert "--chip 310P3" in first.stdout
     assert "npu-smi" in log.read_text()
     log.unlink()
     assert "--chip 310P3" in run(*words, cwd=project.tree, **environment).stdout

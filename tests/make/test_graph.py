@@ -8,15 +8,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import Inputs, Project, environment, run
+from conftest import Inputs, Project, ascend_host, environment, run, set_setting, small_graph
 from formats import python2, sample
 
 RESULT = "root/results/null/bs16/accuracy.txt"
+STATE = "root/.make/inputs.mk"  # updates .make and nothing else
 TOMORROW = time.time() + 86400
 
 
@@ -38,7 +40,7 @@ def test_touching_every_source_rebuilds_nothing(project: Project) -> None:
     assert up_to_date(project)
     project.make("accuracy")
     assert {p: (project.root / p).stat().st_mtime_ns for p in project.artifacts()} == before
-    assert project.pythons() == []  # sync_inputs ran once, under -q
+    assert project.pythons() == []
 
 
 def test_a_fresh_clone_beside_restored_results_rebuilds_nothing(project: Project, tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_an_edit_while_a_stage_runs_is_not_lost(project: Project) -> None:
     while b"INFER" not in slow.stdout.readline():
         pass
     project.set("infer.format", "npy")
-    project.make("-n", "bin")
+    project.make(STATE)
     slow.communicate()
     assert not up_to_date(project)
     project.make("accuracy")
@@ -281,7 +283,7 @@ def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project
 
 
 def test_an_earlier_source_is_not_kept_in_a_root_without_inputs(fresh: Project) -> None:
-    fresh.make("-n", "bin", "SOURCE=sample")
+    fresh.make(STATE, "SOURCE=sample")
     done = fresh.make("bin", check=False)
     assert "root/data/archive.tar.gz: not downloaded" in done.stderr
 
@@ -464,13 +466,65 @@ def test_paths_of_users_may_hold_spaces_and_quotes(project: Project, tmp_path: P
     assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
+INPUT_FILES = {"data/archive.tar.gz", "data/archive.json", "models/checkpoint.pkl", "models/checkpoint.json"}
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(project: Project) -> None:
     first = (project.root / "results/null/bs16/accuracy.txt").read_bytes()
-    project.make("clean")
-    kept = {p.relative_to(project.root).as_posix() for p in project.root.rglob("*") if p.is_file()}
-    assert kept == {"data/archive.tar.gz", "data/archive.json", "models/checkpoint.pkl", "models/checkpoint.json"}
+    shown = project.make("clean").stdout
+    assert files_in(project.root) == INPUT_FILES
+    for words in (
+        "removed   root/data/bin root/data/labels.json",
+        "root/models/om",
+        "removed   root/results",
+        "root/.make",
+    ):
+        assert words in shown
+    kept = "kept      root/data/archive.tar.gz root/models/checkpoint.pkl; make distclean ROOT=root removes them"
+    assert kept in shown
     project.make("accuracy")
     assert (project.root / "results/null/bs16/accuracy.txt").read_bytes() == first
+
+
+def test_clean_keeps_measurements_which_stay_valid_and_clean_results_removes_them(project: Project) -> None:
+    project.make("perf")
+    measured = project.root / "results/null/bs16/perf.json"
+    before = measured.read_bytes()
+    shown = project.make("clean").stdout
+    own = {"results/null/bs16/perf.json", "results/null/bs16/perf.txt"}
+    assert files_in(project.root) == INPUT_FILES | own
+    assert "measurements in root/results (2 files); make clean-results ROOT=root removes them" in shown
+    project.make("perf")
+    assert measured.read_bytes() == before
+    project.make("clean-results")
+    assert not files_in(project.root / "results")
+    assert (project.root / "models/om/null").is_dir()
+    project.make("perf")
+    project.make("clean")
+    project.make("clean-results")  # make does not know any more that it has built here
+    assert files_in(project.root) == INPUT_FILES
+    project.make("distclean")
+    assert files_in(project.root) == set()
+
+
+def test_clean_without_root_cleans_the_demo_and_keeps_its_measurements(fresh: Project) -> None:
+    demo = fresh.tree / "demo"
+    (demo / ".make/locks").mkdir(parents=True)
+    (demo / "results/cpu/bs16").mkdir(parents=True)
+    for name in ("models/onnx", "data/bin"):
+        (demo / name).mkdir(parents=True)
+    (demo / "results/bench.json").write_text("{}")
+    (demo / "results/cpu/bs16/accuracy.txt").write_text("x")
+    shown = fresh.make("clean", "ROOT=").stdout
+    assert files_in(demo) == {"results/bench.json"}
+    assert "make clean-results ROOT=demo removes them" in shown
+    fresh.make("clean-results", "ROOT=demo")
+    fresh.make("clean", "ROOT=")
+    assert not demo.exists()
 
 
 def test_make_warns_of_no_undefined_variables(project: Project) -> None:
@@ -500,6 +554,24 @@ def test_the_sample_replaces_an_own_file_that_was_removed(project: Project, inpu
     assert project.pythons() == []
 
 
+WITHOUT_TORCH = """
+import importlib.abc, importlib.metadata, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+def version(name, real=importlib.metadata.version):
+    if name == "torch":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+sys.meta_path.insert(0, Finder())
+importlib.metadata.version = version
+"""
+
+
 def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None:
     (fresh.root / "results").mkdir(parents=True)
     (fresh.root / "results/mine.txt").write_text("mine")
@@ -523,14 +595,100 @@ def test_another_option_of_a_chip_reruns_inference_though_the_compiled_bytes_sta
     assert (project.root / "results/null2/bs16/outputs/image_0_0.txt").read_bytes() != first
 
 
-def test_clean_touches_no_folder_after_a_dry_run_only(fresh: Project) -> None:
-    (fresh.root / "results").mkdir(parents=True)
-    (fresh.root / "results/mine.txt").write_text("mine")
-    fresh.make("-n", "accuracy", "SOURCE=sample")
-    assert (fresh.root / ".make").is_dir()
-    fresh.make("clean")
-    assert (fresh.root / "results/mine.txt").exists()
-    assert not (fresh.root / ".make").exists()
+@pytest.mark.parametrize("flag", ["-n", "-q", "-nk"])
+def test_dry_runs_write_nothing_and_show_what_would_be_built(project: Project, flag: str) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in project.tree.rglob("*") if path.name != "pythons.log"}
+    project.set("infer.format", "bin")
+    before[project.tree / "params.yaml"] = (project.tree / "params.yaml").stat().st_mtime_ns
+    done = project.make(flag, "accuracy", check=False)
+    assert done.returncode == (1 if flag == "-q" else 0)
+    if flag != "-q":
+        assert re.findall(r"scripts/(\w+)\.py", done.stdout) == ["infer", "postprocess"]
+    project.make(flag, "accuracy", "ROOT=none", "SOURCE=sample", check=False)
+    after = {path: path.lstat().st_mtime_ns for path in project.tree.rglob("*") if path.name != "pythons.log"}
+    locks = project.tree / "tmp"  # TMPDIR, where the copy of .make was
+    assert {k: v for k, v in after.items() if k != locks and locks not in k.parents} == {
+        k: v for k, v in before.items() if k != locks and locks not in k.parents
+    }
+    deadline = time.monotonic() + 10
+    while any("make-state" in path.name for path in locks.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any("make-state" in path.name for path in locks.iterdir())
+
+
+def test_dry_runs_do_not_store_the_chip_that_npu_smi_shows(project: Project) -> None:
+    host = ascend_host(project.tree)
+    project.make("-n", "om", "CHIP=", **host)
+    assert not [*(project.root / ".make").glob("chip-*")]
+
+
+# Settings files
+
+
+def test_two_roots_of_one_clone_keep_different_settings(project: Project) -> None:
+    other = project.tree / "exact.yaml"
+    shutil.copyfile(project.tree / "params.yaml", other)
+    set_setting(other, "infer.format", "bin")
+    shutil.copytree(project.root, project.tree / "two", copy_function=shutil.copy2)
+    project.make("accuracy", "ROOT=two", "PARAMS=exact.yaml")
+    assert project.pythons() == ["sync_inputs", "infer", "postprocess"]
+    for root in ("two", "root"):  # each remembers its file: nothing is built, and no Python starts
+        project.make("accuracy", f"ROOT={root}")
+        assert project.pythons() == []
+    assert (project.tree / "two/results/null/bs16/outputs/image_0_0.bin").exists()
+    assert (project.root / "results/null/bs16/outputs/image_0_0.txt").exists()
+    set_setting(other, "infer.format", "npy")
+    project.make("accuracy", "ROOT=root")
+    assert project.pythons() == []
+    project.make("accuracy", "ROOT=two")
+    assert project.pythons() == ["sync_inputs", "infer", "postprocess"]
+    project.make("accuracy", "ROOT=two", "PARAMS=params.yaml")
+    assert (project.tree / "two/results/null/bs16/outputs/image_0_0.txt").exists()
+    other.unlink()
+    project.make("accuracy", "ROOT=two")
+    assert project.pythons() == []
+
+
+def test_a_fault_in_another_settings_file_is_named_with_that_file(project: Project) -> None:
+    other = project.tree / "other.yaml"
+    other.write_text((project.tree / "params.yaml").read_text().replace("  opset: 11 ", "  opset: 99 "))
+    done = project.make("accuracy", "PARAMS=other.yaml", check=False)
+    assert re.search(r"sync_inputs.py: other.yaml:\d+: onnx.opset is '99'", done.stderr)
+
+
+# The user's files are imported by every stage
+
+
+def test_a_checkpoint_that_a_stage_does_not_read_is_imported_all_the_same(fresh: Project, inputs: Inputs) -> None:
+    fresh.make("bin", f"ARCHIVE={inputs.archive}", f"WEIGHTS={inputs.checkpoint}")
+    assert (fresh.root / "models/checkpoint.pkl").read_bytes() == inputs.checkpoint.read_bytes()
+    graph = small_graph(fresh.tree / "small.onnx")
+    fresh.make("root/data/labels.txt", f"ONNX={graph}")
+    assert (fresh.root / "models/onnx/3d_attention_net.onnx").exists()
+    fresh.make("bin", f"WEIGHTS={inputs.checkpoint}", f"ONNX={graph}")
+    assert fresh.pythons() == []
+
+
+def test_a_root_whose_times_were_lost_needs_no_torch(project: Project) -> None:
+    block = project.tree / "block"
+    block.mkdir()
+    (block / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    assert run(sys.executable, "-c", "import torch", PYTHONPATH=str(block)).returncode == 1
+    for i, path in enumerate(sorted(project.root.rglob("*"))):  # results older than what they are made of
+        touch(path, at=time.time() - i)
+    before = project.artifacts()
+    project.make("accuracy", PYTHONPATH=str(block))
+    assert "export_onnx" in project.pythons()
+    assert project.rebuilt(before) == set()
+    project.set("onnx.check_images", "3")
+    done = project.make("accuracy", PYTHONPATH=str(block), check=False)
+    assert "export_onnx.py: torch: not installed" in done.stderr
+
+
+def test_make_test_runs_the_given_test(fresh: Project) -> None:
+    (fresh.tree / "one.py").write_text("def test_one():\n    pass\n\ndef test_two():\n    raise OSError\n")
+    done = fresh.make("test", "ROOT=", "T=one.py::test_one")
+    assert "1 passed" in done.stdout
 
 
 @pytest.mark.parametrize(

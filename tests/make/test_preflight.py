@@ -42,19 +42,24 @@ for name, stream in (("answer", sys.stdout), ("reason", sys.stderr)):
     if pathlib.Path(name).exists():
         stream.write(pathlib.Path(name).read_text())
 """
-SETTINGS = "BS CHIP ROOT SOURCE ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS WHY V"
+SETTINGS = (
+    "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS T WHY V"
+)
 INPUTS = {
     **dict.fromkeys(SETTINGS.split(), ""),
     "BS": "16",
     "ROOT": ".",
+    "settings": SETTINGS,
     "from_environment": "",
+    "from_command_line": "",
+    "restarts": "",
     "unknown_variables": "",
     "goals": "accuracy",
-    "alone": "setup clean distclean",
-    "bare": "help setup clean distclean demo doctor",
-    "any_chip": "bin onnx optimized report bench upstream test check",
+    "alone": "setup clean clean-results distclean",
+    "bare": "help setup clean clean-results distclean demo doctor",
+    "any_chip": "bin onnx optimized report bench upstream docs test check",
     "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report bench"
-    " upstream test check",
+    " upstream docs test check",
     "flags": "",
     "network": NETWORK,
     "environment": ".venv/requirements.txt",
@@ -107,7 +112,7 @@ def accepted(tree: Path, **inputs: str) -> dict[str, str]:
     first, *words = line_of(tree, **inputs).split(" ")
     assert first == "ok", " ".join([first, *words])
     values = dict(word.split("=", 1) for word in words)
-    assert list(values) == ["chip", "root", "source", "fallback", "own_onnx", "own_sizes"]
+    assert list(values) == ["chip", "root", "source", "params", "fallback", "own_onnx", "own_sizes"]
     return values
 
 
@@ -175,6 +180,16 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         (name, value, "accuracy", f"{name}={value}: no such file or folder; check the path")
         for name in ("ARCHIVE", "WEIGHTS", "ONNX", "OM")
         for value in ("/no/such", "fil?", "it's")
+    ],
+    ("T", "tests/no.py", "test", "T=tests/no.py: no such file or folder; check the path"),
+    *[
+        ("PARAMS", value, "accuracy", f"PARAMS={value}: not usable as a file name; {NOT_A_PATH}")
+        for value in ("a b", "-x", "a`touch mark`", "*", "a%", "it's")
+    ],
+    *[
+        ("PARAMS", value, goals, f"PARAMS={value}: no such file; copy params.yaml to it and edit the copy")
+        for value in ("none.yaml", "scripts", "/no/such")
+        for goals in ("accuracy", "bench", "doctor", "report")
     ],
     *[
         ("OM", "file", f"accuracy {goal}", f"OM: a compiled model for one BS; run make {goal} without OM")
@@ -294,8 +309,13 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"goals": "acuracy"}, f"acuracy: unknown target; {LIST}"),
-        ({"goals": "acuracy bin omm"}, f"acuracy omm: unknown target; {LIST}"),
+        ({"goals": "acuracy"}, f"acuracy: unknown target; near: accuracy; {LIST}"),
+        ({"goals": "acuracy bin omm"}, f"acuracy omm: unknown target; near: accuracy om; {LIST}"),
+        ({"goals": "all"}, f"all: unknown target; near: om-all accuracy-all perf-all; {LIST}"),
+        ({"goals": "tests"}, f"tests: unknown target; near: test; {LIST}"),
+        ({"goals": "inference"}, f"inference: unknown target; near: infer; {LIST}"),
+        ({"goals": "Doctor"}, f"Doctor: unknown target; near: doctor; {LIST}"),
+        ({"goals": "xy"}, f"xy: unknown target; {LIST}"),
         ({"goals": "ok"}, f"make: ok: unknown target; {LIST}"),
         ({"goals": "ok chip=cpu"}, f"make: ok chip=cpu: unknown target; {LIST}"),
         ({"goals": "*"}, f"*: unknown target; {LIST}"),
@@ -309,8 +329,9 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
             f"data/bin/manifest.json: {MISSING}ROOT=other; {GIVE}",
         ),
         ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {MISSING}ROOT=other; {GIVE}"),
-        ({"unknown_variables": "bs"}, f"bs: unknown variable; {LIST}"),
-        ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: unknown variable; {LIST}"),
+        ({"unknown_variables": "bs"}, f"bs: unknown variable; near: BS; {LIST}"),
+        ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: unknown variable; near: BS CHIP; {LIST}"),
+        ({"unknown_variables": "DEVICES WEIGTHS"}, f"DEVICES WEIGTHS: unknown variable; near: DEVICE WEIGHTS; {LIST}"),
         ({"unknown_variables": "ok x"}, f"make: ok x: unknown variable; {LIST}"),
         ({"goals": "clean accuracy"}, "clean accuracy: clean must run alone; run one make command after the other"),
         ({"goals": "om setup"}, "om setup: setup must run alone; run one make command after the other"),
@@ -351,7 +372,8 @@ def test_targets_without_settings_run_with_any_environment(tree: Path, goals: st
         "ONNX": "/no/such",
         "OM": "/no/such",
     }
-    nothing = {"chip": "", "root": "own", "source": "", "fallback": "", "own_onnx": "", "own_sizes": ""}
+    nothing = {"chip": "", "root": "own", "source": "", "params": "params.yaml", "fallback": ""}
+    nothing.update(own_onnx="", own_sizes="")
     if goals == "demo":
         nothing["fallback"] = "cpu"
     else:
@@ -370,6 +392,110 @@ def test_dry_runs_need_an_up_to_date_environment(tree: Path, flag: str) -> None:
     accepted(tree, flags=flag, environment="", PYTHON="sh")
     shutil.copyfile(tree / "requirements.txt", tree / ".venv/requirements.txt")
     accepted(tree, flags=flag)
+
+
+# Settings that no goal uses
+
+UNUSED = [
+    ("demo", "BS", "8", "run make accuracy SOURCE=sample ROOT=demo BS=8"),
+    ("demo", "ROOT", "x", "run make accuracy SOURCE=sample ROOT=x"),
+    *[(goal, "BS", "8", "omit it") for goal in ("setup", "clean", "clean-results", "report", "doctor", "docs", "test")],
+    *[(goal, "CHIP", "cpu", "omit it") for goal in ("distclean", "report", "bench", "upstream", "check")],
+    *[(goal, "WEIGHTS", "file", "omit it") for goal in ("clean", "doctor", "report", "setup")],
+    *[(goal, "ARCHIVE", "file", "omit it") for goal in ("upstream", "doctor", "report")],
+    *[(goal, "LAYERS", "1", "omit it") for goal in ("accuracy", "bin report", "perf-all")],
+    *[(goal, "T", "file", "omit it") for goal in ("accuracy", "check")],
+]
+
+
+@pytest.mark.parametrize(("goals", "name", "value", "remedy"), UNUSED)
+def test_a_value_on_the_command_line_that_no_goal_uses_is_rejected(
+    tree: Path, goals: str, name: str, value: str, remedy: str
+) -> None:
+    message = f"{name}={value}: not used by make {goals}; {remedy}"
+    assert refusal(tree, goals=goals, from_command_line=f"V {name}", **{name: value}) == message
+    accepted(tree, goals=goals, from_environment=name, **{name: value})  # it may be meant for another program
+
+
+@pytest.mark.parametrize("goals", ["om-all", "accuracy-all", "perf-all", "best"])
+def test_targets_of_all_batch_sizes_take_no_batch_size(tree: Path, goals: str) -> None:
+    assert refusal(tree, goals=goals, from_command_line="BS", BS="8") == (
+        f"BS=8: not used by make {goals}, which builds every size of batch_sizes; omit it"
+    )
+    accepted(tree, goals=f"{goals} accuracy", from_command_line="BS", BS="8")
+
+
+@pytest.mark.parametrize("goals", ["bin", "onnx", "om", "infer", "verify", "data/labels.txt", "report accuracy"])
+def test_every_stage_takes_every_input(tree: Path, goals: str) -> None:
+    inputs = {
+        "BS": "8",
+        "CHIP": "310",
+        "SOURCE": "cifar10",
+        "ARCHIVE": "file",
+        "WEIGHTS": "file",
+        "PARAMS": "params.yaml",
+    }
+    accepted(tree, goals=goals, from_command_line=" ".join(inputs), **inputs)
+
+
+@pytest.mark.parametrize(
+    ("goals", "chip", "reason"),
+    [
+        ("accuracy", "cpu", "chip cpu has no device numbers"),
+        ("om", "310", "make om runs on no device"),
+        ("bin", "cpu", "make bin runs on no device"),
+        ("demo", "", "make demo runs on no device"),
+        ("accuracy", "310", ""),
+        ("results/310/bs4/perf.txt", "", ""),
+        ("doctor", "310", ""),
+    ],
+)
+def test_a_device_without_effect_is_a_note(tree: Path, goals: str, chip: str, reason: str) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    inputs = {"goals": goals, "CHIP": chip, "DEVICE": "1", "from_command_line": "DEVICE"}
+    line, note = run(tree, inputs)
+    assert line.startswith("ok ")
+    assert note == (f"make: DEVICE=1 has no effect: {reason}\n" if reason else "")
+    assert run(tree, {**inputs, "restarts": "1"})[1] == ""
+    assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
+
+
+@pytest.mark.parametrize("goals", ["compare", "results/310/bs16/compare.txt"])
+def test_an_own_om_is_not_compared_with_a_checkpoint_that_make_would_download(tree: Path, goals: str) -> None:
+    own = {"CHIP": "310", "OM": "file"} if goals == "compare" else {}
+    if not own:
+        write(tree / "models/om/310/bs16.json", OWN_RECORD)
+        write(tree / f"models/om/310/{NETWORK}_bs16.om")
+    message = "compare: ROOT=. has no checkpoint or graph to compare your .om with; "
+    remedy = "set WEIGHTS= to its checkpoint, or run make onnx ONNX= first"
+    assert refusal(tree, goals=goals, **own) == message + remedy
+    accepted(tree, goals="accuracy", CHIP="310", OM="file")
+    accepted(tree, goals=goals, WEIGHTS="file", **own)
+    accepted(tree, goals=goals, SOURCE="sample", **own)
+    write(tree / "models/checkpoint.pkl")
+    accepted(tree, goals=goals, **own)
+
+
+# PARAMS
+
+
+def test_root_remembers_its_settings_file(tree: Path) -> None:
+    write(tree / "own/other.yaml", PARAMS.replace("  cpu:", "  mine:"))
+    write(tree / "root/.make/given/params", "own/other.yaml\n")
+    for goals in ("accuracy", "report", "bench"):
+        write(tree / "root/models/checkpoint.pkl")
+        values = accepted(tree, goals=goals, ROOT="root", CHIP="mine" if goals == "accuracy" else "")
+        assert values["params"] == "own/other.yaml"
+    assert accepted(tree, goals="doctor", ROOT="root", CHIP="mine")["params"] == "own/other.yaml"
+    assert accepted(tree, goals="demo", ROOT="root")["params"] == "params.yaml"
+    assert accepted(tree, ROOT="root", CHIP="cpu", PARAMS="params.yaml")["params"] == "params.yaml"
+    assert accepted(tree, CHIP="cpu")["params"] == "params.yaml"
+    (tree / "own/other.yaml").unlink()
+    message = "PARAMS: ROOT=root was built with own/other.yaml, which does not exist; "
+    assert refusal(tree, ROOT="root") == f"{message}set PARAMS= to another file, such as params.yaml"
+    for hostile in ("$(touch mark)", "a b", "-x"):
+        write(tree / "root/.make/given/params", f"{hostile}\n")
+        assert "not usable as a file name" in refusal(tree, ROOT="root")
 
 
 # make bench
@@ -495,7 +621,8 @@ OWN_RECORD = '{\n  "origin": "given"\n}\n'
 @pytest.mark.parametrize("root", [".", "own/"])
 def test_own_models_are_found_by_their_records(tree: Path, root: str) -> None:
     models = tree / root / "models"
-    nothing = {"chip": "310P3", "root": root, "source": "", "fallback": "cpu", "own_onnx": "", "own_sizes": ""}
+    nothing = {"chip": "310P3", "root": root, "source": "", "params": "params.yaml", "fallback": "cpu"}
+    nothing.update(own_onnx="", own_sizes="")
     write(models / "onnx" / f"{NETWORK}.json", OWN_RECORD)
     write(models / "onnx/other.json", OWN_RECORD)
     for size in (1, 4, 16):
@@ -562,10 +689,10 @@ def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) ->
         before = sorted(tree.rglob("*"))
         line = line_of(tree, **{"goals": goals, name: value})
         assert sorted(tree.rglob("*")) == before, name
-        assert "params.yaml" not in line, name
+        assert "params.yaml" not in line.replace(" params=params.yaml ", " "), name
         if line.startswith("ok"):
             assert line.split(" ")[1] in ("chip=", "chip=cpu", "chip=310"), name
-            assert line.count(" ") == 6, name
+            assert line.count(" ") == 7, name
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
@@ -575,7 +702,8 @@ def test_every_posix_shell_prints_the_same_lines(tree: Path, shell: str) -> None
     for name, value, goals, message in INVALID_SETTINGS:
         assert line_of(tree, shell, goals=goals, **{name: value}) == message + ON_THE_COMMAND_LINE
     assert (
-        line_of(tree, shell, CHIP="310", ROOT="été") == "ok chip=310 root=été source= fallback=cpu own_onnx= own_sizes="
+        line_of(tree, shell, CHIP="310", ROOT="été")
+        == "ok chip=310 root=été source= params=params.yaml fallback=cpu own_onnx= own_sizes="
     )
 
 

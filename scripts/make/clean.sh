@@ -1,0 +1,89 @@
+#!/bin/sh
+# Removes what make built below ROOT; prints what it removes and what it keeps.
+# Usage: clean.sh clean|clean-results|distclean ROOT
+set -u
+target=$1
+case $2 in
+    . | ./) root= ;;
+    *) root=${2%/}/ ;;
+esac
+
+# Removes those of the given files and folders that exist, and prints their names.
+remove() {
+    names=
+    for path in "$@"; do
+        if [ -e "$path" ] || [ -L "$path" ]; then
+            rm -rf "$path" || exit
+            names="$names $path"
+        fi
+    done
+    if [ "$names" ]; then echo "  removed  $names"; fi
+}
+
+# True if make has built something in the folder $1: it has locks of artifacts. Otherwise its files are the user's.
+is_built() { [ -d "$1.make/locks" ]; }
+
+# Removes what was built in the folder $1, except its results and .make.
+remove_artifacts() {
+    remove "$1data/bin" "$1data/bin.tmp."* "$1data/labels."* "$1data/calibration."* "$1data/"*.tmp.* "$1models/"*.tmp.* \
+        "$1models/upstream/"*.tmp.* "$1models/onnx" "$1models/optimized" "$1models/int8" "$1models/om"
+}
+
+# Removes all files below $1results, except README.md, which is part of the repository, and measurements, which may
+# have needed a device and hours.
+remove_results() {
+    if [ ! -d "$1results" ]; then return; fi
+    find "$1results" ! -type d ! -path "$1results/README.md" ! -name perf.json ! -name perf.txt ! -name perf.csv \
+        ! -name bench.json -exec rm -f {} +
+    find "$1results" -depth -mindepth 1 -type d -exec rmdir {} + 2> /dev/null # those that are empty
+    echo "  removed   $1results, except measurements"
+}
+
+# Removes the measurements of the folder $1.
+remove_measurements() {
+    remove "$1results/bench.json" "$1results/"*/perf.csv "$1results/"*/bs*/perf.json "$1results/"*/bs*/perf.txt
+    find "$1results" -depth -mindepth 1 -type d -exec rmdir {} + 2> /dev/null # those that are empty
+}
+
+# Prints the number of files of measurements in the folder $1.
+count_measurements() {
+    find "$1results" \( -name perf.json -o -name perf.txt -o -name perf.csv -o -name bench.json \) 2> /dev/null | wc -l
+}
+
+# Removes everything that make wrote in the folder $1 for the target $2.
+clean() {
+    if is_built "$1"; then
+        if [ "$2" != clean-results ]; then remove_artifacts "$1"; fi
+        remove_results "$1"
+    fi
+    if [ "$2" != clean ]; then remove_measurements "$1"; fi
+    if [ "$2" != clean-results ]; then remove "$1.make"; fi
+}
+
+clean "$root" "$target"
+if [ "$target" = distclean ]; then
+    remove "${root}data/archive.tar.gz" "${root}data/archive.json" "${root}models/checkpoint.pkl" \
+        "${root}models/checkpoint.json" "${root}models/upstream" .venv .venv.lock
+fi
+if [ ! "$root" ] && [ "$target" != clean-results ]; then
+    if [ "$target" = clean ] && [ "$(count_measurements demo/)" -gt 0 ]; then
+        clean demo/ clean # its inputs are generated, but the measurements belong to them
+    else
+        remove demo
+    fi
+fi
+
+# The measurements that are left.
+for folder in "$root" demo/; do
+    count=$(count_measurements "$folder")
+    if [ "$count" -gt 0 ]; then
+        shown=${folder:+ ROOT=${folder%/}}
+        echo "  kept      measurements in ${folder}results ($((count)) files); make clean-results$shown removes them"
+    fi
+    if [ "$root" ]; then break; fi
+done
+kept=
+for path in "${root}data/archive.tar.gz" "${root}models/checkpoint.pkl" .venv; do
+    if [ -e "$path" ]; then kept="$kept $path"; fi
+done
+if [ "$kept" ]; then echo "  kept     $kept; make distclean${root:+ ROOT=${root%/}} removes them"; fi

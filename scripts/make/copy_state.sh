@@ -1,0 +1,17 @@
+#!/bin/sh
+# Copies ROOT/.make for make -n and -q, which must not write to ROOT, and prints the copy's path. A background process
+# removes the copy when make ends.
+# Usage: copy_state.sh STATE [RESTARTS]. make restarts after it has updated an included file and then keeps its copy.
+set -fu
+umask 077
+copy=${TMPDIR:-/tmp}/make-state-$PPID
+if [ ! "${2-}" ]; then
+    rm -rf "$copy"
+    mkdir "$copy" || exit # the folder is new, so it is not another user's
+    if [ -d "$1" ]; then cp -Rp "$1/." "$copy"; fi
+    (
+        while kill -0 "$PPID"; do sleep 0.2; done
+        rm -rf "$copy"
+    ) > /dev/null 2>&1 &
+fi
+echo "$copy"

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Prints a note if the file FILE, outputs or a measurement, was computed on other devices than DEVICE.
+# Usage: other_device.sh DEVICE FILE. FILE is a record of this project, with the devices as "0 (310P3), 1 (310P3)".
+set -u
+
+# Prints the numbers of a list of devices, one per line.
+numbers() { printf '%s\n' "$1" | sed 's/ ([^)]*)//g' | tr -s ', ' '\n' | sort; }
+
+# In a measurement the name is in an object "device" with further values.
+used=$(sed -n -e 's/^ *"device": "\(.*\)",*$/\1/p' -e '/^ *"device": {/,/}/ s/^ *"name": "\(.*\)",*$/\1/p' "$2" | head -n 1)
+if [ "$used" ] && [ "$(numbers "$used")" != "$(numbers "$1")" ]; then
+    echo "make: DEVICE=$1 has no effect: $2 is up to date and was computed on device $used" >&2
+fi
