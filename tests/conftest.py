@@ -10,6 +10,7 @@ import fcntl
 import importlib
 import io
 import os
+import platform
 import re
 import shutil
 import signal
@@ -204,6 +205,23 @@ def ascend_host(tree: Path, generation: str = "new", **more: str) -> dict[str, s
         "STAND_IN_LOG": str(tree / "stand-ins.log"),
         **more,
     }
+
+
+def toolkit_of(folder: Path, version: str, compiler: str = "", ops: str = "") -> Path:
+    """A stand-in for CANN's toolkit of any version; returns its set_env.sh. `compiler` is the version of that
+    component, `ops` that of the package of operators; both are left out by default."""
+    arch = folder / f"{platform.machine()}-linux"
+    arch.mkdir(parents=True)
+    (folder / "bin").symlink_to(STAND_INS / "toolkit/bin")
+    (arch / "devlib").symlink_to(STAND_INS / "toolkit" / arch.name / "devlib")
+    shutil.copy(STAND_INS / "toolkit/set_env.sh", folder)
+    (arch / "ascend_toolkit_install.info").write_text(f"package_name=Ascend-cann-toolkit\nversion={version}\n")
+    if compiler:
+        (folder / "compiler").mkdir()
+        (folder / "compiler/version.info").write_text(f"Version={compiler}\n")
+    if ops:
+        (arch / "ascend_ops_install.info").write_text(f"package_name=Ascend-cann-310p-ops\nversion={ops}\n")
+    return folder / "set_env.sh"
 
 
 MODULES = ("attr", "google/protobuf", "yaml", "absl", "decorator", "psutil", "sympy", "scipy", "cffi", "cloudpickle")

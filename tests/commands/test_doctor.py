@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import engines
-from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ready_host, run
+from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ready_host, run, toolkit_of
 from doctor import torch_row
 
 
@@ -154,6 +154,173 @@ def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
     assert words in rows[row]
     assert rows["CHIP"].startswith("! 310P3 cannot run here")
     assert lack in rows["CHIP"]
+
+
+def python_of(project: Project, version: str) -> None:
+    """Lets CANN's python3 report another version."""
+    numbers = ", ".join(version.split("."))
+    start = f"import runpy, sys; sys.version_info = ({numbers}); sys.argv = sys.argv[1:]; "
+    start += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    program = project.tree / "path/python3"
+    case = f'case $1 in *_probe.py) exec {sys.executable} -c "{start}" "$@" ;; esac'
+    program.write_text(f'#!/bin/sh\n{case}\nexec {sys.executable} "$@"\n')
+
+
+@pytest.mark.parametrize(
+    ("cann", "python", "numpy", "row", "chip"),
+    [
+        (
+            "8.5.0",
+            "3.12.1",
+            "2.2.6",
+            "! 2.2.6  ->  python3 -m pip install 'numpy<2'",
+            "cannot run here: it needs numpy < 2",
+        ),
+        (
+            "8.5.0",
+            "3.13.1",
+            "2.2.6",
+            "2.2.6, which this CANN accepts; not known whether",
+            "may run here; not certain: whether",
+        ),
+        (
+            "8.5.0",
+            "3.13.1",
+            "2.1.0",
+            "! 2.1.0  ->  python3 -m pip install 'numpy>2.1'",
+            "cannot run here: it needs numpy > 2.1",
+        ),
+        (
+            "9.1.0",
+            "3.13.1",
+            "2.2.6",
+            "2.2.6, which this CANN accepts; not known whether",
+            "may run here; not certain: whether",
+        ),
+        (
+            "9.1.0",
+            "3.11.1",
+            "2.2.6",
+            "! 2.2.6, which this CANN accepts",
+            "may run here; not certain: whether aclruntime",
+        ),
+        ("9.1.0", "3.14.0", "1.26.4", "1.26.4", "can run here"),
+        (
+            "8.3.RC1",
+            "3.13.0",
+            "2.2.6",
+            "! 2.2.6  ->  put an older Python first on PATH",
+            "cannot run here: it needs numpy < 2",
+        ),
+        (
+            "unknown",
+            "3.11.0",
+            "2.2.6",
+            "! 2.2.6  ->  python3 -m pip install 'numpy<2'",
+            "may run here; not certain: numpy < 2",
+        ),
+    ],
+)
+def test_numpy_is_judged_by_the_version_of_cann_and_of_python(
+    fresh: Project, cann: str, python: str, numpy: str, row: str, chip: str
+) -> None:
+    set_env = toolkit_of(fresh.tree / "toolkit", cann, ops=cann)
+    if cann == "unknown":
+        next((fresh.tree / "toolkit").glob("*/ascend_toolkit_install.info")).unlink()
+    host = ready_host(fresh, numpy=numpy, SET_ENV=str(set_env))
+    python_of(fresh, python)
+    rows = asked(fresh, "310P3", host, status=2 if "cannot" in chip else 0)
+    assert rows["numpy"].startswith(row)
+    assert f"310P3 {chip}" in rows["CHIP"]
+    newest = {"8.5.0": 13, "9.1.0": 14, "8.3.RC1": 11}.get(cann, 10)
+    assert ("->" in rows["CANN's python3"]) == (int(python.split(".")[1]) > newest)
+
+
+def test_an_old_cann_says_which_python_it_needs(fresh: Project) -> None:
+    host = ready_host(fresh, SET_ENV=str(toolkit_of(fresh.tree / "toolkit", "8.2.RC1")))
+    python_of(fresh, "3.12.1")
+    rows = asked(fresh, "310P3", host, status=0)
+    assert rows["CANN's python3"] == "! python3 3.12.1  ->  CANN 8.2 needs Python 3.7 to 3.11: put one first on PATH"
+
+
+def test_the_cann_that_is_used_and_the_others_are_shown(fresh: Project) -> None:
+    ascend = fresh.tree / "home/Ascend"
+    toolkit_of(ascend / "ascend-toolkit", "8.0.0")
+    toolkit_of(ascend / "cann-9.2.0", "9.2.0", compiler="9.1.0", ops="9.1.0")
+    host = ready_host(fresh, SET_ENV="", HOME=str(fresh.tree / "home"))
+    row = asked(fresh, "310P3", host, status=0)["CANN"]
+    used, other = f"9.2.0; {ascend}/cann-9.2.0/set_env.sh", f"8.0.0 ({ascend}/ascend-toolkit/set_env.sh)"
+    assert row == f"{used}; its atc is of 9.1.0; also installed: {other}"
+
+
+def test_the_ops_package_has_a_row_from_cann_8_5_on(fresh: Project) -> None:
+    versions = {
+        "old": ("8.3.RC1", ""),
+        "lacking": ("8.5.0", ""),
+        "good": ("8.5.0", "8.5.0"),
+        "other": ("9.0.0", "8.5.0"),
+    }
+    rows = {}
+    for name, (cann, ops) in versions.items():
+        host = ready_host(fresh, SET_ENV=str(toolkit_of(fresh.tree / name, cann, ops=ops)))
+        rows[name] = asked(fresh, "310P3", host, status=0)
+    assert "ops" not in rows["old"]
+    assert rows["lacking"]["ops"].startswith("! no record of it; from CANN 8.5 on atc needs this package  ->  install")
+    assert rows["lacking"]["CHIP"].endswith("not certain: whether the ops package of the chip is installed")
+    assert rows["good"]["ops"] == "Ascend-cann-310p-ops 8.5.0"
+    assert rows["good"]["CHIP"] == "310P3 can run here"
+    assert "of another version than the toolkit" in rows["other"]["ops"]
+
+
+def test_the_newest_cann_for_an_old_chip_is_an_advice(fresh: Project) -> None:
+    newer = ready_host(fresh, STAND_IN_NPU_SMI="310", SET_ENV=str(toolkit_of(fresh.tree / "b", "8.3.RC1")))
+    rows = asked(fresh, "310", newer, status=0)
+    wanted = "! CANN 8.2 is the newest that is documented for Ascend310  ->  if atc or ais_bench fails, use CANN 8.2"
+    assert rows["soc_version"] == f"{wanted} or older"
+    assert "310 may run here; not certain" in rows["CHIP"]
+    older = ready_host(fresh, STAND_IN_NPU_SMI="310", SET_ENV=str(toolkit_of(fresh.tree / "a", "8.2.RC1")))
+    assert "soc_version" not in asked(fresh, "310", older, status=0)
+
+
+def test_an_aclruntime_that_the_loader_rejects_is_explained(fresh: Project) -> None:
+    host = ready_host(fresh)
+    for words, fix in {
+        "libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x.so)": "build aclruntime on this host",
+        "libgomp.so.1: cannot allocate memory in static TLS block": "export LD_PRELOAD=",
+    }.items():
+        (fresh.tree / "packages/aclruntime.py").write_text(f"raise ImportError({words!r})")
+        row = asked(fresh, "310P3", host)["aclruntime"]
+        assert words in row
+        assert fix in row
+
+
+def test_devices_are_shown_by_name_number_and_what_npu_smi_knows(fresh: Project) -> None:
+    rows = asked(fresh, "910B4-1", ready_host(fresh, STAND_IN_NPU_SMI="910B4-1"), status=0)
+    assert rows["device 0"] == "910B4-1, health OK, 3200 / 65536 MB used"
+    assert rows["device 2"].startswith("! 910B4-1, health Alarm, 3420 / 65536 MB used")
+    assert rows["CHIP"] == "910B4-1 can run here"
+    rows = asked(fresh, "910_9392", ready_host(fresh, STAND_IN_NPU_SMI="910_9392-container"), status=0)
+    assert (rows["device 0"], "device 1" in rows, "device 4" in rows) == (
+        "910_9392, health OK, 3140 / 65536 MB used",
+        True,
+        False,
+    )
+    rows = asked(fresh, "310B4", ready_host(fresh, STAND_IN_NPU_SMI="310B4"), status=0)
+    assert rows["device 0"].startswith("! 310B4, health Alarm  ->")
+    rows = asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="310Pvir01"), status=0)
+    assert rows["device 0"].startswith("! 310Pvir01, health OK, 249 / 2690 MB used, a vNPU, on which an .om of CANN 8")
+    assert rows["CHIP"].endswith("not certain: whether device 0, a 310Pvir01, is a 310P3")
+
+
+def test_a_row_of_npu_smi_that_is_not_understood_is_quoted(fresh: Project) -> None:
+    host = ready_host(fresh)
+    (fresh.tree / "path/npu-smi").write_text("#!/bin/sh\necho '| 0  310P3 X | OK | 1 |'\n")
+    (fresh.tree / "path/npu-smi").chmod(0o755)
+    rows = asked(fresh, "310P3", host, status=0)
+    assert "shows a row that is not understood: | 0 310P3 X | OK | 1 |  ->  " in rows["driver"]
+    assert rows["CHIP"] == "310P3 may run here; not certain: the devices that npu-smi shows"
+    row = doctor(fresh, **host)["CHIP"]
+    assert row.startswith("! not set, and npu-smi shows a row that is not understood: | 0 310P3 X")
 
 
 def test_a_build_host_is_told_that_make_om_works(fresh: Project) -> None:

@@ -25,7 +25,15 @@ def found(tmp_path: Path, layout: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("layout", "chip"),
-    [("310", "310"), ("310P3-duo", "310P3"), ("910B3", "910B3"), ("910_9392", "910_9392"), ("alarm", "310P3")],
+    [
+        ("310", "310"),
+        ("310P3-duo", "310P3"),
+        ("910B3", "910B3"),
+        ("910_9392", "910_9392"),
+        ("910_9392-container", "910_9392"),
+        ("310B4", "310B4"),
+        ("alarm", "310P3"),
+    ],
 )
 def test_the_one_chip_that_npu_smi_shows_is_taken_and_remembered(tmp_path: Path, layout: str, chip: str) -> None:
     done = found(tmp_path, layout)
@@ -39,6 +47,35 @@ def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None
     done = script("find_chip", "--chips", "cpu", "310", "--note", tmp_path / "chip", **stand_in("310P3"))
     refused(done, "shows 310P3, which params.yaml does not list")
     assert not (tmp_path / "chip").exists()
+
+
+def test_a_name_that_params_lacks_and_a_slice_are_refused_by_name(tmp_path: Path) -> None:
+    refused(found(tmp_path, "910B4-1"), "npu-smi: shows 910B4-1, which params.yaml does not list; add a line for it")
+    refused(found(tmp_path, "950PR_9579"), "shows 950PR_9579, which params.yaml does not list")
+    refused(found(tmp_path, "310Pvir01"), "shows 310Pvir01, a vNPU", "set CHIP= to one of 310P1, 310P3")
+
+
+def npu_smi(tmp_path: Path, page: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """find_chip with an npu-smi that prints a page."""
+    (tmp_path / "page").write_text(page)
+    (tmp_path / "npu-smi").write_text(f"#!/bin/sh\ncat {tmp_path}/page\nexit {status}\n")
+    (tmp_path / "npu-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    return script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", PATH=path)
+
+
+def test_rows_of_devices_that_are_not_understood_never_mean_cpu(tmp_path: Path) -> None:
+    page = (STAND_INS / "npu-smi/310P3").read_text()
+    row = "| 0 310P3 (x) | OK | 15.8 42 0 / 0 |"
+    changed = page.replace("| 0       310P3    ", "| 0       310P3 (x)")
+    refused(
+        npu_smi(tmp_path, changed), f"npu-smi: shows a row that is not understood: {row}; set CHIP= to one of cpu, 310"
+    )
+    refused(npu_smi(tmp_path, page, 5), "npu-smi: fails with status 5, although it shows devices (310P3)")
+    assert not (tmp_path / "chip").exists()
+    lines = page.splitlines()
+    done = npu_smi(tmp_path, "\n".join(lines[:6]))  # a table without devices
+    assert (done.returncode, done.stdout) == (0, "cpu\n")
 
 
 def test_devices_that_are_all_hidden_are_none(tmp_path: Path) -> None:

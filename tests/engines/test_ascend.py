@@ -9,7 +9,6 @@ from _support.artifact import read_record
 import contextlib
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -34,9 +33,10 @@ from conftest import (
     run,
     shared_once,
     small_graph,
+    toolkit_of,
 )
 from engines import CompileRequest
-from engines.ascend import ais_bench
+from engines.ascend import _reasons
 from engines.ascend import compile as atc
 
 SIZES = ("1", "4", "8", "16", "32", "64")
@@ -231,7 +231,7 @@ CODES = ["E10001", "E10016", "E10054", "E13000", "E16002", "E19010", "E19999", "
 def test_a_failure_of_atc_names_code_cause_and_log(npu: Project, code: str, cann: str) -> None:
     done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, STAND_IN_CANN=cann)
     line = refused(done, "root/models/om/310P3/bs4.log", code)
-    assert any(cause in line for start, cause in atc.CAUSES.items() if code.startswith(start))
+    assert any(cause in line for start, cause in _reasons.ATC_CODES.items() if code.startswith(start))
     assert code in (npu.root / "models/om/310P3/bs4.log").read_text()
     assert not (npu.root / "models/om/310P3/3d_attention_net_bs4.om").exists()
     assert not list(npu.root.rglob("*.tmp.*"))
@@ -535,18 +535,170 @@ def test_an_own_om_of_another_batch_size_is_refused_even_with_the_same_number_of
     refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "batch size is 8, not 9")
 
 
-def test_messages_of_ais_bench_are_explained() -> None:
-    for text, words in {
-        "[ERROR] arg0 tensorsize: 1 filesize: 2 not match\nRuntimeError: x not match": "batch size",
-        "ModuleNotFoundError: No module named 'aclruntime'": "install ais_bench",
-        "[ERROR] load model from file failed, code 500002": "another chip",
-        "ImportError: numpy.core.multiarray failed to import": "numpy < 2",
-        "ImportError: libascendcl.so: cannot open shared object file: No such file or directory": "SET_ENV=",
-        "": "no output",
-    }.items():
-        assert words in "; ".join(ais_bench.explain(text, 1))
+STAMP = "[PID: 7] 2026-01-31-12:00:00.000.001"
+CHIP, MEMORY = _reasons.CHIP, _reasons.MEMORY
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "remedy"),
+    [
+        ("[ERROR] arg0 tensorsize: 1 filesize: 2 not match\nRuntimeError: x not match", "[ERROR] arg0", "batch size"),
+        ("ModuleNotFoundError: No module named 'aclruntime'", "ModuleNotFoundError", "install ais_bench"),
+        ("[ERROR] load model from file failed, code 500002", "[ERROR] load", CHIP),
+        ("ImportError: numpy.core.multiarray failed to import", "ImportError", "numpy < 2"),
+        ("ImportError: libascendcl.so: cannot open shared object file: No such file", "ImportError", "SET_ENV="),
+        ("", "no output", "make doctor"),
+        # Both generations; a code in the text, in brackets after a name, or on a later line
+        (f"[ACL ERROR] EE1001: {STAMP} bad.Reason: socVersion=A\n[ERROR] load failed", "EE1001: bad.Reason: soc", CHIP),
+        (f"[INFO] x\nEE1001: {STAMP} bad.Reason: socVersion=A\n[ERROR] load failed", "EE1001: bad.Reason: soc", CHIP),
+        ("[ACL ERROR]\nEE1001: bad.Reason: socVersion=A\n[ERROR] load failed", "EE1001: bad.Reason: soc", CHIP),
+        (
+            f"[ERROR] x\n{STAMP} Invalid_Argument(EE1001): no context\n ctx is NULL",
+            "Invalid_Argument(EE1001): no",
+            "driver",
+        ),
+        (f"EZ9999: Inner Error!\nEZ9999: {STAMP} rtMalloc failed, out of memory", "EZ9999: rtMalloc failed", MEMORY),
+        ("EZ9999: Inner Error!\n        rtMalloc failed, out of memory", "EZ9999: Inner Error! rtMalloc", MEMORY),
+        ("E19999: Inner Error!\nEE1001: socVersion=A", "EE1001: socVersion", CHIP),  # the specific one
+        ("EL0004: Failed to allocate memory.\n  Solution: check the permission", "EL0004: Failed", MEMORY),
+        ("[ACL ERROR] ACL_ERROR_RT_TASK_TYPE_NOT_SUPPORT(507009): no\n[ERROR] x", "ACL_ERROR_RT_TASK", "vNPU (vir01"),
+        ("[ERROR] load model failed, ret is 507009", "[ERROR] load model failed", "vNPU (vir01"),
+        ("[ACL ERROR] the device is on strike\n[ERROR] x", "the device is on strike", "npu-smi info"),
+        # The loader
+        ("ImportError: libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x)", "ImportError", "libstdc++"),
+        ("x: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by x)", "x: /lib64/libc.so.6", "newer system"),
+        ("OSError: libgomp.so.1: cannot allocate memory in static TLS block", "OSError: libgomp", "LD_PRELOAD="),
+    ],
+)
+def test_what_cann_says_is_shown_with_the_remedy_that_fits(text: str, reason: str, remedy: str) -> None:
+    found = _reasons.explain_ais_bench(text, 1)
+    assert found[0].startswith(f"status 1, {reason}")
+    assert remedy in found[1]
+
+
+def test_progress_and_information_are_not_the_reason() -> None:
     bar = "[INFO] load model success\nInference array Processing:  50%|#####     | 8/16 [00:16<00:16]"
-    assert ais_bench.explain(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
+    assert _reasons.explain_ais_bench(bar, 134)[0] == "status 134, SIGABRT, [INFO] load model success"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "remedy"),
+    [
+        (f"{atc.FAILED}, x\nE10001: {STAMP} Value x.\n  Solution: see", "E10001: Value x.", "a flag is wrong"),
+        (f"{atc.FAILED}, x\n{STAMP} Invalid_Argument(E10001): Value x", "Invalid_Argument(E10001): Value", "a flag"),
+        (f"{atc.FAILED}, x\nEZ9999: Inner Error!\nEZ9999: {STAMP} No kernel", "EZ9999: No kernel", "an operator"),
+        (f"E16002: before\n{atc.FAILED}, x", "E16002: before", "onnx.opset"),
+        ("atc.bin: libstdc++.so.6: version `GLIBCXX_3.4.29' not found", "status 1, atc.bin", "libstdc++"),
+        ("ImportError: libgomp.so.1: cannot allocate memory in static TLS block", "status 1, Import", "LD_PRELOAD="),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "status 1, terminate", "free memory"),
+        (f"{atc.FAILED}, x\nE19999: Inner Error!\n  The ops package is not installed", "E19999: Inner", "ops package"),
+    ],
+)
+def test_what_atc_says_is_shown_with_the_remedy_that_fits(text: str, reason: str, remedy: str) -> None:
+    found = _reasons.explain_atc(text, 1)
+    assert found[0].startswith(reason)
+    assert remedy in found[1]
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("load", ["EE1001: The argument is invalid.Reason: ModelCheckCompatibility", "for another chip", "make om"]),
+        ("memory", ["EZ9999: rtMalloc failed", "(npu-smi shows now: device 0 1074 / 21534 MB)", "another DEVICE="]),
+        ("slice", ["ACL_ERROR_RT_TASK_TYPE_NOT_SUPPORT(507009)", "on a vNPU"]),
+    ],
+)
+def test_a_model_that_does_not_load_is_explained_by_canns_own_words(
+    npu: Project, generation: str, fault: str, words: list[str]
+) -> None:
+    done = make(npu, "infer", check=False, STAND_IN_AIS=generation, STAND_IN_AIS_BENCH=fault)
+    refused(done, "infer.log: ais_bench failed: status 1, ", *words)
+
+
+# Versions of CANN
+
+
+def test_an_om_of_a_newer_cann_is_refused_before_the_device_is_touched(npu: Project) -> None:
+    newer, older = (toolkit_of(npu.tree / version, version, ops=version) for version in ("9.1.0", "9.0.0"))
+    assert "atc of CANN 9.1.0" in make(npu, "om", "BS=4", SET_ENV=str(newer)).stdout
+    (npu.tree / "stand-ins.log").write_text("")
+    om = "root/models/om/310P3/3d_attention_net_bs4.om"
+    done = make(npu, "infer", "BS=4", check=False, SET_ENV=str(older))
+    refused(done, f"infer.py: {om}: compiled by CANN 9.1.0, which is newer than CANN 9.0.0", f"rm {om} and make om")
+    assert calls(npu, "ais_bench") == []
+    make(npu, "infer", "BS=4", SET_ENV=str(newer))
+    shutil.copy(npu.tree / om, npu.tree / "own.om")
+    make(npu, "infer", "BS=4", f"OM={npu.tree}/own.om", SET_ENV=str(older))  # of an unknown version
+
+
+def test_an_om_of_a_very_old_cann_is_run_with_a_remark(npu: Project) -> None:
+    done = make(npu, "infer", SET_ENV=str(toolkit_of(npu.tree / "9.1.0", "9.1.0")))
+    assert "compiled by CANN 7.0.0-stand-in, more than 4 versions before CANN 9.1.0" in done.stdout
+
+
+def test_a_failure_for_lack_of_the_ops_package_names_it(npu: Project) -> None:
+    without, complete = toolkit_of(npu.tree / "a", "8.5.0"), toolkit_of(npu.tree / "b", "8.5.0", ops="8.5.0")
+    for code in ("EZ3003", "E40021", "E19999"):
+        done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, SET_ENV=str(without))
+        assert refused(done, code).endswith(_reasons.OPS)
+        done = make(npu, "om", "BS=4", check=False, STAND_IN_ATC=code, SET_ENV=str(complete))
+        assert "ops package" not in refused(done, code)
+    assert "a flag is wrong" in refused(
+        make(npu, "om", "BS=4", check=False, STAND_IN_ATC="E10001", SET_ENV=str(without))
+    )
+
+
+def test_which_cann_is_used_and_which_others_there_are_is_printed(npu: Project) -> None:
+    for name, version in (("cann", "9.0.0"), ("ascend-toolkit", "8.0.0")):
+        toolkit_of(npu.tree / "home/Ascend" / name, version)
+    done = make(npu, "om", "BS=4", SET_ENV="", HOME=str(npu.tree / "home"))
+    assert "atc of CANN 9.0.0" in done.stdout
+    other = npu.tree / "home/Ascend/ascend-toolkit/set_env.sh"
+    assert f"also installed: CANN 8.0.0 ({other}); set SET_ENV= to use another one" in done.stdout
+
+
+# Devices
+
+
+def test_a_container_with_two_dies_of_a3_runs_on_devices_0_and_1(npu: Project) -> None:
+    host = {"STAND_IN_NPU_SMI": "910_9392-container", "STAND_IN_DEVICES": "2"}
+    assert "device 0 (910_9392)" in make(npu, "accuracy", "CHIP=910_9392", **host).stdout
+    refused(make(npu, "infer", "CHIP=910_9392", "BS=4", "DEVICE=4", check=False, **host), "device 4 does not exist")
+    done = make(npu, "accuracy", "CHIP=910_9392", "BS=4", "DEVICE=0,1", **host)
+    assert "device 0 (910_9392), 1 (910_9392)" in done.stdout
+
+
+def test_two_devices_of_one_chip_do_not_wait_for_each_other(npu: Project) -> None:
+    """As a soft partition shows them."""
+    page = (STAND_INS / "npu-smi/910_9392").read_text().replace("| 1       1 ", "| 0       0 ")
+    (npu.tree / "page").write_text(page)
+    program = npu.tree / "path/npu-smi"
+    host = ascend_host(npu.tree)
+    program.write_text(f"#!/bin/sh\ncat {npu.tree}/page\n")
+    program.chmod(0o755)
+    done = npu.make("infer", "CHIP=910_9392", "BS=8", "DEVICE=0,1", **host)
+    assert "in use" not in done.stderr
+
+
+def test_a_slice_and_an_unhealthy_device_are_named_whatever_the_chip_is_called(npu: Project) -> None:
+    done = make(npu, "infer", STAND_IN_NPU_SMI="310Pvir01")
+    assert "device 0: 310Pvir01 is a vNPU, on which an .om of CANN 8 or newer may not load" in done.stdout
+    npu.set("chips.910B4-1", "engine=ascend soc_version=Ascend910B4-1")
+    done = make(npu, "infer", "CHIP=910B4-1", "DEVICE=2", STAND_IN_NPU_SMI="910B4-1")
+    assert "device 2: npu-smi shows health Alarm; run npu-smi info -t health -i 7" in done.stdout
+    refused(
+        make(npu, "infer", "CHIP=910B4-1", "BS=4", "DEVICE=9", check=False, STAND_IN_NPU_SMI="910B4-1"), "0 (910B4-1)"
+    )
+
+
+def test_a_row_of_npu_smi_that_is_not_understood_is_quoted_and_does_not_stop_a_run(npu: Project) -> None:
+    program = npu.tree / "path/npu-smi"
+    host = ascend_host(npu.tree)
+    program.write_text("#!/bin/sh\necho '| 0  310P3 X | OK | 1 |'\n")
+    program.chmod(0o755)
+    done = npu.make("infer", "CHIP=310P3", "BS=8", **host)
+    assert "npu-smi info shows a row that is not understood: | 0 310P3 X | OK | 1 |: not checked whether" in done.stdout
 
 
 # Kills and restarts
@@ -641,12 +793,7 @@ FAULTS: list[dict[str, str]] = [
 def test_the_transcripts_of_the_ascend_page_show_what_make_prints(project: Project) -> None:
     project.root.rename(project.tree / "demo")
     toolkit = project.tree / "toolkit"
-    toolkit.mkdir()
-    (toolkit / "bin").symlink_to(STAND_INS / "toolkit/bin")
-    shutil.copy(STAND_INS / "toolkit/set_env.sh", toolkit)
-    info = toolkit / f"{platform.machine()}-linux/ascend_toolkit_install.info"
-    info.parent.mkdir()
-    info.write_text("version=8.5.0-stand-in\n")  # no remark on the Python of this machine
+    toolkit_of(toolkit, "8.5.0-stand-in", ops="8.5.0-stand-in")  # no remark on the Python of this machine
     for shown, fault in zip(PAGE, FAULTS, strict=True):
         words = shown.command.split()
         host = ready_host(project, **fault) if "doctor" in words else ascend_host(project.tree, **fault)

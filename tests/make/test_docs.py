@@ -13,7 +13,7 @@ import yaml
 
 import documents
 from conftest import SCRIPTS, TREE, Project, new_project, refused, run, script_here, shared_once
-from engines.ascend import _doctor
+from engines.ascend import _tools
 from params import comments
 from params.makefile import flags_of, settings_of
 from params.read import read_params
@@ -145,4 +145,4 @@ def test_readme_quotes_the_published_accuracy_of_params() -> None:
 def test_the_ascend_page_installs_what_the_doctor_looks_for() -> None:
     page = (TREE / "docs/ascend.md").read_text("utf-8")
     installed = set(" ".join(re.findall(r"^python3 -m pip install (.*)", page, re.MULTILINE)).split())
-    assert {*_doctor.MODULES.values(), *_doctor.ADVISED.values(), "'numpy<2'"} <= installed
+    assert {*_tools.MODULES.values(), *_tools.ADVISED.values(), "'numpy<2'"} <= installed

@@ -8,26 +8,89 @@ from __future__ import annotations
 from _support import process
 from _support.cli import SCRIPTS, die
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
-FOLDERS = ("ascend-toolkit", "cann", "nnae", "nnrt")  # CANN up to 8.3, from 8.5, and two runtimes without a compiler
+from engines.ascend import _versions
+
 DRIVER = "/usr/local/Ascend/driver"
 VENV = (SCRIPTS.parent / ".venv" / "bin").resolve()
+ARCH = f"{platform.machine()}-linux"
+RUNTIMES = ("nnae", "nnrt")  # without a compiler
+CANN = re.compile(r"cann(-.*)?")  # the folders from CANN 8.5 on; before it was ascend-toolkit
 
 
-def set_env_files() -> List[Path]:
-    """The set_env.sh files, the one to use first: that of SET_ENV, otherwise all in the usual places."""
+class Installation(NamedTuple):
+    """A CANN on this host."""
+
+    set_env: Path
+    home: str  # its folder, without symbolic links
+    version: str  # "unknown" if no file has it
+
+
+def path_without_venv(value: str) -> str:
+    """A list of folders as in PATH, absolute because the tools run in another folder, without the project's .venv."""
+    folders = [os.path.abspath(folder) if folder else folder for folder in value.split(":")]
+    return ":".join(folder for folder in folders if not folder or Path(folder).resolve() != VENV)
+
+
+def usual_folders() -> Iterator[Path]:
+    """The folders in which CANN may be installed, the newer kinds first."""
+    homes = [Path("/usr/local/Ascend"), Path(os.path.expanduser("~/Ascend"))]  # without HOME the ~ stays
+    python = shutil.which("python3", path=path_without_venv(os.environ.get("PATH", os.defpath)))
+    prefixes = [Path(path).parent.parent for path in (python, os.path.realpath(python))] if python else []
+    homes += [prefix / "Ascend" for prefix in prefixes]  # by conda
+    for kind in ("cann", "cann-*", "ascend-toolkit", *RUNTIMES):
+        yield from (path for home in homes for path in sorted(home.glob(kind)))
+    local = Path(os.path.expanduser("~/.local"))
+    for prefix in (*prefixes, local):  # by pip
+        yield from sorted(prefix.glob("lib/python3*/*-packages/ascend/cann-*"))
+
+
+def installations() -> List[Installation]:
+    """The CANN installations in the usual places, the newest first; those without a compiler come last.
+
+    An installation that has several names, as ascend-toolkit in the images of CANN 9.1, is listed once.
+    """
+    found: Dict[str, Installation] = {}
+    for folder in usual_folders():
+        if (folder / "set_env.sh").is_file():
+            path = folder / "latest" if (folder / "latest").is_dir() else folder
+            home = os.path.realpath(str(path))
+            found.setdefault(home, Installation(folder / "set_env.sh", home, label(path)))
+
+    def rank(one: Installation) -> Tuple[bool, Tuple[int, ...], object]:
+        folder, version = one.set_env.parent.name, _versions.parse(one.version)
+        least = (8, 5) if CANN.fullmatch(folder) else (0, 0)
+        return folder not in RUNTIMES, max(version[0] if version else (), least), version[1] if version else ()
+
+    return sorted(found.values(), key=rank, reverse=True)
+
+
+def set_env_file() -> Path | None:
+    """The set_env.sh to use: that of SET_ENV, otherwise that of the newest CANN in the usual places."""
     if os.environ.get("SET_ENV"):
         path = Path(os.environ["SET_ENV"])
-        return [path / "set_env.sh" if path.is_dir() else path]
-    homes = ("/usr/local/Ascend", os.path.expanduser("~/Ascend"))  # without HOME the ~ stays, and no file matches
-    usual = [Path(home, folder, "set_env.sh") for home in homes for folder in FOLDERS]
-    return [path for path in usual if os.path.isfile(str(path))]
+        return path / "set_env.sh" if path.is_dir() else path
+    return next((one.set_env for one in installations()), None)
+
+
+def file_to_source(variables: Dict[str, str], compiler: bool) -> Path | None:
+    """The set_env.sh that sets up CANN in an environment; None if it is set up already, or if there is no file."""
+    atc = shutil.which("atc", path=path_without_venv(variables.get("PATH", os.defpath)))
+    is_set_up = atc or (toolkit(variables) and not compiler)
+    return set_env_file() if os.environ.get("SET_ENV") or not is_set_up else None
+
+
+def others(variables: Dict[str, str]) -> str:
+    """The installations beside the one that an environment names, for a message; empty if there are none."""
+    used = os.path.realpath(str(toolkit(variables) or ""))
+    return ", ".join(f"{one.version} ({one.set_env})" for one in installations() if one.home != used)
 
 
 def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
@@ -35,25 +98,20 @@ def environment(compiler: bool, limit: float = 60) -> Dict[str, str]:
 
     If CANN is set up already, set_env.sh is not sourced: atc is on PATH, or (not for the `compiler`) a variable names
     CANN's folder. Otherwise, and always if SET_ENV is given, bash sources set_env.sh. The project's .venv, which a user
-    may have activated, is removed from PATH: CANN's tools take python3 from there and need numpy < 2. For the compiler
-    on a host without a driver, the toolkit's stub of the driver's library is added to LD_LIBRARY_PATH. Exits 1 if
-    SET_ENV does not name a file, or if set_env.sh does not set up CANN within `limit` s.
+    may have activated, is removed from PATH, from which CANN's tools take python3. For the compiler on a host without a
+    driver, the toolkit's stub of the driver's library is added to LD_LIBRARY_PATH. Exits 1 if SET_ENV does not name a
+    file, or if set_env.sh does not set up CANN within `limit` s.
     """
     variables = {k: v for k, v in os.environ.items() if k not in ("DEPS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     variables.setdefault("PATH", os.defpath)
     for name in [name for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in variables]:
-        folders = [
-            os.path.abspath(d) if d else d for d in variables[name].split(":")
-        ]  # the tools run in another folder
-        variables[name] = ":".join(d for d in folders if not d or Path(d).resolve() != VENV)
-    files = set_env_files()
-    is_set_up = shutil.which("atc", path=variables["PATH"]) or (toolkit(variables) and not compiler)
-    if os.environ.get("SET_ENV") or (files and not is_set_up):
-        variables = source_file(files[0], variables, limit, compiler)
+        variables[name] = path_without_venv(variables[name])
+    file = file_to_source(variables, compiler)
+    if file:
+        variables = source_file(file, variables, limit, compiler)
     home = toolkit(variables)
     if compiler and home and not os.path.isdir(DRIVER):
-        arch = platform.machine()
-        stubs = [home / f"{arch}-linux/devlib", home / f"{arch}-linux/devlib/linux/{arch}"]
+        stubs = [home / ARCH / "devlib", home / ARCH / "devlib/linux" / platform.machine()]
         libraries = [*variables.get("LD_LIBRARY_PATH", "").split(":"), *(str(s) for s in stubs if s.is_dir())]
         variables["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
     return variables
@@ -89,17 +147,45 @@ def toolkit(variables: Dict[str, str]) -> Path | None:
     return Path(home) if home else None
 
 
-def version(variables: Dict[str, str]) -> str:
-    """CANN's version, from the file that its installer writes; "unknown" if that file is missing."""
+def version_in(path: Path) -> str:
+    """The version in a file that CANN's installer writes; empty if the file or the line is missing."""
+    with contextlib.suppress(OSError):
+        line = re.search(r"^version=(\S+)", path.read_text("utf-8", "replace"), re.IGNORECASE | re.MULTILINE)
+        return line.group(1) if line else ""
+    return ""
+
+
+def label(home: Path) -> str:
+    """The version of the CANN installed in `home`, from the files of its packages or from the folder's name."""
+    names = [f"{ARCH}/ascend_toolkit_install.info", "ascend_nnrt_install.info", f"{ARCH}/ascend_nnrt_install.info"]
+    names += ["ascend_nnae_install.info", f"{ARCH}/ascend_nnae_install.info"]
+    texts = [version_in(home / name) for name in names]
+    name = re.fullmatch(r"(?:cann-)?(\d+\.\d+.*)", os.path.basename(os.path.realpath(str(home))))
+    texts += [name.group(1) if name else ""]
+    texts += [version_in(home / name) for name in ("compiler/version.info", "runtime/version.info")]
+    return next(filter(None, texts), "unknown")
+
+
+def version(variables: Dict[str, str], component: str) -> str:
+    """CANN's version as far as it concerns a component: "compiler" for atc, "runtime" for running.
+
+    It may be older than the label of the whole. "unknown" if no file has it.
+    """
     home = toolkit(variables)
-    names = [f"{platform.machine()}-linux/ascend_toolkit_install.info", "ascend_nnrt_install.info"]
-    names += [f"{platform.machine()}-linux/ascend_nnrt_install.info", "ascend_nnae_install.info"]
-    for path in [home / name for name in (*names, "compiler/version.info", "runtime/version.info")] if home else []:
-        if path.is_file():
-            line = re.search(r"^version=(\S+)", path.read_text("utf-8", "replace"), re.IGNORECASE | re.MULTILINE)
-            if line:
-                return line.group(1)
-    return "unknown"
+    if not home:
+        return "unknown"
+    whole, part = label(home), version_in(home / component / "version.info")
+    is_comparable = _versions.minor(part) >= _versions.COMPONENTS_LIKE_CANN
+    return part if is_comparable and _versions.minor(part) != _versions.minor(whole) else whole
+
+
+def ops_package(home: Path) -> str:
+    """Name and version of the installed package of operators; empty if its installer left no record."""
+    info = home / ARCH / "ascend_ops_install.info"
+    with contextlib.suppress(OSError):
+        name = re.search(r"^package_name=(\S+)", info.read_text("utf-8", "replace"), re.MULTILINE)
+        return " ".join(filter(None, (name.group(1) if name else "", version_in(info)))) or "installed"
+    return ""
 
 
 def unsupported_characters(path: Path) -> str:

@@ -16,7 +16,14 @@ def find(chips: List[str]) -> Found:
         _, devices = _npu_smi.list_devices()
     except _npu_smi.NoNpu as reason:
         return Found("", absent=str(reason), source=SOURCE)
+    except _npu_smi.Unclear as reason:
+        return unclear(str(reason), chips)
     return chip_of(devices, chips)
+
+
+def unclear(reason: str, chips: List[str]) -> Found:
+    """npu-smi shows devices in a form that is not understood, so the fallback chip would be wrong."""
+    return problem(reason, f"set CHIP= to one of {', '.join(chips)}")
 
 
 def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
@@ -27,9 +34,10 @@ def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
         shown = ", ".join(f"device {device.number} {device.name}" for device in devices)
         return problem(f"shows different chips ({shown})", "set CHIP= to one of them, and DEVICE= to its number")
     name = names[0]
-    if name in _npu_smi.FAMILIES:
-        near = [chip for chip in chips if chip.startswith(name)] or chips
-        return problem(f"shows {name}, a family of chips", f"set CHIP= to one of {', '.join(near)}")
+    if _npu_smi.is_vague(name):
+        near = [chip for chip in chips if _npu_smi.may_be(name, chip)] or chips
+        what = _npu_smi.VIRTUAL_NOTE if _npu_smi.virtual_base(name) else "a family of chips"
+        return problem(f"shows {name}, {what}", f"set CHIP= to one of {', '.join(near)}")
     if name not in chips:
         remedy = f"add a line for it to chips: in params.yaml, or set CHIP= to one of {', '.join(chips)}"
         return problem(f"shows {name}, which params.yaml does not list", remedy)

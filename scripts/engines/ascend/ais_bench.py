@@ -18,29 +18,14 @@ import math
 import os
 import re
 import shutil
-import signal
 import stat
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from engines import RunRequest, options_of
-from engines.ascend import _cann, _npu_smi
+from engines.ascend import _cann, _npu_smi, _versions
+from engines.ascend._reasons import MEMORY, explain_ais_bench
 from formats.outputs import decode, name_of
-from formats.user_inputs import shape_text
-from network.spec import IMAGE_SHAPE
-
-# {a pattern in a message of ais_bench or CANN's runtime: the usual remedy}, docs/ascend-tools.md#ais-bench-summary.
-# The first pattern is a message of process.ask_program.
-CAUSES = {
-    r": no such file or directory$": "set AIS_BENCH= to an existing command, or leave it out (make doctor)",
-    r"cannot open shared object": "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
-    r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH=",
-    r"not match": f"check that BS= is the model's batch size and its input is float32 {shape_text(IMAGE_SHAPE)}",
-    r"soc_version|500002|507011": "the model is for another chip or CANN: run npu-smi info, remove the model, make om",
-    r"ermission|owner|writable|path_security": "find the path in the log; the file or folder must belong to you",
-    r"open device|507033|507899|set device": "the device cannot be opened: reset it, or set another DEVICE=",
-    r"numpy": "CANN's python3 needs numpy < 2 (make doctor)",
-}
 
 RETRY = "check the device with npu-smi info, then run the same make command again"
 
@@ -59,7 +44,7 @@ def device_load(number: int) -> float | None:
     """The load of a device's AI cores now, 0 to 1; None if npu-smi does not show it."""
     try:
         aicores = [device.aicore for device in _npu_smi.list_devices()[1] if device.number == number]
-    except _npu_smi.NoNpu:
+    except (_npu_smi.NoNpu, _npu_smi.Unclear):
         aicores = []
     return int(aicores[0]) / 100 if aicores and aicores[0] else None
 
@@ -73,32 +58,59 @@ def check_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, s
     text = ",".join(map(str, numbers))
     try:
         driver, shown = _npu_smi.list_devices()
-    except _npu_smi.NoNpu as reason:
-        print(f"  {reason}: not checked whether device {text} is {soc_version}")
+    except (_npu_smi.NoNpu, _npu_smi.Unclear) as reason:
+        shows = "npu-smi info " if isinstance(reason, _npu_smi.Unclear) else ""
+        print(f"  {shows}{reason}: not checked whether device {text} is {soc_version}")
         return {"device": text}, {}
     devices = {device.number: device for device in shown}
-    names = []
     for number in numbers:
-        known = ", ".join(f"{i} ({device.name})" for i, device in sorted(devices.items())) or "none"
         if number not in devices:
-            die(
-                f"DEVICE={text}",
-                f"device {number} does not exist, npu-smi shows {known}",
-                "set DEVICE= to one of these",
-            )
-        device = devices[number]
-        chip = soc_version.replace("Ascend", "", 1)
-        if device.name != chip and not (device.name in _npu_smi.FAMILIES and chip.startswith(device.name)):
-            fitting = [str(i) for i, other in sorted(devices.items()) if other.name == chip]
-            remedy = f"set CHIP={device.name}" + (f", or DEVICE={' or '.join(fitting)}" if fitting else "")
-            die(f"DEVICE={text}", f"device {number} is a {device.name}, the model is for {soc_version}", remedy)
-        if device.health != "OK":
-            print(
-                f"  device {number}: npu-smi shows health {device.health}; run npu-smi info -t health -i {device.npu}"
-            )
-        names.append(f"{number} ({device.name})")
+            known = ", ".join(f"{i} ({device.name})" for i, device in sorted(devices.items())) or "none"
+            problem = f"device {number} does not exist, npu-smi shows {known}"
+            die(f"DEVICE={text}", problem, "set DEVICE= to one of these")
+        check_device(f"DEVICE={text}", devices[number], soc_version, shown)
+    names = [f"{number} ({devices[number].name})" for number in numbers]
     lock_names = {number: f"npu-{device.npu}-{device.chip}" for number, device in devices.items()}
     return {"device": ", ".join(names), "driver": driver}, lock_names
+
+
+def check_device(subject: str, device: _npu_smi.Device, soc_version: str, shown: Sequence[_npu_smi.Device]) -> None:
+    """Exits 1 if a device is not of the chip `soc_version`; prints what else npu-smi shows. `shown`: all devices."""
+    chip = soc_version.replace("Ascend", "", 1)
+    if device.name != chip and not _npu_smi.may_be(device.name, chip):
+        fitting = " or ".join(str(other.number) for other in sorted(shown) if other.name == chip)
+        other = "" if _npu_smi.is_vague(device.name) else device.name
+        remedy = f"set CHIP={other or ' to the chip of the device'}" + (f", or DEVICE={fitting}" if fitting else "")
+        die(subject, f"device {device.number} is a {device.name}, the model is for {soc_version}", remedy)
+    if _npu_smi.virtual_base(device.name):
+        print(f"  device {device.number}: {device.name} is {_npu_smi.VIRTUAL_NOTE}")
+    if device.health != "OK":
+        health = f"npu-smi shows health {device.health}; run npu-smi info -t health -i {device.npu}"
+        print(f"  device {device.number}: {health}")
+
+
+def memory_of(numbers: Sequence[int]) -> str:
+    """The memory that npu-smi shows for the devices, for a message; empty if it shows none."""
+    try:
+        shown = [device for device in _npu_smi.list_devices()[1] if device.number in numbers and device.memory]
+    except (_npu_smi.NoNpu, _npu_smi.Unclear):
+        shown = []
+    texts = ", ".join(f"device {device.number} {device.memory} MB" for device in shown)
+    return f" (npu-smi shows now: {texts})" if texts else ""
+
+
+def check_version(request: RunRequest, version: str) -> None:
+    """Exits 1 if the model is of a newer CANN than `version`, that of the run time; prints if it is of a very old one.
+
+    The version of a user's own model is unknown (docs/ascend-tools.md#atc-versions).
+    """
+    compiled = request.record.get("engine", {}).get("CANN", "unknown")
+    problem, is_newer = _versions.model_problem(compiled, version)
+    if is_newer:
+        newer = f"install CANN {compiled} or newer, or set SET_ENV= to it"
+        die(request.model, problem, f"{newer}; or rm {request.model} and make om with this CANN")
+    if problem:
+        print(f"  {request.model}: {problem}; if it fails, remove it and run make om")
 
 
 def is_newer_generation(command: List[str], environment: Dict[str, str]) -> bool:
@@ -106,7 +118,7 @@ def is_newer_generation(command: List[str], environment: Dict[str, str]) -> bool
     (docs/ascend-tools.md#ais-bench-aclruntime). Exits 1 if it does not start or is another tool."""
     status, text = process.ask_program([*command, "--help"], environment, 120)
     if status:
-        reason, remedy = explain(text, status)
+        reason, remedy = explain_ais_bench(text, status)
         die(" ".join(command), f"does not start: {reason}", remedy)
     if "--output_dirname" not in text:
         remedy = (
@@ -200,23 +212,6 @@ def check_batch(output: str, batch_size: int, log: Path, hint: str) -> None:
             die(log, f"the model's batch size is {files}, not {batch_size}", f"set BS={files}{hint}")
 
 
-def explain(text: str, status: int) -> Tuple[str, str]:
-    """Returns (reason, remedy) of a failure, from the output of ais_bench and its status."""
-    if status == 124:
-        return "it exceeded its time limit", "run npu-smi info, raise ais_bench.time_limit if the device is healthy"
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip() and "Processing: " not in line
-    ]  # not its progress bar
-    errors = [line[line.index("[ERROR]") :] for line in lines if "[ERROR]" in line]
-    errors += [line for line in lines if re.match(r"\w*Error\b", line)] or lines[-1:] or ["no output"]
-    if status == 137:
-        return "it was killed, probably out of memory", "free memory, then run the same make command again"
-    name = "".join(f"{one.name}, " for one in signal.Signals if one == status - 128)
-    fitting = [CAUSES[cause] for cause in CAUSES if any(re.search(cause, line) for line in errors)]
-    remedy = (fitting or ["run npu-smi info and make doctor"])[0]
-    return f"status {status}, {name}{errors[0][:300]}", remedy
-
-
 def copy_private(source: Path, target: Path) -> Path:
     """Copies a file so that the newer ais_bench accepts it with any umask; returns `target`."""
     shutil.copyfile(str(source), str(target))
@@ -246,10 +241,11 @@ class Session:
         self.conditions: Record = dict(devices)
         _cann.check_path(self.log.parent)
         self.environment = _cann.environment(compiler=False)
+        version = _cann.version(self.environment, "runtime")
+        check_version(request, version)
         self.command = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
         self.newer = is_newer_generation(self.command, self.environment)
-        runtime = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {_cann.version(self.environment)}"
-        self.conditions["runtime"] = runtime
+        self.conditions["runtime"] = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {version}"
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -257,11 +253,13 @@ class Session:
         # With several devices ais_bench loads the model on device 0 first (docs/ascend-tools.md#ais-bench-devices).
         used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}
         with contextlib.ExitStack() as stack:
-            locks = sorted(
-                (process.lock_path(self.lock_names.get(number, f"device-{number}")), number) for number in used
-            )
+            # One lock of a chip, of which a soft partition shows several devices.
+            locks = {self.lock_names.get(number, f"device-{number}"): number for number in used}
             # In the order of their names: two runs may number the devices differently, and must not deadlock.
-            self.held = [stack.enter_context(process.lock_one_of([lock], f"device {number}")) for lock, number in locks]
+            self.held = [
+                stack.enter_context(process.lock_one_of([process.lock_path(name)], f"device {number}"))
+                for name, number in sorted(locks.items())
+            ]
             self.work = stack.enter_context(artifact.temporary(self.log.parent.resolve() / "ais_bench"))
             self.work.mkdir(mode=0o700)
             if not is_accepted(self.model):
@@ -295,8 +293,9 @@ class Session:
         text = process.log_text(self.log)
         if status:
             progress.close()
-            reason, remedy = explain(text, status)
-            die(self.log, f"ais_bench failed: {reason}", remedy + hint)
+            reason, remedy = explain_ais_bench(text, status)
+            memory = memory_of(self.numbers) if remedy == MEMORY else ""
+            die(self.log, f"ais_bench failed: {reason}{memory}", remedy + hint)
         if digest(self.request.model) != self.request.record["sha256"]:
             die(self.request.model, "changed while make waited or ran", "run the same make command again")
         check_batch(text, self.size, self.log, hint)

@@ -17,7 +17,8 @@ import sys
 import time
 
 from engines import CompileRequest
-from engines.ascend import _cann
+from engines.ascend import _cann, _versions
+from engines.ascend._reasons import explain_atc
 from network.spec import IMAGE_SHAPE, INPUT
 
 RESERVED = (
@@ -32,27 +33,6 @@ RESERVED = (
     "auto_tune_mode",
 )
 SUCCESS, FAILED = "ATC run success", "ATC run failed"
-CODE = re.compile(r"\b(E[A-Z0-9]\d{4})\b")
-# {first characters of an error code: the usual remedy}, docs/ascend-tools.md#atc-exit.
-CAUSES = {
-    ("E10016", "E10017"): f"the graph's input must be named {INPUT}",
-    ("E10",): "a flag is wrong: check atc.* and the chip's line in params.yaml, and that this CANN supports the chip",
-    ("E13",): "atc cannot read or write a file: check disk space and permissions (make doctor)",
-    (
-        "E16",
-        "E19010",
-    ): "this CANN does not have an operator of the graph: set onnx.opset: 11, or another optimize.resize",
-    ("E19",): "only CANN's own log has the reason: set atc.log: debug, run again, read ~/ascend/log",
-    ("EC0010",): "the python3 that atc takes from PATH lacks a module: make doctor names it",
-    ("EZ",): "this chip does not have an operator of the graph: try another optimize.resize, precision_mode or CANN",
-    ("E2", "E4"): "an operator does not compile: check memory (atc.memory, -j) and Python modules (make doctor)",
-    ("EL", "EE"): "the driver or the runtime failed: make doctor",
-}
-STATUSES = {
-    124: "raise atc.time_limit, or read in the log how far it came",
-    127: "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
-    137: "killed, probably out of memory: free memory, or run fewer atc at once (raise atc.memory, or a smaller -j)",
-}
 
 
 def arguments(request: CompileRequest, log: str) -> list[str]:
@@ -91,24 +71,10 @@ def parallelism(memory: float) -> tuple[int, int]:
     return most, max(1, min(32, int(0.8 * machine.threads()) // min(most, requested)))
 
 
-def explain(text: str, status: int) -> tuple[str, str]:
-    """Returns (reason, remedy) of a failure, from the output of atc and its status. The first error code after the line
-    `ATC run failed` has priority."""
-    if status == 124:
-        return "it exceeded its time limit", STATUSES[124]
-    if status == 127 and "libascend_hal.so" in text:
-        return "the driver's libascend_hal.so is not found", "add the toolkit's devlib folder to LD_LIBRARY_PATH"
-    if "command line flag" in text:
-        flag = next(line for line in text.splitlines() if "command line flag" in line)
-        return flag.strip(), "check atc.flags and the chip's line in params.yaml"
-    lines = [line.strip() for line in (text.partition(FAILED)[2] + "\n" + text).splitlines() if line.strip(" .")]
-    message = next((line for line in lines if CODE.search(line)), "")
-    if not message:
-        errors = [line for line in lines if "ERROR" in line] or lines[-1:] or ["no output"]
-        return f"status {status}, {errors[0][:300]}", STATUSES.get(status, "make doctor, or set atc.log: debug")
-    code = CODE.findall(message)[0]
-    remedy = next((CAUSES[starts] for starts in CAUSES if code.startswith(starts)), "set atc.log: debug, run again")
-    return message[message.index(code) :][:300], remedy
+def lacks_ops(environment: dict[str, str]) -> bool:
+    """Whether CANN needs the package of operators, and its record is missing (docs/ascend-tools.md#set-env)."""
+    home, version = _cann.toolkit(environment), _cann.version(environment, "compiler")
+    return home is not None and _versions.minor(version) >= _versions.OPS_PACKAGE and not _cann.ops_package(home)
 
 
 def compile_model(request: CompileRequest) -> Record:
@@ -131,7 +97,7 @@ def compile_model(request: CompileRequest) -> Record:
         status = process.run(program, [slot], Ticker(request.batch_size))
         output = process.log_text(log)
         if status or SUCCESS not in output or FAILED in output:
-            reason, remedy = explain(output, status)
+            reason, remedy = explain_atc(output, status, lacks_ops(environment))
             die(log, f"atc failed: {reason}", remedy)
         models = sorted(work.glob("model*.om"), key=lambda path: path.stat().st_mtime_ns)  # it may add _linux_<arch>
         if not models or not models[-1].stat().st_size:
@@ -140,10 +106,13 @@ def compile_model(request: CompileRequest) -> Record:
     warnings = [cli.one_line(line) for line in output.splitlines() if re.search(r"\bW\d{5}\b", line)]
     for line in warnings:
         print(f"  {line}")
-    print(f"  atc of CANN {_cann.version(environment)} for {options['soc_version']}: {time.monotonic() - begin:.0f} s")
+    version, others = _cann.version(environment, "compiler"), _cann.others(environment)
+    print(f"  atc of CANN {version} for {options['soc_version']}: {time.monotonic() - begin:.0f} s")
+    if others:
+        print(f"  also installed: CANN {others}; set SET_ENV= to use another one")
     flags[1] = f"--model={request.model.name}"
     precision = options.get("precision_mode_v2") or options.get("precision_mode", "default")
-    return {"arguments": flags, "CANN": _cann.version(environment), "warnings": warnings, "precision": precision}
+    return {"arguments": flags, "CANN": version, "warnings": warnings, "precision": precision}
 
 
 class Ticker:

@@ -4,8 +4,8 @@ The vendor's own front ends of both generations run with it. It computes by ONNX
 .om names.
 
 STAND_IN_ACLRUNTIME=old or new (default) is the generation: texts, form of the times, and whether lines are flushed.
-STAND_IN_DEVICES (default 8) is the number of devices. STAND_IN_AIS_BENCH=load fails to load a model, as if it were for
-another chip; =numpy fails at import; =cache computes a repeated batch only once; =wrong reverses the logits.
+STAND_IN_DEVICES (default 8) is the number of devices. STAND_IN_AIS_BENCH=load, memory or slice fails to load a model
+for one of REASONS; =numpy fails at import; =cache computes a repeated batch only once; =wrong reverses the logits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ import numpy as np
 OLD = os.environ.get("STAND_IN_ACLRUNTIME") == "old"
 FAULT = os.environ.get("STAND_IN_AIS_BENCH", "")
 LIBC = ctypes.CDLL(None)
+STAMP = "[PID: 7] 2026-01-31-12:00:00.000.001"
+REASONS = {  # docs/ascend-tools.md#cann-errors
+    "load": f"EE1001: {STAMP} The argument is invalid.Reason: ModelCheckCompatibility failed, supported "
+    "socVersion=Ascend910B2, but the model socVersion=Ascend910B (a stand-in's)\n        Solution: see the manual.",
+    "memory": f"EZ9999: Inner Error!\nEZ9999: {STAMP} rtMalloc failed, out of memory, ret=207001 (a stand-in's)",
+    "slice": "ACL_ERROR_RT_TASK_TYPE_NOT_SUPPORT(507009): task type not support (a stand-in's)",
+}
 
 if FAULT == "numpy":
     raise ImportError("numpy.core.multiarray failed to import (a stand-in's fault)")
@@ -142,7 +149,7 @@ class InferenceSession:
         if not OLD:
             say("create new context")
         try:
-            if FAULT == "load":
+            if FAULT in REASONS:
                 raise ValueError
             content = json.loads(Path(path).read_text("utf-8"))
             model, self.shape = Path(content["onnx"]), [int(n) for n in content["shape"]]
@@ -150,7 +157,7 @@ class InferenceSession:
                 say(f"{model} has changed since this stand-in for an .om was made", "ERROR")
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
-            reason = "EE4000: Load model failed, soc_version of the model does not match, ret=500002 (a stand-in's)"
+            reason = REASONS.get(FAULT, REASONS["load"])
             LIBC.printf(b"%s\n", (reason if OLD else f"[ACL ERROR] {reason}").encode())
             say(f"load model from file failed, model file is {path}", "ERROR")
             say("Check failed:processModel->LoadModelFromFile(modelPath), ret:1\n", "WARN")

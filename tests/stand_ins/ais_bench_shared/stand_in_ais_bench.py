@@ -5,7 +5,7 @@ computes by the stand-in aclruntime and supports only the run modes array and te
 
 STAND_IN_AIS_BENCH plants a fault: missing, short, nan, stale, extra (in one output), nothing, no-summary, truncated,
 wrong-count (in the summary), crash, hang, slow (midway), device1-dies, duplicate, race (several devices), and
-those of aclruntime, load and numpy.
+those of aclruntime: load, memory, slice and numpy.
 """
 
 from __future__ import annotations

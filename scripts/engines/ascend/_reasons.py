@@ -1,0 +1,202 @@
+"""Finds the reason of a failure in the output of atc or ais_bench, and the usual remedy.
+
+Forms of the messages: docs/ascend-tools.md#cann-errors. Python 3.7, standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Dict, List, NamedTuple, Tuple
+
+from network.spec import IMAGE_SHAPE, INPUT
+
+# An error code of CANN, at the beginning of a message or in brackets after a name: EE1001: …, Invalid_Argument(EE1001).
+CODE = re.compile(r"(?:^|[\s(\]])(E[A-Z0-9]\d{4})(?=[:)\]\s,.]|$)", re.ASCII)
+NAMED = re.compile(r"\b([A-Za-z]\w*_\w+\([A-Z0-9]{6}\)\s*:.*)", re.ASCII)
+STAMP = re.compile(r"\[PID: ?\d+\]\s*(\d{4}-[-:.\d]+)?\s*")  # process id and time, since CANN 8
+PREFIX = re.compile(r"^(\[(ACL )?ERROR( msg)?\]\s*)+")
+INNER = re.compile(r"E\w9999\b|Inner Error|Internal Error", re.IGNORECASE)
+NOISE = re.compile(r"^(Possible Cause|Solution|TraceBack)")  # they name causes that need not be the one
+LEVELS = ("[INFO]", "[DEBUG]", "[EVENT]", "Inference ")  # lines without an error, and the progress bar
+
+SHAPE = f"[N, {', '.join(map(str, IMAGE_SHAPE))}]"
+CHIP = "the model is for another chip or CANN: run npu-smi info, remove the model, make om"
+MEMORY = "the device's memory is full: stop what uses it (npu-smi info), or set another DEVICE= or a smaller BS="
+NEWER = "a library was built for a newer system than this one: build aclruntime on this host, or put a newer libstdc++ "
+NEWER += "first in LD_LIBRARY_PATH"
+PRELOAD = "export LD_PRELOAD= with the path of the library that the line names, then run again"
+# {a pattern in a message of the loader, of Python, or of CANN's runtime: the usual remedy}; the first that fits counts.
+LOADER = {
+    r"GLIBC(XX)?_[\d.]+'? not found": NEWER,
+    r"cannot allocate memory in static TLS block": PRELOAD,
+    r"cannot open shared object": "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
+    r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH=",
+}
+AIS_BENCH = {
+    r": no such file or directory$": "set AIS_BENCH= to an existing command, or leave it out (make doctor)",  # process
+    **LOADER,
+    r"(?i)task.?type.?not.?support|507009": "on a vNPU (vir01, vir04 …) an .om of CANN 8 or newer does not load: use a "
+    "whole device, or compile with an older CANN",
+    r"(?i)soc.?version|ModelCheckCompatibility|500002|507011|507008": CHIP,
+    r"(?i)out of memory|memory is insufficient|(malloc|alloc\w* \w*memory).*fail|fail.*(malloc|alloc\w* \w*memory)|"
+    r"MEMORY_ALLOCATION|207001|EL0004": MEMORY,
+    r"not match": f"check that BS= is the model's batch size and its input is float32 {SHAPE}",
+    r"ermission|owner|writable|path_security": "find the path in the log; the file or folder must belong to you",
+    r"(?i)open device|507033|507899|set_?device|107001": "the device cannot be opened: reset it, or set another "
+    "DEVICE=",
+    r"numpy": "CANN's python3 may need numpy < 2, or another numpy: make doctor shows what this CANN needs",
+}
+# {first characters of an error code: the usual remedy}, docs/ascend-tools.md#atc-exit.
+RUN_CODES = {("EL", "EE", "EZ", "E1", "EI"): "the driver or the runtime failed: run npu-smi info and make doctor"}
+OPS = "CANN 8.5 and newer need the operators of the chip, a package of their own: install its ops package (make doctor)"
+ATC_CODES = {
+    ("E10016", "E10017"): f"the graph's input must be named {INPUT}",
+    ("E10",): "a flag is wrong: check atc.* and the chip's line in params.yaml, and that this CANN supports the chip",
+    ("E13",): "atc cannot read or write a file: check disk space and permissions (make doctor)",
+    (
+        "E16",
+        "E19010",
+    ): "this CANN does not have an operator of the graph: set onnx.opset: 11, or another optimize.resize",
+    ("E19",): "only CANN's own log has the reason: set atc.log: debug, run again, read ~/ascend/log",
+    ("EC0010",): "the python3 that atc takes from PATH lacks a module: make doctor names it",
+    ("EZ",): "this chip does not have an operator of the graph: try another optimize.resize, precision_mode or CANN",
+    ("E2", "E4"): "an operator does not compile: check memory (atc.memory, -j) and Python modules (make doctor)",
+    ("EL", "EE"): "the driver or the runtime failed: make doctor",
+}
+NO_OPERATOR = ("E16", "E19", "E2", "E4", "EB", "EZ")  # codes of a failure that the lack of the ops package may cause
+ATC = {
+    r"(?i)\bops?\b.{0,20}\bpackage\b.{0,40}\bnot\b|ascend_ops_install|\bopp\b.{0,40}not (exist|install|found)": OPS,
+    **{cause: LOADER[cause] for cause in list(LOADER)[:3]},
+    r"(?i)std::bad_alloc|out of memory|cannot allocate memory": "free memory, or run fewer atc at once (raise "
+    "atc.memory, or a smaller -j)",
+}
+STATUSES = {
+    124: "raise atc.time_limit, or read in the log how far it came",
+    127: "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
+    137: "killed, probably out of memory: free memory, or run fewer atc at once (raise atc.memory, or a smaller -j)",
+}
+
+
+class Message(NamedTuple):
+    """What CANN says about a failure."""
+
+    text: str  # one line
+    code: str  # E10001; empty if it has none
+    block: List[str]  # its lines
+    is_empty: bool  # it only says that there was an error
+    is_inner: bool  # its code says nothing about the error
+
+
+def cleaned(line: str) -> str:
+    """A line without the marks of its level, process and time."""
+    return STAMP.sub("", PREFIX.sub("", line.strip())).strip()
+
+
+def code_of(line: str) -> str:
+    code = CODE.search(cleaned(line))
+    return code.group(1) if code else ""
+
+
+def shown(line: str, code: str) -> str:
+    """The line from the code on, or from the name before a code in brackets."""
+    text = cleaned(line)
+    named = NAMED.search(text)
+    return named.group(1) if named else text[text.index(code) :] if code else text
+
+
+def messages(lines: List[str]) -> List[Message]:
+    """The messages with an error code or a name with a code in brackets. Those that say something come first.
+
+    A message ends before the next one and at a line of the tools. If it only says that there was an inner error, its
+    next line is added.
+    """
+    blocks: List[List[str]] = []
+    is_open = False
+    for line in lines:
+        text = cleaned(line)
+        if code_of(line) or NAMED.search(text):
+            blocks.append([text])
+            is_open = True
+        elif line.startswith(("[", "Traceback")):
+            is_open = False
+        elif is_open and not NOISE.search(text):
+            blocks[-1].append(text)
+    return sorted((message_of(block) for block in blocks), key=lambda message: (message.is_empty, message.is_inner))
+
+
+def message_of(block: List[str]) -> Message:
+    """The message of these lines, of which the first has the code."""
+    code = code_of(block[0])
+    text = shown(block[0], code)
+    is_empty = bool(code) and not re.sub(r"[\s:!.)\]]", "", INNER.sub("", text.partition(code)[2]))
+    if is_empty and len(block) > 1:
+        text, is_empty = f"{text.rstrip(' :')} {block[1]}", False
+    return Message(text, code, block, is_empty, bool(INNER.search(code)))
+
+
+def remedy_in(causes: Dict[str, str], lines: List[str]) -> str:
+    """The remedy of the first cause that a line shows; empty if there is none."""
+    return next((causes[cause] for cause in causes if any(re.search(cause, line) for line in lines)), "")
+
+
+def lines_of(text: str) -> List[str]:
+    """The lines with content. A line that has only the mark of a level is joined with the next line."""
+    joined = re.sub(r"^(\s*\[(?:ACL )?ERROR\])\s*\n", r"\1 ", text, flags=re.MULTILINE)
+    return [line.strip() for line in joined.splitlines() if line.strip(" .")]
+
+
+def errors_of(lines: List[str]) -> List[str]:
+    return [line for line in lines if not line.startswith(LEVELS)]
+
+
+def explain_ais_bench(text: str, status: int) -> Tuple[str, str]:
+    """Returns (reason, remedy) of a failure, from the output of ais_bench and its status.
+
+    The reason is what CANN says, with the remedy that fits it or the lines after it. Without a message of CANN it is a
+    line of the tool or of Python.
+    """
+    if status == 124:
+        return "it exceeded its time limit", "run npu-smi info, raise ais_bench.time_limit if the device is healthy"
+    if status == 137:
+        return "it was killed, probably out of memory", "free memory, then run the same make command again"
+    lines = [line for line in lines_of(text) if "Processing: " not in line]  # not its progress bar
+    said = messages(errors_of(lines))
+    errors = [cleaned(line) for line in lines if line.startswith("[ACL ERROR]") and cleaned(line)]
+    errors += [line[line.index("[ERROR]") :] for line in lines if "[ERROR]" in line]
+    errors += [line for line in lines if re.match(r"[\w.]*Error\b", line) or re.search("|".join(LOADER), line)]
+    known = [line for line in errors if remedy_in(AIS_BENCH, [line])]
+    evidence = [[one.text] for one in said] + [one.block for one in said] + [errors]
+    remedy = next(filter(None, (remedy_in(AIS_BENCH, part) for part in evidence)), "")
+    first = said[0].text if said else (known + errors + lines[-1:] + ["no output"])[0]
+    if said and not remedy:
+        remedy = next((RUN_CODES[starts] for starts in RUN_CODES if said[0].code.startswith(starts)), "")
+    name = "".join(f"{one.name}, " for one in signal.Signals if one == status - 128)
+    return f"status {status}, {name}{first[:300]}", remedy or "run npu-smi info and make doctor"
+
+
+def explain_atc(text: str, status: int, lacks_ops: bool = False) -> Tuple[str, str]:
+    """Returns (reason, remedy) of a failure, from the output of atc and its status. The first error code after the line
+    `ATC run failed` has priority. `lacks_ops`: the package of operators is needed and was not found."""
+    if status == 124:
+        return "it exceeded its time limit", STATUSES[124]
+    if status == 127 and "libascend_hal.so" in text:
+        return "the driver's libascend_hal.so is not found", "add the toolkit's devlib folder to LD_LIBRARY_PATH"
+    if "command line flag" in text:
+        flag = next(line for line in text.splitlines() if "command line flag" in line)
+        return flag.strip(), "check atc.flags and the chip's line in params.yaml"
+    before, _, after = text.partition("ATC run failed")
+    lines = lines_of(text)
+    said = messages(errors_of(lines_of(after.partition("\n")[2]))) or messages(errors_of(lines_of(before)))
+    known = [line for line in lines if not said and remedy_in(ATC, [line])]
+    if not said:
+        errors = known or [line for line in lines if "ERROR" in line] or lines[-1:] or ["no output"]
+        default = OPS if lacks_ops else "make doctor, or set atc.log: debug"
+        remedy = remedy_in(ATC, known) or STATUSES.get(status, default)
+        return f"status {status}, {errors[0][:300]}", remedy
+    message = said[0]
+    remedy = remedy_in(ATC, message.block)
+    if not remedy and lacks_ops and message.code.startswith(NO_OPERATOR):
+        remedy = OPS
+    by_code = (ATC_CODES[starts] for starts in ATC_CODES if message.code.startswith(starts))
+    return message.text[:300], remedy or next(by_code, "set atc.log: debug, run again")
