@@ -79,7 +79,9 @@ def allowed(key: str) -> str:
 
 
 def setting_row(setting: Setting) -> list[str]:
-    value = setting.value if len(setting.value) <= LONG else "see params.yaml"
+    # The batch sizes are not shown, because users edit them.
+    is_shown = len(setting.value) <= LONG and setting.key != "batch_sizes"
+    value = setting.value if is_shown else "see params.yaml"
     return [f"`{setting.key}`", cell(value), cell(allowed(setting.key)), cell(setting.comment)]
 
 

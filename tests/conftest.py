@@ -253,6 +253,7 @@ SMALL = {
     "cifar10.urls": "http://127.0.0.1:9/cifar-10-python.tar.gz",  # no server listens there: tests never use the network
     "upstream.urls": "http://127.0.0.1:9/upstream",
     "download.tries": "1",
+    "batch_sizes": "[1, 4, 8, 16, 32, 64]",  # users edit those of the tree
 }
 
 

@@ -65,9 +65,9 @@ def npu(compiled: Project, tmp_path: Path) -> Project:
 
 def make(project: Project, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """make CHIP=310P3 BS=8 with the stand-ins; `more` goes into the environment."""
-    chosen = [w for w in ("CHIP=310P3", "BS=8") if not any(word.startswith(w.split("=")[0] + "=") for word in words)]
     generation = more.pop("STAND_IN_AIS", "new")
-    return project.make(*words, *chosen, check=check, **ascend_host(project.tree, generation, **more))
+    chosen = {"CHIP": "310P3", "BS": "8", **more}
+    return project.make(*words, check=check, **ascend_host(project.tree, generation, **chosen))
 
 
 def calls(project: Project, tool: str) -> list[dict[str, Any]]:
@@ -427,6 +427,23 @@ def test_two_devices_give_each_image_once_and_no_output_if_one_of_them_dies(npu:
     done = make(npu, "accuracy", "DEVICE=0,1", **host, STAND_IN_AIS_BENCH="race")
     assert "device 0 (310P3), 1 (310P3)" in done.stdout
     assert read_record(npu.root / "results/310P3/bs8/accuracy.json")["digests"]["predictions"] == one
+
+
+def test_another_device_does_not_run_up_to_date_results_again_and_a_line_says_so(npu: Project) -> None:
+    two = {"STAND_IN_NPU_SMI": "310P3-two"}
+    assert "has no effect" not in make(npu, "accuracy", "DEVICE=0", **two).stderr
+    note = (
+        "make: DEVICE=1 has no effect: root/results/310P3/bs8/{} is up to date and was computed on device 0 (310P3)\n"
+    )
+    for target in ("infer", "accuracy"):
+        done = make(npu, target, "DEVICE=1", **two)
+        assert done.stderr == note.format("outputs/manifest.json")
+        assert "has no effect" not in make(npu, target, "DEVICE=0", **two).stderr
+    make(npu, "perf", "DEVICE=0", **two)
+    assert note.format("perf.json") in make(npu, "perf", "DEVICE=1", **two).stderr
+    (npu.root / "results/310P3/bs8/outputs/manifest.json").unlink()
+    assert "has no effect" not in make(npu, "infer", "DEVICE=1,0", **two).stderr
+    assert "has no effect" not in make(npu, "infer", "DEVICE=0,1", **two).stderr  # the same devices
 
 
 def built_cpu(project: Project) -> Path:

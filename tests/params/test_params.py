@@ -19,7 +19,7 @@ def sync(tmp_path: Path, text: str) -> Any:
     (tmp_path / "params.yaml").write_text(text)
     return script(
         *("sync_inputs", "--params", tmp_path / "params.yaml", "--requirements", TREE / "requirements.txt"),
-        *("--scripts", TREE / "scripts", "--root", tmp_path / "root"),
+        *("--scripts", TREE / "scripts", "--root", tmp_path / "root", "--state", tmp_path / "root/.make"),
     )
 
 
@@ -42,7 +42,7 @@ def sync(tmp_path: Path, text: str) -> Any:
         ("published=GPU", "x=a'c", ["has characters special to make or a shell"]),
         ("published=GPU", "x=a#b", ["has characters special to make or a shell"]),
         ("chips:\n", "chips:\n  other: engine=ascend\n", ["chips.other: soc_version= is missing"]),
-        ("  - 64\n", "  - 65\n", ["batch_sizes is", "from 1 to 64"]),
+        ("batch_sizes:\n", "batch_sizes:\n  - 65\n", ["batch_sizes is", "from 1 to 64"]),
         ("engine=onnxruntime ", "engine=tensorrt ", ["unknown engine tensorrt", "one of ascend, onnxruntime"]),
         ("engine=onnxruntime ", "", ["engine=NAME"]),
         ("published=GPU", "published=TPU", ["published.accuracy.TPU does not exist"]),
