@@ -297,7 +297,8 @@ def test_j_runs_as_many_atc_as_memory_allows_and_divides_the_cpus(
     npu: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     npu.set("atc.memory", "1000")
-    make(npu, "-j4", "om-all", "CHIP=310", STAND_IN_ATC="slow")
+    shown = make(npu, "-j4", "om-all", "CHIP=310", STAND_IN_ATC="slow").stdout
+    assert set(re.findall(r"batch size (\d+): atc of CANN", shown)) == {"1", "4", "8", "16", "32", "64"}
     running = most = 0
     for call in calls(npu, "atc"):
         running += 1 if "argv" in call else -1

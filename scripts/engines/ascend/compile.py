@@ -104,10 +104,11 @@ def compile_model(request: CompileRequest) -> Record:
             die(log, "atc reports success, but wrote no model", "make doctor, or set atc.log: debug")
         models[-1].replace(request.out)
     warnings = [cli.one_line(line) for line in output.splitlines() if re.search(r"\bW\d{5}\b", line)]
+    size = f"batch size {request.batch_size}"  # jobs of make -j print at the same time
     for line in warnings:
-        print(f"  {line}")
+        print(f"  {size}: {line}")
     version, others = _cann.version(environment, "compiler"), _cann.others(environment)
-    print(f"  atc of CANN {version} for {options['soc_version']}: {time.monotonic() - begin:.0f} s")
+    print(f"  {size}: atc of CANN {version} for {options['soc_version']}, {time.monotonic() - begin:.0f} s")
     if others:
         print(f"  also installed: CANN {others}; set SET_ENV= to use another one")
     flags[1] = f"--model={request.model.name}"

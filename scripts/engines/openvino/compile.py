@@ -69,7 +69,7 @@ def compare_speed(model: Path, unquantized: Path, batch_size: int) -> Record:
     if ratio <= 1:
         remedy = f"nothing was written; set CHIP= to a chip of precision={other}"
         die(f"batch size {batch_size}", f"int8 has {ratio:.2f} times the speed of {other} on this machine", remedy)
-    print(f"  int8 has {ratio:.2f} times the speed of {other} on this machine (interleaved rounds)")
+    print(f"  batch size {batch_size}: int8 has {ratio:.2f} times the speed of {other} here (interleaved rounds)")
     return {f"speed_against_{other}": ratio}
 
 
