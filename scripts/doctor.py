@@ -8,7 +8,7 @@ its own rows.
 
 from __future__ import annotations
 
-from _support import artifact, cli, machine, process, torch_build, web
+from _support import PYTHONS, artifact, cli, machine, process, torch_build, web
 from _support.query import BackgroundQueries, Fault
 
 import contextlib
@@ -90,7 +90,7 @@ def environment_row(interpreter: str) -> Row:
         return Row(".venv", "does not match requirements.txt", "make setup", blocks)
     if interpreter:
         return Row(".venv", f"missing; would be created with {interpreter}", "make setup", blocks)
-    return Row(".venv", "missing", "install Python 3.10 to 3.12, or set PYTHON=", needed(".venv"))
+    return Row(".venv", "missing", f"install {PYTHONS}, or set PYTHON=", needed(".venv"))
 
 
 def query_torch(query: BackgroundQueries) -> Callable[[], Iterator[Row]]:

@@ -7,7 +7,7 @@ torch is installed where pip's configuration or --cpu-index offers it; docs/inst
 
 from __future__ import annotations
 
-from _support import artifact, cli, machine, process, torch_build
+from _support import PYTHONS, artifact, cli, machine, process, torch_build
 from _support.cli import die
 from _support.progress import display_form
 
@@ -190,7 +190,7 @@ def base_python() -> str:
     """The interpreter to make the environment by; exits 1 if no supported version is installed."""
     base = machine.supported_python()
     if base is None:
-        problem = f"it is {sys.version.split()[0]}, and no Python 3.10 to 3.12 with the module venv is on PATH"
+        problem = f"it is {sys.version.split()[0]}, and no {PYTHONS} with the module venv is on PATH"
         die("python3", problem, "install one (on Debian and Ubuntu also python3-venv), or set PYTHON=")
     return base
 

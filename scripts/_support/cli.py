@@ -7,6 +7,8 @@ effects when another program, such as pytest, imports it. Python 3.7, standard l
 
 from __future__ import annotations
 
+from _support import PYTHONS
+
 import argparse
 import errno
 import signal
@@ -61,7 +63,7 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
         }.get(error.errno, "check the path")
         print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
     elif sys.version_info < (3, 10):
-        remedy = "set PYTHON= to Python 3.10 to 3.12, or omit it; only inference and later stages run on 3.7 and newer"
+        remedy = f"set PYTHON= to {PYTHONS}, or omit it; only inference and later stages run on 3.7 and newer"
         problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {one_line(error)})"
         print(f"{script}: PYTHON={sys.executable}: {problem}; {remedy}", file=sys.stderr)
     else:

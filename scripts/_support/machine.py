@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support import VERSIONS
+
 import contextlib
 import math
 import os
@@ -67,12 +69,9 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-VERSIONS = ("3.12", "3.11", "3.10")
-
-
 def supported_python() -> str | None:
-    """The path of a Python of a supported version that has venv: this interpreter, else python3.12, python3.11 or
-    python3.10 of PATH; None if all are missing."""
+    """The path of a Python of a supported version that has venv: this interpreter, else the newest of python3.14 to
+    python3.10 on PATH; None if all are missing."""
     probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     for name in (sys.executable, *(f"python{version}" for version in VERSIONS)):
         path = shutil.which(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support import torch_build
+from _support import PYTHONS, VERSIONS, machine, torch_build
 
 import functools
 import http.server
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
 
 import documents
 import setup_env
@@ -136,6 +137,69 @@ def test_an_interpreter_without_the_packages_is_one_line(pins: Project, tmp_path
     assert "sync_inputs.py: " in done.stderr
     assert "not installed for" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Versions of Python
+
+
+def pins_of(page: str, version: str) -> list[str]:
+    """The packages that a page of requirements pins for a version of Python on x86-64."""
+    place = {"python_version": version, "platform_machine": "x86_64"}
+    lines = [Requirement(line.partition("#")[0]) for line in page.splitlines() if line.partition("#")[0].strip()]
+    assert all(str(line.specifier).startswith("==") for line in lines)
+    return sorted(line.name for line in lines if not line.marker or line.marker.evaluate(place))
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_each_version_of_python_has_one_pin_of_each_package(name: str) -> None:
+    page = (TREE / name).read_text("utf-8")
+    oldest = pins_of(page, VERSIONS[-1])
+    assert len(oldest) == len(set(oldest)) > 5
+    assert all(pins_of(page, version) == oldest for version in VERSIONS)
+
+
+def test_the_supported_versions_are_the_same_everywhere() -> None:
+    first, last = VERSIONS[-1], VERSIONS[0]
+    after = f"3.{int(last.partition('.')[2]) + 1}"
+    assert f'requires-python = ">={first},<{after}"\n' in (TREE / "pyproject.toml").read_text("utf-8")
+    matrix = re.search(r"python: \[(.*)\]", (TREE / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert matrix
+    assert re.findall(r"[\d.]+", matrix[1]) == list(reversed(VERSIONS))
+    assert f"for {PYTHONS}." in (TREE / "requirements.txt").read_text("utf-8")
+    for page in ("README.md", "docs/install.md", "docs/ascend.md"):
+        assert PYTHONS in (TREE / page).read_text("utf-8"), page
+    for page in ("README.zh-CN.md", "docs/zh/install.md", "docs/zh/ascend.md"):
+        assert PYTHONS.replace(" to ", " 至 ") in (TREE / page).read_text("utf-8"), page
+
+
+def python_named(folder: Path, name: str, version: str) -> None:
+    """A program that says it is an interpreter of this version."""
+    (folder / name).write_text(f"#!/bin/sh\necho {version}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_the_newest_supported_python_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("3.9", "3.10", "3.14", "3.15"):
+        python_named(tmp_path, f"python{version}", version)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.15"))
+    assert machine.supported_python() == str(tmp_path / "python3.14")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.10"))
+    assert machine.supported_python() == str(tmp_path / "python3.10")
+
+
+@pytest.mark.parametrize("version", ["3.9.18", "3.15.0"])
+def test_an_unsupported_python_alone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    python_named(tmp_path, "python3", version.rpartition(".")[0])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    monkeypatch.setattr(sys, "version", f"{version} (main)")
+    with pytest.raises(SystemExit):
+        setup_env.base_python()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"python3: it is {version}, and no Python 3.10 to 3.14 with the module venv is on PATH; install one" in line
 
 
 # Which build of torch it gets: from an index of this test, with wheels of some bytes

@@ -212,7 +212,7 @@ def test_a_stage_that_needs_a_newer_python_says_so_in_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "AttributeError" in done.stderr
-    assert "set PYTHON= to Python 3.10 to 3.12" in done.stderr
+    assert "set PYTHON= to Python 3.10 to 3.14" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
