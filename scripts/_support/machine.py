@@ -8,10 +8,28 @@ import contextlib
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import List, NamedTuple
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def cgroup_folders(controller: str, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> List[Path]:
+    """The folders of this process's cgroup and of all above it, for version 2 and for a controller of version 1."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    folders = [root, root / controller]
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        tree = root / controller if controller in controllers.split(",") else root
+        folders += [tree.joinpath(*Path(path).parts[1:depth]) for depth in range(2, len(Path(path).parts) + 1)]
+    return folders
 
 
 def quota_of(folder: Path) -> float:
@@ -28,17 +46,9 @@ def quota_of(folder: Path) -> float:
         return math.inf
 
 
-def quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """The smallest quota, in CPUs, of this process's cgroup and its parents."""
-    try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:
-        lines = []
-    folders = [root, root / "cpu"]
-    for _, controllers, path in lines:
-        tree = root / "cpu" if "cpu" in controllers.split(",") else root
-        folders += [tree.joinpath(*Path(path).parts[1:depth]) for depth in range(2, len(Path(path).parts) + 1)]
-    return min(quota_of(folder) for folder in folders)
+def quota(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float:
+    """The smallest quota, in CPUs, of this process's cgroup and those above it."""
+    return min(quota_of(folder) for folder in cgroup_folders("cpu", root, own))
 
 
 def threads() -> int:
@@ -50,13 +60,43 @@ def threads() -> int:
     return max(1, min(affinity, math.ceil(min(quota(), 1 << 16))))
 
 
+def number_in(path: Path, name: str = "") -> float:
+    """The number in a file, or after `name` at the beginning of one of its lines; infinite if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        text = path.read_text()
+        match = re.search(rf"^{name} *(\d+)\b", text, re.MULTILINE)
+        return int(match[1]) if match else math.inf
+    return math.inf
+
+
+class Memory(NamedTuple):
+    """Memory in GB."""
+
+    total: float  # that this process may use: the machine's, or the smallest limit of its cgroups
+    available: float  # what is free of it, with file caches that the kernel can drop
+
+
+def memory(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> Memory:
+    """The memory of this process's machine, within the limits of its cgroup and of those above it."""
+    total: float = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = min(total, 1024 * number_in(Path("/proc/meminfo"), "MemAvailable:"))
+    for folder in cgroup_folders("memory", root, own):
+        for limit_file, used_file, cache in (
+            ("memory.max", "memory.current", "inactive_file"),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+        ):
+            limit, used = number_in(folder / limit_file), number_in(folder / used_file)
+            dropped = number_in(folder / "memory.stat", cache)
+            if limit < math.inf:
+                total = min(total, limit)
+                in_use = 0 if used == math.inf else used - (0 if dropped == math.inf else dropped)
+                available = min(available, limit - max(0, in_use))
+    return Memory(total / 1e9, max(0, min(total, available)) / 1e9)
+
+
 def memory_gb() -> float:
-    """Memory, in GB, that this process may use: the machine's, or its cgroup's limit if that is smaller."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            sizes.append(int(Path("/sys/fs/cgroup", name).read_text()))
-    return min(sizes) / 1e9
+    """Memory, in GB, that this process may use."""
+    return memory().total
 
 
 def cpu_name() -> str:
