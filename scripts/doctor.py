@@ -8,7 +8,7 @@ its own rows.
 
 from __future__ import annotations
 
-from _support import PYTHONS, artifact, cli, machine, process, torch_build, web
+from _support import PYTHONS, artifact, cli, locks, machine, process, torch_build, web
 from _support.query import BackgroundQueries, Fault
 
 import contextlib
@@ -131,14 +131,11 @@ def torch_row(pin: str, settings: Union[Dict[str, str], Fault], reachable: Union
 
 
 def machine_rows() -> Iterator[Row]:
-    total = machine.memory_gb()
-    available = [total]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        available.append(int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9)
-    with contextlib.suppress(OSError, ValueError):
-        available.append(total - int(Path("/sys/fs/cgroup/memory.current").read_text()) / 1e9)
-    yield Row("memory", f"{total:.0f} GB, {max(0.0, min(available)):.1f} GB of it available")
+    memory = machine.memory()
+    yield Row("memory", f"{memory.total:.0f} GB, {memory.available:.1f} GB of it available")
     yield Row("CPU", f"{machine.threads()} threads")
+    fault = locks.fault_of_shared_folder()
+    yield Row("locks of the host", fault or f"{locks.shared_folder()}, for all users", locks.REMEDY if fault else "")
     writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
     text = f"{os.getcwd()}, {'writable' if writable else 'not writable'}"
     text += "" if owner == os.geteuid() else f", of user {owner}"
@@ -161,6 +158,10 @@ def root_rows(root: Path) -> Iterator[Row]:
         return
     if can_write(folder):
         yield Row("ROOT", f"{root}, writable")
+        fault = locks.fault_of_locks(folder)
+        remedy = f"use a ROOT= of another file system, or {locks.MOUNT_OPTION}" if fault else ""
+        blocks = needed("a ROOT with file locks") if fault else ()
+        yield Row("locks of ROOT", f"its file system has none ({fault})" if fault else "work", remedy, blocks)
     else:
         yield Row("ROOT", f"{root}, not writable", "use another ROOT=", needed("ROOT"))
     free = shutil.disk_usage(folder).free

@@ -6,7 +6,7 @@ process, one thread reads the next bins and another one writes the last outputs.
 
 from __future__ import annotations
 
-from _support import artifact, cli, process
+from _support import artifact, cli, locks
 from _support.artifact import Record, needed_record
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
     """Runs an engine in this process and returns (digest of the outputs, conditions for the record)."""
     # The folder's lock: one inference per chip, because two at once are slower than one after the other. The shared
     # lock of the CPU: no inference during a measurement.
-    cpu = process.lock_cpu(shared=True)
+    cpu = locks.lock_cpu(shared=True)
     with artifact.locked(request.model.parent), cpu:
         runner: engines.InProcess = engines.load(engine, "run")
         options = engines.options_of(request.record["provenance"]["options"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support import artifact, cli, process
+from _support import artifact, cli, locks
 from _support.artifact import needed_record
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def main() -> None:
     packages = engines.constants_of(engines.REFERENCE).PACKAGES["run"]
     key = artifact.key_of(inputs, {}, packages, engines.module_of(engines.REFERENCE, "run"))
     with artifact.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
-        with process.lock_cpu(shared=True):
+        with locks.lock_cpu(shared=True):
             runner: engines.InProcess = engines.load(engines.REFERENCE, "run")
             session = runner.open_session(args.onnx, {})
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)

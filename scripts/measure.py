@@ -8,7 +8,7 @@ not return cached results (TEST04). A host runs one measurement at a time. Pytho
 
 from __future__ import annotations
 
-from _support import artifact, cli, process
+from _support import artifact, cli, locks
 from _support.artifact import Record, needed_record
 from _support.cli import die
 from _support.machine import cpu_name
@@ -93,7 +93,7 @@ def check_origin(outputs: Record, model: Record, bins: Record, manifest: Path) -
 
 def run_timed(engine: str, request: RunRequest, work: Work, rules: PerfRules, folder: Path) -> Measured:
     """The timed run; outputs go to `folder`. It locks the CPU of this machine, also for an NPU, which the CPU feeds."""
-    with process.lock_cpu():
+    with locks.lock_cpu():
         if not engines.constants_of(engine).IN_PROCESS:
             timer: engines.Timer = engines.load(engine, "perf")
             return timer.measure(request, rules, batch_numbers(request.images, work.batch_size))

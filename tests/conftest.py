@@ -5,6 +5,8 @@ The engine `null` of tests/fakes is copied into the temporary tree, and its chip
 
 from __future__ import annotations
 
+from _support import locks
+
 import contextlib
 import fcntl
 import importlib
@@ -138,13 +140,17 @@ class Project:
     def make(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
         # ROOT and CHIP are not on the command line, because targets that do not use them would refuse them there.
-        more = {"ROOT": "root", "CHIP": "null", **more}
-        (self.tree / "tmp").mkdir(exist_ok=True)
-        more.setdefault("TMPDIR", str(self.tree / "tmp"))  # the folder of device locks, not shared with other tests
+        more = {"ROOT": "root", "CHIP": "null", **self.locks, **more}
         own = [] if any(word.startswith("PYTHON=") for word in arguments) else [f"PYTHON={self.python}"]
         done = run("make", *arguments, *own, cwd=self.tree, **more)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
+
+    @property
+    def locks(self) -> dict[str, str]:
+        """The variable that names a folder for the locks of the host, which other tests do not share."""
+        (self.tree / "tmp").mkdir(exist_ok=True)
+        return {locks.VARIABLE: str(self.tree / "tmp")}
 
     def pythons(self) -> list[str]:
         """The scripts that the last make started, in order."""
@@ -320,7 +326,7 @@ def fresh(tmp_path: Path) -> Project:
 @pytest.fixture(autouse=True)
 def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives each test its own folder for the locks of CPU and devices, so that it waits for no other test."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+    monkeypatch.setenv(locks.VARIABLE, str(tmp_path_factory.mktemp("locks")))
 
 
 class Inputs(NamedTuple):

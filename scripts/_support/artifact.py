@@ -8,15 +8,17 @@ it is complete. This module does not influence the bytes of an artifact. Python 
 
 from __future__ import annotations
 
+from _support import locks
 from _support.cli import SCRIPTS, die
 from _support.imports import local_imports
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 from pathlib import Path
@@ -51,10 +53,22 @@ def git_blob(path: Path) -> str:
     return sha1.hexdigest()
 
 
-def read_record(path: Path) -> Record:
-    """The record at `path`, or an empty one if it is missing or cannot be read."""
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file. Raises PermissionError if its folder may not be entered, for which Path.is_file()
+    returns False since Python 3.14."""
     try:
-        record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def read_record(path: Path) -> Record:
+    """The record at `path`, or an empty one if it is missing or invalid. Raises PermissionError if this user may not
+    read it: a record that another user wrote is not missing."""
+    try:
+        record = json.loads(path.read_text("utf-8")) if is_file(path) else {}
+    except PermissionError:
+        raise
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -152,7 +166,19 @@ def renew(path: Path, time_ns: int = 0) -> None:
     if known and inputs and inputs.is_file() and inputs != path.absolute():
         is_current = f"input.digest := {known}\n" in inputs.read_text("utf-8")
         time_ns = time_ns if is_current else OUTDATED
-    os.utime(path, ns=(time_ns, time_ns))
+    set_time(path, time_ns)
+
+
+def set_time(path: Path, time_ns: int) -> None:
+    """Sets the modification time of a file, in ns. Only its owner may, so for a file of another user, in a ROOT that
+    several users share, it is replaced by a copy. The caller holds the lock of the artifact."""
+    try:
+        os.utime(path, ns=(time_ns, time_ns))
+    except PermissionError:
+        with temporary(path) as copy:
+            shutil.copyfile(path, copy)
+            os.utime(copy, ns=(time_ns, time_ns))
+            copy.replace(path)
 
 
 def time_after_all(root: Path) -> int:
@@ -185,13 +211,10 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
         path = root / ".make" / "locks" / "__".join(artifact.relative_to(root).parts)
     else:
         path = artifact.with_name(f".{artifact.name.lstrip('.')}.lock")
+    remedy = "copy this folder to another file system" if beside else "set ROOT= to a folder of another file system"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            print(f"{Path(sys.argv[0]).name}: {artifact}: in use by another process; waiting", file=sys.stderr)
-            fcntl.lockf(stream, fcntl.LOCK_EX)
+        locks.lock_exclusively(stream, path, artifact, remedy)
         yield
 
 
@@ -277,7 +300,7 @@ def record_of(artifact: Path) -> Path:
 def origin_of(path: Path, sha256: str = "") -> str:
     """Where an input below ROOT comes from: "sample", "official" (by its digest), "given" (imported, or copied there by
     hand), or "" if it is missing. `sha256` is its digest, if it is known."""
-    if not path.is_file() or path.stat().st_mtime_ns == UNFINISHED:
+    if not is_file(path) or path.stat().st_mtime_ns == UNFINISHED:
         return ""
     record = read_record(record_of(path))
     return str(record.get("origin")) if record.get("sha256") == (sha256 or digest(path)) else "given"
@@ -309,7 +332,7 @@ def build_file(
     record_path = record_path or record_of(out)
     with locked(out):
         record = read_record(record_path)
-        if has_key(record, key) and out.is_file() and digest(out) == record.get("sha256"):
+        if has_key(record, key) and is_file(out) and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})
             renew(out)
             print("  unchanged")
@@ -341,17 +364,40 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
             print("  unchanged")
             raise Unchanged(0)
         explain_rebuild(manifest, record, key)
+        check_replaceable(folder)
         with temporary(folder) as path:
             path.mkdir()
             job = Job(path, key, upstream or {})
             yield job
             write_record(path / manifest.name, job.record)
             renew(path / manifest.name)
-            old = path.with_name(f"{path.name}.old")
-            if folder.exists():
-                folder.rename(old)
-            path.rename(folder)
-            remove(old)
+            replace_folder(path, manifest)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises PermissionError before the work, not after it, if the files of an existing folder may not be removed."""
+    if folder.is_dir() and not folder.is_symlink() and not os.access(str(folder), os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def replace_folder(new: Path, manifest: Path) -> None:
+    """Renames the complete folder `new` to that of `manifest`, after the present one, which is removed at the end.
+
+    overlayfs cannot rename a folder that comes with a container's image (EXDEV). That one is removed before, first its
+    manifest: without it the folder counts as absent if this process is killed in between.
+    """
+    folder, old = manifest.parent, new.with_name(f"{new.name}.old")
+    try:
+        folder.rename(old)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        remove(manifest)
+        remove(folder)
+    new.rename(folder)
+    remove(old)
 
 
 @contextlib.contextmanager

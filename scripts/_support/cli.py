@@ -11,6 +11,7 @@ from _support import PYTHONS
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import threading
@@ -42,6 +43,41 @@ def one_line(text: object) -> str:
     return shown if len(shown) < 1000 else shown[:1000] + "…"
 
 
+AGAIN = "and run the same command again"
+PERMISSIONS = "check its owner and permissions (users of one ROOT need a common group and umask 002)"
+REMEDIES = {  # errno: what to do
+    errno.ENOSPC: f"free disk space {AGAIN}",
+    errno.EDQUOT: f"free disk space or raise your quota {AGAIN}",
+    errno.EFBIG: f"raise the limit on file size (ulimit -f) {AGAIN}",
+    errno.EMFILE: f"raise the limit on open files (ulimit -n) {AGAIN}",
+    errno.ENFILE: f"end other programs, as too many files are open, {AGAIN}",
+    errno.ENOMEM: f"free some memory {AGAIN}",
+    errno.EACCES: PERMISSIONS,
+    errno.EPERM: PERMISSIONS,
+    errno.EROFS: "set ROOT= to a writable folder",
+    errno.ENAMETOOLONG: "set ROOT= to a shorter path, or use a shorter name",
+    errno.EMLINK: "set ROOT= to a folder of another file system: this one allows no more links or folders there",
+    errno.EBUSY: "if it is a mount point, mount the folder above it instead",
+    errno.EIO: f"check the disk or the file server {AGAIN}",
+    errno.ESTALE: f"check the file server {AGAIN}",
+    errno.ENOENT: "check the path, or run the make target that builds it",
+}
+OTHER_REMEDY = "check the path and its file system"
+
+
+def subject_of(error: OSError, trace: TracebackType | None) -> str:
+    """The file of an error, or else the operation that failed: many calls, such as write and lockf, name no file."""
+    if isinstance(error.filename, (str, bytes, os.PathLike)):
+        names = [error.filename, *([error.filename2] if error.filename2 else [])]
+        return " -> ".join(os.fsdecode(name) for name in names)
+    steps = [step for step in traceback.extract_tb(trace) if SCRIPTS in Path(step.filename).parents]
+    if not steps:
+        return "the last operation"
+    if (steps[-1].line or "").startswith("print("):
+        return "standard output"
+    return f"{steps[-1].name}() of {Path(steps[-1].filename).name}"
+
+
 def explain_exception(kind: Type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """sys.excepthook: one line for an error that a user can cause, a traceback for a bug."""
     script = Path(sys.argv[0]).name
@@ -53,15 +89,10 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
         remedy = "run make setup, or set PYTHON= to an interpreter that has the packages of requirements.txt"
         print(f"{script}: {error.name}: not installed for {sys.executable}; {remedy}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno is not None:
-        remedy = {
-            errno.ENOSPC: "free disk space and run the same command again",
-            errno.EDQUOT: "free disk space and run the same command again",
-            errno.EFBIG: "raise the limit on file size (ulimit -f) and run the same command again",
-            errno.EACCES: "check its owner and permissions",
-            errno.EROFS: "set ROOT= to a writable folder",
-            errno.ENOENT: "check the path, or run the make target that builds it",
-        }.get(error.errno, "check the path")
-        print(f"{script}: {error.filename}: {(error.strerror or '').lower()}; {remedy}", file=sys.stderr)
+        problem, remedy = (error.strerror or os.strerror(error.errno)).lower(), REMEDIES.get(error.errno, OTHER_REMEDY)
+        print(f"{script}: {one_line(subject_of(error, trace))}: {one_line(problem)}; {remedy}", file=sys.stderr)
+    elif isinstance(error, MemoryError):
+        print(f"{script}: memory: not enough is left; free some, or run fewer jobs at once", file=sys.stderr)
     elif sys.version_info < (3, 10):
         remedy = f"set PYTHON= to {PYTHONS}, or omit it; only inference and later stages run on 3.7 and newer"
         problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {one_line(error)})"

@@ -1,21 +1,19 @@
-"""Runs other programs with a log and a time limit, and ends all their processes. Locks. Python 3.7."""
+"""Runs other programs with a log and a time limit, and ends all their processes. Python 3.7."""
 
 from __future__ import annotations
 
-from _support import PROJECT, cli
+from _support import cli
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import IO, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import IO, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 
 def command_from_env(variable: str, default: str) -> List[str]:
@@ -140,41 +138,3 @@ def ask_program(command: Sequence[str], environment: Dict[str, str], limit: floa
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, data.decode("utf-8", "replace")
-
-
-def lock_path(name: str) -> Path:
-    """The path of a lock file that all runs of this user on this host share, whatever their ROOT."""
-    temporary = Path(os.environ.get("TMPDIR", "/tmp"))  # tempfile.gettempdir() would need free space
-    folder = (temporary if temporary.is_dir() else Path("/tmp")) / f"{PROJECT}-{os.geteuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / name
-
-
-@contextlib.contextmanager
-def lock_one_of(places: Sequence[Path], what: str, shared: bool = False) -> Iterator[IO[str]]:
-    """Holds the lock of one of the files `places` and waits until one is free; `what` names them in the message.
-
-    Several processes may hold a `shared` lock at once, but not together with an exclusive one. It uses flock(2), so
-    child processes inherit the lock with the open file: see run().
-    """
-    reported = False
-    while True:
-        for place in places:
-            stream = open(place, "a")  # noqa: SIM115 - closed below
-            try:
-                fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.close()
-                continue
-            with stream:
-                yield stream
-            return
-        if not reported:
-            print(f"  {what} in use; waiting", file=sys.stderr)
-            reported = True
-        time.sleep(0.2)
-
-
-def lock_cpu(shared: bool = False) -> ContextManager[IO[str]]:
-    """Holds the lock of this machine's CPU: exclusive for a measurement, `shared` for other work."""
-    return lock_one_of([lock_path("cpu")], "this machine's CPU", shared)

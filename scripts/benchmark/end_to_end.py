@@ -7,6 +7,7 @@ this project: from the dataset archive to the bins, and from the bins to the acc
 from __future__ import annotations
 
 from _support import artifact, cli
+from _support import locks as host_locks
 from _support.artifact import read_record
 
 import os
@@ -55,7 +56,7 @@ class Chain:
         self.root, self.log = root, log
         outer = re.compile(r"MAKE|MFLAGS|GNUMAKE")
         environment = {k: v for k, v in os.environ.items() if k not in OUTER and not outer.match(k)}
-        self.environment = {**environment, **({"TMPDIR": str(locks)} if locks else {})}
+        self.environment = {**environment, **({host_locks.VARIABLE: str(locks)} if locks else {})}
         variables = {"ROOT": str(root.path), "PYTHON": make.python, **inputs}
         self.command = [make.program, "-C", str(cli.SCRIPTS.parent), "--no-print-directory"]
         self.command += [f"{name}={value}" for name, value in variables.items() if value]

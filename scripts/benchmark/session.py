@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support import cli, process
+from _support import cli, locks, process
 from _support.artifact import Record, read_record, record_of
 from _support.cli import die
 from _support.machine import cpu_name, threads
@@ -171,8 +171,8 @@ class Session:
 
     def own_chain(self) -> Chain:
         """make in a new ROOT, with the inputs of this ROOT."""
-        locks = self.folder / "locks"
-        locks.mkdir()
+        own_locks = self.folder / "locks"
+        own_locks.mkdir()
         inputs = {
             name: value for name, value in self.plan.inputs.items() if name not in ("SOURCE", "ARCHIVE", "WEIGHTS")
         }
@@ -180,14 +180,14 @@ class Session:
             inputs["SOURCE"] = "sample"
         else:
             inputs.update(ARCHIVE=str(self.root.archive.absolute()), WEIGHTS=str(self.root.weights.absolute()))
-        return Chain(self.plan.make, Root(self.folder / "root"), self.folder / "whole.log", inputs, locks)
+        return Chain(self.plan.make, Root(self.folder / "root"), self.folder / "whole.log", inputs, own_locks)
 
 
 def run(plan: Plan, folder: Path) -> Record:
     """Runs the bench and returns the contents of bench.json; exits 1 if the inputs cannot be built."""
     session = Session(plan, folder)
     built = session.build()
-    with process.lock_cpu():
+    with locks.lock_cpu():
         load = timing.CpuLoad()
         entries = session.measure(built)
         profiles, whole = session.profiles(entries), session.whole_processes(entries)

@@ -6,7 +6,7 @@ several Results, so that unrelated figures never share a row.
 
 from __future__ import annotations
 
-from _support.artifact import Record, read_record
+from _support.artifact import Record, is_file, read_record
 from _support.cli import one_line
 
 import re
@@ -182,10 +182,13 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
         is_result = path.stem in CHECKS and path.parts[-3] != "reference"
         if not is_result or not re.fullmatch(r"bs[1-9]\d{0,3}", path.parts[-2]):
             continue
-        record = read_record(path)
-        if not path.with_suffix(".txt").is_file():  # the user removed the page so that make builds the result again
-            continue
-        reason = validation_error(path, record)
+        try:
+            record = read_record(path)
+            if not is_file(path.with_suffix(".txt")):  # the user removed the page so that make builds the result again
+                continue
+            reason = validation_error(path, record)
+        except PermissionError as error:  # written by another user of this ROOT
+            reason = f"it cannot be read ({(error.strerror or '').lower()})"
         if reason:
             left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {reason}")
         else:

@@ -125,12 +125,12 @@ def mistakes_parts(result: Result, bins: Path) -> list[Part]:
         [str(m["image"]), CLASSES[m["label"]], CLASSES[m["found"]], f"{100 * m['probability']:.1f} %"] for m in mistakes
     ]
     table = Table(caption, ["image", "true", "predicted", "probability"], rows, "rllr", keys=1)
-    if read_record(bins).get("digest") != result.provenance.get("bins", ""):
-        return [Part("No pictures: data/bin does not contain the images of this result."), Part(table=table)]
     try:
+        if read_record(bins).get("digest") != result.provenance.get("bins", ""):
+            return [Part("No pictures: data/bin does not contain the images of this result."), Part(table=table)]
         pictures = [picture(bins.with_name(f"image_{mistake['image']}.bin")) for mistake in mistakes]
     except (OSError, ValueError):
-        return [Part("No pictures: a bin is missing or damaged."), Part(table=table)]
+        return [Part("No pictures: a bin is missing, damaged or not readable."), Part(table=table)]
     return [Part(table=table, pictures=pictures)]
 
 

@@ -311,7 +311,7 @@ def benched(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
         project.set("bench.pairs", words_of("cpu/onnxruntime mine/onnxruntime,wanted=0.01 null/mine mine/copy"))
         project.set("bench.chip", "mine")
         small(project, "cpu mine null onnxruntime product-f32 copy whole")
-        (tree / "bench.log").write_text(project.make("bench", TMPDIR=str(tree / "tmp")).stdout)
+        (tree / "bench.log").write_text(project.make("bench").stdout)
 
     return Project(shared_once(tmp_path_factory, "benched", build))
 
@@ -499,7 +499,7 @@ def processes_in(folder: Path) -> list[str]:
 def test_a_bench_that_is_interrupted_leaves_nothing_running(project: Project) -> None:
     small(project, "onnxruntime").set("bench.rounds", "1000")
     words = ["make", "bench", "ROOT=root", f"PYTHON={project.python}"]
-    more = environment(TMPDIR=str(project.tree / "tmp"))
+    more = environment(**project.locks)
     (project.tree / "tmp").mkdir(exist_ok=True)
     with subprocess.Popen(
         words,

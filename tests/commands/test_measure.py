@@ -377,7 +377,7 @@ def test_a_changed_bin_is_not_reported_as_an_error_of_the_engine(project: Projec
 def test_make_continues_after_kill_9_at_any_time(project: Project, seconds: float) -> None:
     project.make("infer")
     words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
-    more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 20}')
+    more = environment(**project.locks, NULL='{"ms": 20}')
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(words, cwd=project.tree, env=more, start_new_session=True, **pipes) as process:
         time.sleep(seconds)
@@ -399,7 +399,7 @@ def test_a_host_runs_one_measurement_at_a_time_and_no_inference_meanwhile(
     with open(lock, "w") as stream:
         fcntl.flock(stream, lock_kind)
         command = ["make", "-j2", goal, "BS=4", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
-        more = environment(TMPDIR=str(project.tree / "tmp"))
+        more = environment(**project.locks)
         with subprocess.Popen(command, cwd=project.tree, env=more, stderr=subprocess.PIPE, text=True) as waiting:
             assert waiting.stderr is not None
             line = waiting.stderr.readline()

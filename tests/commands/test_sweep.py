@@ -147,7 +147,7 @@ def test_the_inner_make_inherits_flags_and_variables_but_no_jobs(
 def test_a_terminated_make_leaves_no_measurement_running(project: Project) -> None:
     project.make("accuracy-all")  # so that the slow engine below only measures
     words = ["make", "perf-all", "ROOT=root", "CHIP=null", f"PYTHON={project.python}"]
-    more = environment(TMPDIR=str(project.tree / "tmp"), NULL='{"ms": 3000}')
+    more = environment(**project.locks, NULL='{"ms": 3000}')
     with subprocess.Popen(words, cwd=project.tree, env=more, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while "MEASURE" not in process.stdout.readline():

@@ -501,7 +501,7 @@ def test_two_runs_that_number_the_devices_differently_do_not_deadlock(npu: Proje
     make(npu, "om", "BS=4")
     one = begin(npu, "infer", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
     other = copy_of(npu, npu.tree.with_name("other"))
-    more = {"STAND_IN_NPU_SMI": "310P3-two", "TMPDIR": str(npu.tree / "tmp")}
+    more = {"STAND_IN_NPU_SMI": "310P3-two", **npu.locks}
     time.sleep(1)  # both begin while the first device is in use
     both = [
         begin(project, "infer", "DEVICE=0,1", f"BS={size}", ASCEND_RT_VISIBLE_DEVICES=order, **more)

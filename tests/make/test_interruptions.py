@@ -342,6 +342,46 @@ def test_a_read_only_tree_builds_in_a_root_elsewhere(
     assert "PYTHON=" in done.stderr
 
 
+# A ROOT that comes with a container's image
+
+
+LAYERS = """set -e
+cd "$1"
+mount -t tmpfs none layers
+mkdir layers/upper layers/work
+mount -t overlay overlay -o lowerdir="$2",upperdir=layers/upper,workdir=layers/work,userxattr root
+"""
+
+
+def may_mount_layers(project: Project, lower: Path) -> bool:
+    return run(*NAMESPACE, "bash", "-c", LAYERS, "bash", project.tree, lower).returncode == 0
+
+
+def test_folders_of_an_image_are_replaced_also_after_a_kill(built: Project, fresh: Project) -> None:
+    for name in ("root", "layers"):
+        (fresh.tree / name).mkdir()
+    if not may_mount_layers(fresh, built.root):
+        pytest.skip("mounting an overlay is not allowed here")
+    fresh.set("infer.format", "npy")  # builds the folder of the outputs again
+    words = f"make accuracy ROOT=root CHIP=null PYTHON={sys.executable}"
+    outputs = "root/results/null/bs16/outputs"
+    script = f"""{LAYERS}
+    if {sys.executable} -c "import os; os.rename('{outputs}', '{outputs}.x')" 2> error; then exit 9; fi
+    grep -q cross-device error
+    (setsid {words} > /dev/null 2>&1 & echo $! > pid; wait) &
+    while [ -e {outputs}/image_0_0.txt ]; do sleep 0.001; done  # the present folder is being removed
+    kill -KILL -- -$(cat pid)
+    {words}
+    {words}
+    [ $(ls {outputs}/*.npy | wc -l) = 40 ] && [ $(ls {outputs} | wc -l) = 41 ]
+    ! ls -d root/*/*.tmp.* root/results/*/*/*.tmp.*
+    """
+    done = run(*NAMESPACE, "bash", "-c", script, "bash", fresh.tree, built.root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("Top-1 accuracy") == 2
+
+
 # Deleted files of a folder
 
 

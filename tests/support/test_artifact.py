@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from _support import artifact, imports
+from _support import artifact, cli, imports
 
 import ast
+import errno
+import json
 import os
 import re
 import resource
@@ -12,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -180,13 +183,96 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not leftovers(tmp_path)
 
 
+def fill(manifest: Path, key: object, text: str) -> None:
+    with artifact.build_folder(manifest, {"a": key}) as job:
+        (job.path / "one").write_text(text)
+        job.record["count"] = 1
+
+
+def in_a_layer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes `folder` one of a container's image: overlayfs cannot rename it, until it is made anew."""
+    rename = Path.rename
+
+    def of_overlayfs(self: Path, target: Path) -> Path:
+        if self == folder and (not (folder / "one").exists() or (folder / "one").read_text() == "old"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", of_overlayfs)
+
+
+def test_a_folder_that_overlayfs_cannot_rename_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    fill(manifest, 1, "old")
+    in_a_layer(monkeypatch, manifest.parent)
+    fill(manifest, 2, "new")
+    assert (manifest.parent / "one").read_text() == "new"
+    fill(manifest, 3, "newer")
+    assert (manifest.parent / "one").read_text() == "newer"
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["manifest", "one", "folder", "rename"])
+def test_a_kill_while_such_a_folder_is_replaced_leaves_it_absent_and_the_next_run_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    manifest = tmp_path / "bin/manifest.json"
+    fill(manifest, 1, "old")
+    in_a_layer(monkeypatch, manifest.parent)
+    remove, rename = artifact.remove, Path.rename
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted_remove(path: Path) -> None:
+        if path == manifest and step == "manifest":
+            killed()
+        if path == manifest.parent and step in ("one", "folder"):
+            (path / "one").unlink()
+            killed() if step == "one" else remove(path)
+            killed()
+        remove(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifact, "remove", interrupted_remove)
+        if step == "rename":
+            patched.setattr(
+                Path, "rename", lambda self, target: killed() if ".tmp." in self.name else rename(self, target)
+            )
+        with pytest.raises(KeyboardInterrupt):
+            fill(manifest, 2, "new")
+    assert not manifest.exists() or (manifest.parent / "one").read_text() == "old"
+    fill(manifest, 2, "new")
+    assert (manifest.parent / "one").read_text() == "new"
+    assert json.loads(manifest.read_text())["key"] == {"a": 2}
+    assert not leftovers(tmp_path)
+
+
+def raising(number: int, *names: str) -> str:
+    return f"raise OSError({number}, os.strerror({number}), {', None, '.join(map(repr, names)) or None})"
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         ("import no_such_package", "no_such_package: not installed"),
         ("open('/proc/no/such')", "/proc/no/such: no such file"),
         ("raise KeyboardInterrupt", "interrupted"),
-        ("raise OSError(28, 'No space left on device', 'big.bin')", "free disk space"),
+        ("raise MemoryError", "memory: not enough is left; free some"),
+        (raising(errno.ENOSPC, "big.bin"), "big.bin: no space left on device; free disk space"),
+        (raising(errno.EDQUOT, "big.bin"), "big.bin: disk quota exceeded; free disk space or raise your quota"),
+        (raising(errno.EMLINK, "a"), "a: too many links; set ROOT= to a folder of another file system"),
+        (raising(errno.ENAMETOOLONG, "a"), "a: file name too long; set ROOT= to a shorter path"),
+        (raising(errno.EROFS, "a"), "a: read-only file system; set ROOT= to a writable folder"),
+        (raising(errno.EACCES, "a"), "a: permission denied; check its owner and permissions"),
+        (raising(errno.EPERM, "a"), "a: operation not permitted; check its owner and permissions"),
+        (raising(errno.EMFILE, "a"), "a: too many open files; raise the limit on open files (ulimit -n)"),
+        (raising(errno.EBUSY, "a"), "a: device or resource busy; if it is a mount point, mount the folder above"),
+        (raising(errno.EXDEV, "a", "b"), "a -> b: invalid cross-device link; check the path and its file system"),
+        (raising(errno.EIO), "a.bin: input/output error; check the disk"),
+        ("os.ftruncate(0, 1)", "a.bin: invalid argument; check the path"),
+        ("raise OSError(5, None)", "a.bin: input/output error; "),
+        ("Path('x' * 300).touch()", "xxx: file name too long; "),
     ],
 )
 def test_an_error_that_a_user_can_cause_is_one_line(tmp_path: Path, body: str, words: str) -> None:
@@ -194,6 +280,20 @@ def test_an_error_that_a_user_can_cause_is_one_line(tmp_path: Path, body: str, w
     assert done.returncode != 0
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("fcntl.lockf(stream)", "locked() of artifact.py"), ("print(text)", "standard output")]
+)
+def test_an_error_without_a_file_names_the_operation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, words: str
+) -> None:
+    module = str(SCRIPTS / "_support/artifact.py")
+    steps = [traceback.FrameSummary(module, 1, "locked", lookup_line=False, line=line)]
+    monkeypatch.setattr(traceback, "extract_tb", lambda trace: steps)
+    error = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    cli.explain_exception(OSError, error, None)
+    assert f": {words}: function not implemented; check the path and its file system\n" in capsys.readouterr().err
 
 
 # Ascend hosts often have an older Python

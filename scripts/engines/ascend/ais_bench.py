@@ -7,7 +7,7 @@ Arguments, files and messages of ais_bench: docs/ascend-tools.md#ais-bench-argum
 
 from __future__ import annotations
 
-from _support import artifact, process
+from _support import artifact, locks, process
 from _support.artifact import Record, digest
 from _support.cli import die
 from _support.progress import Progress
@@ -254,11 +254,11 @@ class Session:
         used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}
         with contextlib.ExitStack() as stack:
             # One lock of a chip, of which a soft partition shows several devices.
-            locks = {self.lock_names.get(number, f"device-{number}"): number for number in used}
+            names = {self.lock_names.get(number, f"device-{number}"): number for number in used}
             # In the order of their names: two runs may number the devices differently, and must not deadlock.
             self.held = [
-                stack.enter_context(process.lock_one_of([process.lock_path(name)], f"device {number}"))
-                for name, number in sorted(locks.items())
+                stack.enter_context(locks.lock_one_of([locks.lock_path(name)], f"device {number}"))
+                for name, number in sorted(names.items())
             ]
             self.work = stack.enter_context(artifact.temporary(self.log.parent.resolve() / "ais_bench"))
             self.work.mkdir(mode=0o700)

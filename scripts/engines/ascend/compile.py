@@ -6,7 +6,7 @@ it wrote a file (docs/ascend-tools.md#atc-exit).
 
 from __future__ import annotations
 
-from _support import artifact, cli, machine, process
+from _support import artifact, cli, locks, machine, process
 from _support.artifact import Record
 from _support.cli import die
 
@@ -85,9 +85,9 @@ def compile_model(request: CompileRequest) -> Record:
     most, workers = parallelism(float(limits["atc.memory"]))
     environment.setdefault("TE_PARALLEL_COMPILER", str(workers))
     folder = request.out.parent.absolute()
-    slots = [process.lock_path(f"atc-{i}") for i in range(most)]
+    slots = [locks.lock_path(f"atc-{i}") for i in range(most)]
     with contextlib.ExitStack() as stack:
-        slot = stack.enter_context(process.lock_one_of(slots, f"all {most} slots for atc (atc.memory, CPUs)"))
+        slot = stack.enter_context(locks.lock_one_of(slots, f"all {most} slots for atc (atc.memory, CPUs)"))
         work = stack.enter_context(artifact.temporary(folder / f"bs{request.batch_size}"))
         work.mkdir()
         flags = arguments(request, limits["atc.log"])

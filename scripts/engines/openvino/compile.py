@@ -6,7 +6,7 @@ the CPU lacks bf16 instructions.
 
 from __future__ import annotations
 
-from _support import artifact, process
+from _support import artifact, locks
 from _support.artifact import Record
 from _support.cli import die
 
@@ -88,6 +88,6 @@ def compile_model(request: CompileRequest) -> Record:
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
     if request.unquantized:
-        with process.lock_cpu():
+        with locks.lock_cpu():
             record.update(compare_speed(request.out, request.unquantized, request.batch_size))
     return record
