@@ -148,9 +148,9 @@ class Project:
 
     @property
     def locks(self) -> dict[str, str]:
-        """The variable that names a folder for the locks of the host, which other tests do not share."""
+        """Variables that name a folder for locks of the host and temporary files, which other tests do not share."""
         (self.tree / "tmp").mkdir(exist_ok=True)
-        return {locks.VARIABLE: str(self.tree / "tmp")}
+        return {locks.VARIABLE: str(self.tree / "tmp"), "TMPDIR": str(self.tree / "tmp")}
 
     def pythons(self) -> list[str]:
         """The scripts that the last make started, in order."""

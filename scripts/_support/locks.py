@@ -105,9 +105,13 @@ def open_lock(path: Path) -> IO[str]:
 
 
 def check_lock(path: Path) -> None:
-    """Raises OSError if a lock file cannot be opened or its file system has no locks."""
-    with open_lock(path) as stream, contextlib.suppress(BlockingIOError):
-        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    """Raises OSError if a lock file cannot be opened or its file system has no locks.
+
+    Another file of that folder is locked, so that nobody who asks for the lock itself waits for this.
+    """
+    open_lock(path).close()
+    with tempfile.TemporaryFile(dir=path.parent) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 warnings: List[str] = []  # that were printed: each is printed once
