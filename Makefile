@@ -27,6 +27,7 @@ AIS_BENCH ?=## the ais_bench command; empty: python3 -m ais_bench
 SET_ENV ?=## path of the set_env.sh of CANN; empty: the usual locations
 MIRROR ?=## the URL of a folder with the downloads, tried before the URLs of params.yaml
 PYTHON ?=## a Python interpreter that has the packages; empty: .venv, created when needed
+FRESH ?=## 1: perf, perf-all and best measure again, even if nothing changed
 LAYERS ?=## 1: make compare also reports the first intermediate tensor above the tolerance
 T ?=## the tests for make test, such as tests/make/test_graph.py::NAME; empty: all
 WHY ?=## 1: print why each target is stale
@@ -36,7 +37,7 @@ V ?=## 1: print the commands
 alone := setup clean clean-results distclean
 bare := help demo doctor $(alone)
 any_chip := bin onnx optimized report bench upstream docs test check
-stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify
+stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all
 
 # --------------------------------------------------------------------------------- checks of arguments
 # The lines below use features of make 4.0, such as the export of a recursive variable.
@@ -55,7 +56,8 @@ endef
 # $(call quote,TEXT): TEXT as one word for the shell. $(shell) would drop a line break, so it is replaced by a ?.
 quote = '$(subst ','\'',$(subst $(newline),?,$1))'
 
-settings := BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS T WHY V
+settings := BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON \
+  FRESH LAYERS T WHY V
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
 from_command_line := $(call origins_of,command,$(settings))
@@ -230,9 +232,10 @@ $(reference): $(onnx) $(bins) $(uses.infer_reference) $(uses.reference.run)
 $(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) $(uses.compare)
 	$(call run,COMPARE,compare) --outputs $< --reference $(reference) --labels $(labels) $(flags.compare) --out $@
 
-$(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.$(CHIP).perf)
+$(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.$(CHIP).perf) \
+  $(if $(filter 1,$(FRESH)),FORCE)
 	$(call run,MEASURE,measure) --model $< --record $(om_record) --bins $(bins) --outputs $(word 2,$^) \
-	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) --out $@
+	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) $(if $(filter 1,$(FRESH)),--fresh) --out $@
 endif
 
 # --------------------------------------------------------------------------------------------- targets
@@ -273,8 +276,12 @@ accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy an
 	$(call check_device,$(outputs))
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
 	@grep -H Top-1 $^
-verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in params.yaml
-	$(quiet)$(python) scripts/verify.py --accuracy $(<:.txt=.json) --chip $(CHIP) $(flags.verify)
+verify = $(quiet)$(python) scripts/verify.py --accuracy $(^:.txt=.json) --chip $(CHIP) $(flags.verify) \
+  --out $(root)results/junit.xml
+verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in params.yaml; write results/junit.xml
+	$(verify)
+verify-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
+	$(verify)
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
 	@head -n 8 $< && echo 'Full report: $<'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
@@ -283,11 +290,11 @@ perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test ima
 	@head -n 7 $< && echo 'Full report: $<'
 	$(call check_device,$(perf:.txt=.json))
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
-perf-all: $(call each,$(outputs),$(batch_sizes)) ## the same for every batch size of params.yaml, as a table
+perf-all: $(call each,$(accuracy),$(batch_sizes)) ## accuracy and speed of every batch size of params.yaml, as a table
 	$(quiet)$(sweep)
 best: ## perf-all, then search for the batch size with the highest throughput
 	$(quiet)$(sweep) --search
-report: ## write results/report.html, report.md and junit.xml of all results in ROOT
+report: ## write results/report.html, report.md, results.csv and junit.xml of all results in ROOT
 	$(quiet)$(python) scripts/report.py --results $(root)results --bins $(bins) $(flags.report) \
 	  --out $(root)results/report.html
 bench: ## compare the speed with ONNX Runtime, PyTorch and OpenVINO; without inputs, on the sample

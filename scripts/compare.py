@@ -17,7 +17,7 @@ from typing import Dict
 from formats.outputs import read_labels, read_outputs
 from network.spec import CLASSES
 from reporting.agreement import compare_logits
-from reporting.provenance import conditions_line, provenance_lines, source_line, source_of
+from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
 
 SETTINGS: Dict[str, str] = {}
 
@@ -71,15 +71,16 @@ def main() -> None:
     reference = needed_record(args.reference, args.reference)
     labels_record = needed_record(args.labels)
     inputs = {"outputs": outputs["digest"], "reference": reference["digest"], "labels": labels_record["sha256"]}
-    inputs.update(provenance=outputs["provenance"])  # because the page shows it
-    with artifact.build_file(args.out, artifact.key_of(inputs, {}), outputs["provenance"]) as job:
+    provenance = without_paths(outputs["provenance"])
+    inputs.update(provenance=provenance)  # because the page shows it
+    with artifact.build_file(args.out, artifact.key_of(inputs, {}), provenance) as job:
         check_images(args.outputs, outputs, labels_record)
         check_images(args.reference, reference, labels_record)
         labels = read_labels(args.labels)
         logits = read_outputs(args.outputs, outputs, len(labels))
         reference_logits = read_outputs(args.reference, reference, len(labels))
         job.record["provenance"].update(outputs=outputs["digest"], reference=reference["digest"])
-        job.record.update(compare_logits(logits, reference_logits, labels), source=source_of(outputs["provenance"]))
+        job.record.update(compare_logits(logits, reference_logits, labels), **labels_of(outputs["provenance"]))
         job.record["reference"] = {name: reference["provenance"].get(name) for name in ("runtime", "onnx", "threads")}
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
 

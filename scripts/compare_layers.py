@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import engines
 from formats.bins import read_bin
 from graphs.agreement import relative_error
+from reporting.provenance import labels_of, without_paths
 
 SETTINGS = {"tolerance": "compare.tolerance"}
 CHUNK = 24  # tensors per run, to limit memory: at batch size 64 some tensors have 64 MB
@@ -67,8 +68,9 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, required=True, help="relative: max|difference| / max|reference|")
     parser.add_argument("--out", type=Path, required=True, help="layers.json")
     args = parser.parse_args()
-    provenance = needed_record(args.model, args.record)["provenance"]
-    count, batch_size = needed_record(args.bins, args.bins)["count"], provenance["batch_size"]
+    bins = needed_record(args.bins, args.bins)
+    provenance = {**needed_record(args.model, args.record)["provenance"], **bins["provenance"]}
+    count, batch_size = bins["count"], provenance["batch_size"]
     engine = provenance["engine"]
     if not engines.has(engine, "layers"):
         problem = f"engine {engine} cannot output intermediate tensors"
@@ -76,7 +78,7 @@ def main() -> None:
         die(f"LAYERS=1 CHIP={provenance['chip']}", problem, f"omit LAYERS, or use a CHIP with engine {able}")
     images = np.stack([read_bin(args.bins.with_name(f"image_{i % count}.bin")) for i in range(batch_size)])
     layers = compare(engine, args.model, args.onnx, images, args.tolerance)
-    write_record(args.out, layers)
+    write_record(args.out, {**layers, **labels_of(provenance), "provenance": without_paths(provenance)})
     print(summary(layers))
 
 

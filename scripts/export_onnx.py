@@ -92,6 +92,8 @@ def main() -> None:
     origin = checkpoint_origin(args.checkpoint, args.official_blob)
     upstream = {"checkpoint": digest(args.checkpoint), "checkpoint_origin": origin}
     inputs = {**upstream, "bins": needed_record(args.bins, args.bins)["digest"]}
+    if origin == "own":
+        upstream["checkpoint_path"] = artifact.imported_from(args.checkpoint, upstream["checkpoint"])
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("torch", "onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, upstream) as job:
         import torch

@@ -13,6 +13,7 @@ from _support.cli import die
 
 import argparse
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def import_file(what: str, source: Path, out: Path, record_path: Path | None, ta
     with contextlib.suppress(artifact.Unchanged), artifact.build_file(out, key, None, record_path) as job:
         job.time = artifact.time_after_all(artifact.root_of(out) or out.parent)  # no prerequisite shows that it changed
         job.record["origin"] = "given"
+        # As passed, also if it is not valid UTF-8. Not in the key: the same bytes from another path rebuild nothing.
+        job.record["path"] = os.fsencode(source).decode("utf-8", "backslashreplace")
         if source.is_dir():
             files = batch_files(source)  # the test batch first, so that reading it skips nothing
             write_tar(job.path, {name: files[name].read_bytes() for name in reversed(list(files))})
@@ -78,7 +81,8 @@ def import_file(what: str, source: Path, out: Path, record_path: Path | None, ta
         check(what, job.path, source)
         if what in ("onnx", "om"):
             own = {"checkpoint_origin": "own", "given": f"own .{what}"}
-            job.record["provenance"] = {**own, **target, "model" if what == "om" else what: sha256}
+            path = {"model_path" if what == "om" else "graph_path": job.record["path"]}
+            job.record["provenance"] = {**own, **target, "model" if what == "om" else what: sha256, **path}
 
 
 def compiled_model(args: argparse.Namespace) -> Record:

@@ -28,7 +28,7 @@ from engines.timed import batch_numbers
 from formats.bins import check_bins
 from formats.outputs import read_outputs
 from reporting import timing
-from reporting.provenance import conditions_line, provenance_lines, source_line, source_of
+from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
 from reporting.timing import Measured
 
 SETTINGS = {
@@ -139,6 +139,7 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=float, required=True, help="limit for a stable run, a fraction")
     parser.add_argument("--devices", default="", help="device number of an NPU")
     parser.add_argument("--limits", default="", help="settings that do not change outputs, as words key=value")
+    parser.add_argument("--fresh", action="store_true", help="measure again, even if perf.txt is up to date")
     parser.add_argument("--out", type=Path, required=True, help="perf.txt; perf.json is written beside it")
     return parser.parse_args()
 
@@ -153,11 +154,12 @@ def main() -> None:
     constants = engines.constants_of(engine)
     part = engines.module_of(engine, "run" if constants.IN_PROCESS else "perf")
     inputs = {"model": model["sha256"], "bins": bins["digest"], "outputs": outputs["digest"]}
-    inputs.update(provenance=outputs["provenance"])  # because the page shows it
+    provenance = without_paths(outputs["provenance"])
+    inputs.update(provenance=provenance)  # because the page shows it
     settings = {**cli.settings_of(args, SETTINGS), "format": output_format}
     key = artifact.key_of(inputs, settings, constants.PACKAGES.get("run", ()), part)
     own = ("device", "driver", "runtime", "threads")  # this run may differ from the accuracy run in these
-    upstream = {name: value for name, value in outputs["provenance"].items() if name not in own}
+    upstream = {name: value for name, value in provenance.items() if name not in own}
     request = RunRequest(
         model=args.model,
         record=model,
@@ -168,7 +170,7 @@ def main() -> None:
         limits=engines.options_of(args.limits),
         log=args.out.with_name("perf.log"),
     )
-    with artifact.build_file(args.out, key, upstream) as job:
+    with artifact.build_file(args.out, key, upstream, reason="FRESH=1" if args.fresh else "") as job:
         check_bins(args.bins, bins)
         logits = read_outputs(args.outputs, outputs, bins["count"])
         work = Work(args.bins, bins, batch_size, output_format, args.model)
@@ -181,10 +183,10 @@ def main() -> None:
         job.record["provenance"].update(measured.conditions, outputs=outputs["digest"], **versions)
         limits = {name: getattr(args, name) for name in ("drift", "spread", "others")}
         perf = perf_record(measured, check, limits, batch_size)
-        job.record.update(perf, source=source_of(outputs["provenance"]))
+        job.record.update(perf, **labels_of(outputs["provenance"]))
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
         if not perf["stable"]:
-            print(f"  not stable: {', '.join(perf['stability']['why'])}; to measure again: rm {args.out}")
+            print(f"  not stable: {', '.join(perf['stability']['why'])}; to measure again, add FRESH=1")
 
 
 if __name__ == "__main__":

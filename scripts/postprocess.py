@@ -1,5 +1,7 @@
 """Outputs + labels -> accuracy.txt and accuracy.json: Top-1, Wilson's 95 % interval, a row per class, provenance.
 
+Writes predictions.csv beside them: a row for each image, with the prediction and its probability.
+
 Exits 1 unless there is exactly one output per label, with one finite value per class, and unless inference wrote the
 outputs with this model. Python 3.7.
 """
@@ -11,11 +13,13 @@ from _support.artifact import Record, needed_record, read_record, rebuild_hint
 from _support.cli import die
 
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple
+
+from numpy.typing import NDArray
 
 from formats.outputs import read_labels, read_outputs
-from reporting.accuracy import accuracy_record
-from reporting.provenance import conditions_line, provenance_lines, source_line
+from reporting.accuracy import accuracy_record, format_predictions
+from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
 
 SETTINGS: Dict[str, str] = {}
 
@@ -40,15 +44,12 @@ def check_origins(inputs: Inputs, model: Record) -> None:
         die(inputs.labels_path, problem, rebuild_hint(inputs.labels_path))
 
 
-def judge_outputs(inputs: Inputs, published: str) -> Record:
-    """The contents of accuracy.json without the cache key; exits 1 unless there is exactly one output per label."""
-    labels = read_labels(inputs.labels_path)
+def read_logits(inputs: Inputs, labels: NDArray[Any]) -> NDArray[Any]:
+    """The outputs, float64 [images, classes]; exits 1 unless there is exactly one per label."""
     if inputs.outputs["count"] != len(labels):
         problem = f"{inputs.outputs['count']} outputs for {len(labels)} labels"
         die(inputs.manifest, problem, rebuild_hint(inputs.manifest))
-    logits = read_outputs(inputs.manifest, inputs.outputs, len(labels))
-    provenance = {**inputs.outputs["provenance"], "labels": inputs.labels["sha256"]}
-    return accuracy_record(logits, labels, published, provenance)
+    return read_outputs(inputs.manifest, inputs.outputs, len(labels))
 
 
 def format_page(accuracy: Record) -> List[str]:
@@ -85,12 +86,17 @@ def main() -> None:
     outputs, model = needed_record(args.outputs, args.outputs), read_record(args.model_record)
     inputs = Inputs(args.outputs, outputs, args.labels, needed_record(args.labels))
     digests_of_inputs = {"outputs": outputs["digest"], "labels": inputs.labels["sha256"]}
-    key = artifact.key_of({**digests_of_inputs, "provenance": outputs["provenance"]}, {"published": args.published})
+    provenance = without_paths(outputs["provenance"])
+    key = artifact.key_of({**digests_of_inputs, "provenance": provenance}, {"published": args.published})
     with artifact.build_file(args.out, key) as job:
         check_origins(inputs, model)
-        accuracy = judge_outputs(inputs, args.published)
+        labels = read_labels(args.labels)
+        logits = read_logits(inputs, labels)
+        origin = {**provenance, "labels": inputs.labels["sha256"]}
+        accuracy = accuracy_record(logits, labels, args.published, origin)
+        artifact.write_text(args.out.with_name("predictions.csv"), format_predictions(logits, labels))
         job.path.write_text("\n".join(format_page(accuracy)) + "\n", "utf-8")
-        job.record.update(accuracy)
+        job.record.update(accuracy, **labels_of(outputs["provenance"]))
 
 
 if __name__ == "__main__":

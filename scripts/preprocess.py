@@ -21,12 +21,14 @@ from formats.cifar10 import read_batch
 SETTINGS = {"official_md5": "cifar10.test_batch_md5"}
 
 
-def provenance(archive: Record, raw: bytes, official_md5: str) -> Record:
-    """What to record of a batch: the archive's digest, and whether its images are sample, official or own."""
+def provenance(archive: Record, raw: bytes, official_md5: str, path: str) -> Record:
+    """What to record of a batch: the archive's digest, and whether its images are sample, official or own. `path` is
+    where the archive was imported from; it is recorded for own images."""
     origin = archive["origin"]
     if origin != "sample":
         origin = "official" if hashlib.md5(raw, usedforsecurity=False).hexdigest() == official_md5 else "own"
-    return {"archive": archive["sha256"], "data_origin": origin}
+    own = {"data_path": path} if origin == "own" else {}
+    return {"archive": archive["sha256"], "data_origin": origin, **own}
 
 
 def main() -> None:
@@ -39,13 +41,14 @@ def main() -> None:
     args = parser.parse_args()
     sha256 = digest(args.archive)
     archive = {"sha256": sha256, "origin": artifact.origin_of(args.archive, sha256)}
+    path = artifact.imported_from(args.archive, sha256)
     key = artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))
     if args.labels:
         with artifact.build_file(args.labels, key) as job:
             _, labels, raw = read_batch(args.archive, "test_batch")
             job.path.write_text("".join(f"{label}\n" for label in labels))
             job.record["count"] = len(labels)
-            job.record["provenance"].update(provenance(archive, raw, args.official_md5))
+            job.record["provenance"].update(provenance(archive, raw, args.official_md5, path))
         return
     with artifact.build_folder(args.bins / "manifest.json", key) as job:
         images, _, raw = read_batch(args.archive, "test_batch")
@@ -56,7 +59,7 @@ def main() -> None:
             artifact.write_bytes(f"{job.path}/image_{i}.bin", data)
             progress.update(i + 1)
         job.record.update(count=len(images), digest=bins.hexdigest())
-        job.record["provenance"].update(provenance(archive, raw, args.official_md5), bins=bins.hexdigest())
+        job.record["provenance"].update(provenance(archive, raw, args.official_md5, path), bins=bins.hexdigest())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Results -> report.html, report.md and junit.xml.
+"""Results -> report.html, report.md, results.csv and junit.xml.
 
-The records results/<chip>/bs<n>/{accuracy,perf,compare}.json are grouped by their inputs: official, own or sample data
-and checkpoint, own models. Groups share neither a table nor a figure. Published figures have separate columns and
-curves, only in the group of the official inputs. The page needs no network and no scripts. The same results give the
-same bytes. A record that cannot be read is left out, and the page names it.
+The records results/<chip>/bs<n>/{accuracy,perf,compare,layers}.json are grouped by their inputs: official, own or
+sample data and checkpoint, own models. Groups share neither a table nor a figure. Published figures have separate
+columns and curves, only in the group of the official inputs. The page needs no network and no scripts. The same results
+give the same bytes. A record that cannot be read is left out, and the page names it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from _support.cli import die
 from pathlib import Path
 
 from reporting import words
-from reporting.pages import render_html, render_junit, render_markdown
+from reporting.junit import judge_case, render_junit
+from reporting.pages import render_html, render_markdown
 from reporting.records import collect_results
+from reporting.results_csv import format_results
 from reporting.sections import Settings, notes_of, sections_of
 from reporting.tables import Published
 
@@ -34,7 +36,7 @@ def main() -> None:
     add = parser.add_argument
     add("--results", type=Path, required=True)
     add("--bins", type=Path, required=True, help="the manifest.json of the bins")
-    add("--out", type=Path, required=True, help="report.html; report.md and junit.xml are written beside it")
+    add("--out", type=Path, required=True, help="report.html; the other files are written beside it")
     add("--batch-sizes", nargs="+", type=int, required=True)
     add("--published-accuracy", nargs="*", default=[], type=words.published_accuracy, help="DEVICE=PERCENT …")
     add("--published-throughput", nargs="*", default=[], type=words.published_throughput, help="DEVICE:BATCH=RATE …")
@@ -53,8 +55,11 @@ def main() -> None:
     sections, notes = sections_of(results, settings), notes_of(results, left_out)
     write_text(args.out, render_html(sections, notes))
     write_text(args.out.with_name("report.md"), render_markdown(sections, notes))
-    write_text(args.out.with_name("junit.xml"), render_junit(results, settings.references))
-    print(f"Full report: {args.out} (report.md and junit.xml are in the same folder)")
+    judged = [result for result in results if "accuracy" in result.records]
+    cases = [judge_case(r.chip, r.batch, r.records["accuracy"], settings.references) for r in judged]
+    write_text(args.out.with_name("junit.xml"), render_junit(cases, "skipped"))
+    write_text(args.out.with_name("results.csv"), format_results(results, settings.references))
+    print(f"Full report: {args.out} (report.md, results.csv and junit.xml are in the same folder)")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 First come the batch sizes of --sizes. With --search, others from 1 to 64 follow, within --search-limit seconds. The
 search does not assume that throughput grows with the batch size: by the published figures, one NPU is fastest at 16,
-not at 64. A result that is up to date is not measured again.
+not at 64. A result that is up to date is not measured again, except with FRESH=1. The accuracy of each batch size is
+written too, because its outputs are needed anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List
 
 from reporting import words
-from reporting.provenance import CONDITIONS, source_line
+from reporting.provenance import CONDITIONS, LABELS, label_cells, source_line
 from reporting.records import validation_error
 
 SETTINGS = {"sizes": "batch_sizes", "published": "published.throughput.*.*", "search_limit": "perf.search"}
@@ -123,14 +124,14 @@ def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
     figures = ["batch_size", "throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s"]
     ratio_names = [f"ratio_to_published_{device}" for device in published]
     conditions = [name for name in CONDITIONS if name != "batch_size"]
-    writer.writerow([*figures, "queries", "stable", "best", *ratio_names, "source", *conditions, "model"])
+    writer.writerow([*figures, "queries", "stable", "best", *ratio_names, *conditions, "model", *LABELS])
     for size, perf in sorted(perfs.items()):
         times, provenance = perf["latency_ms"], perf["provenance"]
         line = [size, perf["throughput_images_per_s"], times["p50"], times["p90"], times["p99"]]
         line += [perf["end_to_end"]["throughput_images_per_s"], perf["queries"]]
         line += [str(perf["stable"]).lower(), str(size == best).lower()]
         line += ["" if ratio is None else ratio for ratio in ratios(perf, published).values()]
-        line += [perf["source"], *(provenance.get(name, "") for name in conditions), provenance["model"]]
+        line += [*(provenance.get(name, "") for name in conditions), provenance["model"], *label_cells(perf)]
         writer.writerow(line)
     return stream.getvalue()
 
@@ -152,7 +153,7 @@ def comparable_perfs(results: Path, baseline: Record) -> Perfs:
             names = differences(perf, baseline)
             reason = f"measured with different {', '.join(names)}" if names else ""
         if reason:
-            print(f"  {page}: not in the table: {reason}; to measure it again, remove it")
+            print(f"  {page}: not in the table: {reason}; to measure it again, run make perf with its BS=")
         else:
             perfs[perf["batch_size"]] = perf
     return perfs
@@ -187,7 +188,8 @@ def main() -> None:
     print(format_head(published))
     for size in sizes_to_measure(args.sizes, args.search_limit if args.search else None, perfs):
         page = args.out.with_name(f"bs{size}") / "perf.txt"
-        make_target(args.make, size, page)
+        for target in (page.with_name("accuracy.txt"), page):
+            make_target(args.make, size, target)
         baseline = perfs[size] = needed_record(page)
         is_best = len(perfs) > 1 and size == fastest(perfs)
         print(format_row(baseline, published, "  best so far" if is_best else ""), flush=True)

@@ -15,20 +15,24 @@ from typing import Iterator
 
 from params.comments import Block, Setting, blocks_of
 from params.schema import SCHEMA
-from reporting import tables, words
+from reporting import fields, tables, words
 
 SETTINGS = {"published": "published.throughput.*.*"}
 LONG = 64  # characters of a value that still fit into a column
 HEAD = """\
 # Reference
 
-Every target, variable and setting. `make docs` writes this page from the `##` texts of the [Makefile](../Makefile), the
-comments of [params.yaml](../params.yaml) and the values that `scripts/params/schema.py` allows.
+Every target, variable and setting, and every field of the result files. `make docs` writes this page from the `##`
+texts of the [Makefile](../Makefile), the comments of [params.yaml](../params.yaml), the values that
+`scripts/params/schema.py` allows, and the descriptions in `scripts/reporting/fields.py`.
 """
 FILES = """\
 A file is a target too: `make results/cpu/bs4/accuracy.txt`. `-j` is safe, and so are several makes at once in one ROOT.
 """
 VARIABLES = "Variables are set on the command line or in the environment; the command line wins.\n"
+RESULTS = """\
+JSON keys are joined by dots; `*` stands for any name, `[]` for each item of a list. Digests are sha256, in hexadecimal.
+"""
 PARAMS = """\
 An edit of one setting rebuilds only what uses it. Unknown, missing and mistyped keys are refused with their line.
 """
@@ -100,6 +104,13 @@ def setting_lines(blocks: dict[str, Block]) -> Iterator[str]:
             yield table(["setting", "default", "allowed", "meaning"], [setting_row(item) for item in block.settings])
 
 
+def field_lines() -> Iterator[str]:
+    yield f"\n## Result files\n\n{RESULTS}"
+    for heading, what, meanings in fields.FILES:
+        rows = [[f"`{name}`", cell(text)] for name, text in meanings.items()]
+        yield f"\n### {heading}\n\n{what}\n\n{table(['field', 'meaning'], rows)}"
+
+
 def with_published(page: Path, figures: str) -> str:
     """The text of a readme with the table of published throughput between its marks; exits 1 if a mark is missing."""
     text = page.read_text("utf-8")
@@ -120,7 +131,8 @@ def main() -> None:
     args = parser.parse_args()
     makefile = args.makefile.read_text("utf-8")
     lines = [HEAD, *target_lines(makefile), *variable_lines(makefile)]
-    texts = {args.out: "".join([*lines, *setting_lines(blocks_of(args.params.read_text("utf-8")))])}
+    settings = setting_lines(blocks_of(args.params.read_text("utf-8")))
+    texts = {args.out: "".join([*lines, *settings, *field_lines()])}
     throughput = words.by_names(args.published)
     sizes = sorted({int(size) for figures in throughput.values() for size in figures})
     figures = tables.published_table(throughput, sizes, "batch size")

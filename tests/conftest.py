@@ -88,7 +88,7 @@ def environment(**more: str) -> dict[str, str]:
         "PARAMS",
         "T",
     }
-    ignored |= {"PYTHON", "MIRROR", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
+    ignored |= {"PYTHON", "MIRROR", "FRESH", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
     clean = {
         k: v for k, v in os.environ.items() if k not in ignored and not k.startswith(("MAKE", "MFLAGS", "GNUMAKE"))
     }

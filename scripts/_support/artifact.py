@@ -266,7 +266,7 @@ def differences(before: Record, key: Record) -> Iterator[str]:
                 yield f"{KEY_WORDS.get(part, part)} {name}{shown}"
 
 
-def explain_rebuild(artifact: Path, record: Record, key: Record) -> None:
+def explain_rebuild(artifact: Path, record: Record, key: Record, reason: str = "") -> None:
     """Under make WHY=1: prints what differs between the recorded cache key of an artifact and its present one."""
     if os.environ.get("WHY") != "1":
         return
@@ -274,6 +274,8 @@ def explain_rebuild(artifact: Path, record: Record, key: Record) -> None:
     reasons = [*differences(before, key)] if isinstance(before, dict) else ["no record"]
     if not artifact.exists():
         reasons = ["no such file"]
+    elif reason:
+        reasons = [reason]
     print(f"            built because of: {', '.join(reasons) or 'digest differs from the record'}", flush=True)
 
 
@@ -306,6 +308,13 @@ def origin_of(path: Path, sha256: str = "") -> str:
     return str(record.get("origin")) if record.get("sha256") == (sha256 or digest(path)) else "given"
 
 
+def imported_from(path: Path, sha256: str) -> str:
+    """The path from which the user's file at `path` was imported, as passed to make; "" if it is unknown. `sha256` is
+    the digest of the file."""
+    record = read_record(record_of(path))
+    return str(record.get("path", "")) if record.get("sha256") == sha256 else ""
+
+
 def rebuild_hint(artifact: Path) -> str:
     """The remedy for an artifact that is missing or damaged."""
     return f"type: rm {artifact}, then the same make command"
@@ -322,9 +331,10 @@ def renew_record(path: Path, record: Record, upstream: Record) -> None:
 
 @contextlib.contextmanager
 def build_file(
-    out: Path, key: Record, upstream: Record | None = None, record_path: Path | None = None
+    out: Path, key: Record, upstream: Record | None = None, record_path: Path | None = None, reason: str = ""
 ) -> Iterator[Job]:
-    """Builds the file `out` and its record. Exits 0 at once if the record has this `key` and the digest of the file.
+    """Builds the file `out` and its record. Exits 0 at once if the record has this `key` and the digest of the file,
+    unless there is a `reason`, a text, to build it in any case.
 
     The last steps are: rename the file, with a time of 1970; write the record; set the time of this run. If the process
     is killed in between, the next make sees an old file and builds it again.
@@ -332,12 +342,12 @@ def build_file(
     record_path = record_path or record_of(out)
     with locked(out):
         record = read_record(record_path)
-        if has_key(record, key) and is_file(out) and digest(out) == record.get("sha256"):
+        if not reason and has_key(record, key) and is_file(out) and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})
             renew(out)
             print("  unchanged")
             raise Unchanged(0)
-        explain_rebuild(out, record, key)
+        explain_rebuild(out, record, key, reason)
         with temporary(out) as path:
             job = Job(path, key, upstream or {})
             yield job

@@ -25,7 +25,7 @@ from benchmark.processes import Unavailable
 from benchmark.ratios import TIME_AT_CEILING, Figure, judge_all
 from benchmark.rounds import run_rounds
 from reporting import timing
-from reporting.provenance import source_line, source_of
+from reporting.provenance import labels_of, source_line, without_paths
 
 WHOLE = "whole"  # the name in bench.contenders that selects whole processes
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -196,10 +196,10 @@ def run(plan: Plan, folder: Path) -> Record:
     provenance = {**read_record(record_of(root.optimized))["provenance"], **read_record(root.bins)["provenance"]}
     return {
         "conditions": {**conditions(), "others": others_load, "rounds": plan.rounds, "seconds": plan.seconds},
-        "source": source_of(provenance),
+        **labels_of(provenance),
         "made_from": source_line(provenance),
         "images": root.images(),
-        "provenance": provenance,
+        "provenance": without_paths(provenance),
         "macs_an_image": session.macs,
         "contenders": {entry.name: entry.record() for entry in entries},
         "left_out": session.reasons,

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints a note if the file FILE, outputs or a measurement, was computed on other devices than DEVICE.
-# Usage: other_device.sh DEVICE FILE. FILE is a record of this project, with the devices as "0 (310P3), 1 (310P3)".
+# Usage: other_device.sh DEVICE FILE. FILE is a record of this project, with the devices as "0 (NAME), 1 (NAME)".
 set -u
 
 # Prints the numbers of a list of devices, one per line.

@@ -11,7 +11,7 @@ set -fu
 
 # The user's settings.
 : "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${PARAMS=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
-: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${LAYERS=}" "${WHY=}" "${T=}"
+: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${FRESH=}" "${LAYERS=}" "${WHY=}" "${T=}"
 # The names of all settings; those that come from the environment; those on the command line of make.
 : "${settings=}" "${from_environment=}" "${from_command_line=}"
 # Unknown variables on the command line of make.
@@ -120,9 +120,11 @@ settings_of_goal() {
         report) echo ROOT PARAMS ;;
         upstream) echo ROOT PARAMS SOURCE WEIGHTS ;;
         bench) echo ROOT BS PARAMS SOURCE ARCHIVE WEIGHTS ONNX OM ;; # the last two are refused with another message
-        *-all | best) echo "$inputs" ;;
-        compare | help) echo "$inputs" BS LAYERS ;;
-        */*) echo "$inputs" BS LAYERS ;; # a file
+        perf-all | best) echo "$inputs" FRESH ;;
+        *-all) echo "$inputs" ;;
+        perf) echo "$inputs" BS FRESH ;;
+        compare) echo "$inputs" BS LAYERS ;;
+        help | */*) echo "$inputs" BS FRESH LAYERS ;; # */*: a file
         *) echo "$inputs" BS ;;
     esac
 }
@@ -340,7 +342,7 @@ used=
 for goal in $goals; do used="$used $(settings_of_goal "$goal")"; done
 unused=
 for name in $from_command_line; do
-    if contains "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM LAYERS T" "$name" && ! contains "$used" "$name"; then
+    if contains "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM FRESH LAYERS T" "$name" && ! contains "$used" "$name"; then
         eval "value=\$$name"
         # Empty values and ROOT=. are the defaults.
         if [ "$value" ] && [ "$name=$value" != ROOT=. ]; then unused="$unused${unused:+ }$name=$value"; fi
@@ -397,6 +399,7 @@ case ,$DEVICE, in
         refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; use one, or several as 0,1"
         ;;
 esac
+check_switch FRESH "$FRESH"
 check_switch LAYERS "$LAYERS"
 check_switch WHY "$WHY"
 check_path T "${T%%::*}"

@@ -11,7 +11,7 @@ from typing import Dict, List, Tuple
 
 import yaml
 
-from params.schema import SCHEMA, schema_key
+from params.schema import GATE_SOURCES, SCHEMA, schema_key
 
 SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
@@ -37,6 +37,16 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
     return entries
 
 
+def check_gate(where: str, key: str, chips: List[str]) -> None:
+    """Exits 1 if a key of `verify` names an unknown source or chip."""
+    _, source, chip = key.split(".")
+    for kind, name, names in (("source", source, list(GATE_SOURCES)), ("chip", chip, chips)):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 3, 0.5)
+            remedy = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names)}"
+            die(where, f"{key}: unknown {kind} {name}", remedy)
+
+
 def read_params(path: Path) -> Dict[str, str]:
     """{dotted key: checked text} of params.yaml. Values stay texts: as a YAML number 910_9392 would become 9109392."""
     try:
@@ -49,6 +59,7 @@ def read_params(path: Path) -> Dict[str, str]:
         mark = getattr(error, "problem_mark", None)
         die(f"{path}:{mark.line + 1}" if mark else path, f"not valid YAML: {problem}", "correct that line")
     params: Dict[str, str] = {}
+    chips = [key.split(".", 1)[1] for key, _, _ in entries if key.startswith("chips.")]
     for key, text, line in entries:
         where = f"{path}:{line}"
         match = schema_key(key)
@@ -61,6 +72,8 @@ def read_params(path: Path) -> Dict[str, str]:
             die(where, f"{key} is {text!r}", f"use {allowed}")
         if match == "published.throughput.*.*" and not re.fullmatch("[1-9]|[1-5][0-9]|6[0-4]", key.rsplit(".", 1)[1]):
             die(where, f"{key}: invalid batch size", "use one from 1 to 64")
+        if match == "verify.*.*" and chips:  # without chips: see below
+            check_gate(where, key, chips)
         if not SAFE.fullmatch(text):
             die(where, f"{key}: {text!r} is empty, or has characters special to make or a shell", "use plain words")
     for line_of_schema in SCHEMA:

@@ -40,7 +40,10 @@ def gate(text: str) -> str:
     words = text.split(" ")
     if len(words) != 2:
         raise ValueError("a reference and a tolerance such as 95.34 0.10")
-    return f"{figure(words[0])} {decimal(words[1])}"
+    reference, tolerance = figure(words[0]), decimal(words[1])
+    if float(reference) > 100 or float(tolerance) > float(reference):
+        raise ValueError("a reference of at most 100 and a smaller tolerance, such as 95.34 0.10")
+    return f"{reference} {tolerance}"
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -113,6 +116,7 @@ PRECISIONS = (
     *("default", "force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype"),
     *("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16"),
 )
+GATE_SOURCES = ("cifar10", "sample", "own")  # the sources of results that may have limits: keys of verify
 # A `*` matches any name; all other keys are required.
 SCHEMA: Dict[str, Callable[[str], str]] = {
     "download.timeout": integer(1, 3600),

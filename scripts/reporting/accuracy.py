@@ -1,4 +1,7 @@
-"""accuracy.json: Top-1 with its interval, the confusion matrix, and the most confident mistakes. Python 3.7."""
+"""accuracy.json: Top-1 with its interval, the confusion matrix, and the most confident mistakes; predictions.csv.
+
+Python 3.7.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from network.spec import CLASSES
-from reporting.provenance import source_of
 
 MISTAKES = 24  # the most that are recorded and shown in the report
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -26,13 +28,29 @@ def wilson(correct: int, total: int) -> Tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def confidence_of(logits: NDArray[Any]) -> NDArray[Any]:
+    """The probability (softmax) of each image's prediction; `logits` are float64 [images, classes]."""
+    probabilities: NDArray[Any] = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)
+    return probabilities
+
+
+def format_predictions(logits: NDArray[Any], labels: NDArray[Any]) -> str:
+    """The text of predictions.csv; arguments as in confident_mistakes(). Label and prediction are class numbers."""
+    rows = zip(labels, logits.argmax(1), confidence_of(logits))
+    lines = [
+        f"{image},{label},{prediction},{probability:.9g},{'true' if label == prediction else 'false'}"
+        for image, (label, prediction, probability) in enumerate(rows)
+    ]
+    return "\n".join(["image,label,prediction,probability,correct", *lines]) + "\n"
+
+
 def confident_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> List[Record]:
     """The misclassified images with the highest probability (softmax), at most MISTAKES, highest first.
 
     `logits` are float64 [images, classes], `labels` int [images].
     """
     predictions = logits.argmax(1)
-    confidence = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # softmax of the largest logit
+    confidence = confidence_of(logits)
     wrong = np.flatnonzero(predictions != labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     return [
@@ -58,7 +76,7 @@ def published_quote(published: str, top1: float, provenance: Record) -> Record |
 
 
 def accuracy_record(logits: NDArray[Any], labels: NDArray[Any], published: str, provenance: Record) -> Record:
-    """The contents of accuracy.json without the cache key.
+    """The contents of accuracy.json without the cache key and what labels_of() adds.
 
     `logits` are float64 [images, classes], `labels` int [images]. `published` is as in published_quote().
     `provenance` is that of the outputs and contains the digest of the labels.
@@ -79,7 +97,6 @@ def accuracy_record(logits: NDArray[Any], labels: NDArray[Any], published: str, 
         },
         "confusion": confusion.tolist(),
         "mistakes": confident_mistakes(logits, labels),
-        "source": source_of(provenance),
         "published": published_quote(published, correct / total, provenance),
         "digests": {name: provenance[name] for name in ("model", "labels", "predictions")},
         "provenance": provenance,

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 from _support.artifact import Record
+from _support.run_facts import run_facts
 
-from typing import List
+from typing import Dict, List
 
 CONDITIONS = (
     *("chip", "batch_size", "resize", "precision", "rest", "instructions"),
     *("runtime", "threads", "streams", "device", "driver", "host"),
 )
 ORIGIN_WORDS = {"sample": "built-in sample", "official": "official", "own": "own"}  # by data_origin of a record
+PARTS = ("data", "checkpoint", "graph", "model")
+PATHS = tuple(f"{part}_path" for part in PARTS)  # where an own input was imported from, as the user passed it
+SOURCES = {"official": "cifar10", "sample": "sample"}  # source of a result by the origin that all its parts have
+
+
+def origins_of(provenance: Record) -> Dict[str, str]:
+    """The origin (official, sample or own) of each of PARTS: of the file itself, or of what it was made from.
+
+    Graph and model are made from the checkpoint. For a graph or model that the user passed, the checkpoint is "own".
+    """
+    checkpoint = provenance["checkpoint_origin"]
+    return {part: provenance["data_origin"] if part == "data" else checkpoint for part in PARTS}
 
 
 def source_of(provenance: Record) -> str:
-    """Returns "sample" if the data or the checkpoint are those of the built-in sample, else "cifar10"."""
-    return "sample" if "sample" in (provenance["data_origin"], provenance["checkpoint_origin"]) else "cifar10"
+    """The source of a result: "cifar10" if all parts are official, "sample" if all are of the built-in sample, "own" if
+    one is the user's own, else "mixed"."""
+    origins = {*origins_of(provenance).values(), *(["own"] if provenance.get("given") else [])}
+    if "own" in origins:
+        return "own"
+    return SOURCES[origins.pop()] if len(origins) == 1 else "mixed"
+
+
+def without_paths(provenance: Record) -> Record:
+    """The provenance without the paths of own inputs, for cache keys and for the part of a record that is the same on
+    every machine."""
+    return {name: value for name, value in provenance.items() if name not in PATHS}
+
+
+def labels_of(provenance: Record) -> Record:
+    """What a result is of, for its record: source, origins, and under "run" all that differs when it is computed again:
+    date, host, version and commit of this project, paths of own inputs."""
+    paths = {part: provenance[f"{part}_path"] for part in PARTS if provenance.get(f"{part}_path")}
+    run = {**run_facts(), "paths": paths}
+    return {"source": source_of(provenance), "origins": origins_of(provenance), "run": run}
+
+
+def model_name(provenance: Record) -> str:
+    """What the model was made from: own .onnx, own .om, or a checkpoint with its origin."""
+    return str(provenance.get("given") or f"{provenance['checkpoint_origin']} checkpoint")
 
 
 def source_line(provenance: Record) -> str:
@@ -36,3 +72,16 @@ def provenance_lines(provenance: Record) -> List[str]:
     """The last lines of a page: every entry of the provenance that is not empty."""
     entries = [f"  {name:<18}{value}" for name, value in sorted(provenance.items()) if value != ""]
     return ["", "provenance", *entries]
+
+
+RUN = ("date", "host_name", "cpu", "version", "commit", "clean")
+LABELS = ("source", *(f"{part}_origin" for part in PARTS), *PATHS, *RUN)  # columns of CSV files
+
+
+def label_cells(record: Record) -> List[str]:
+    """The cells of LABELS; empty where the record, of an earlier version, does not know."""
+    provenance, run = record["provenance"], record.get("run", {})
+    origins, paths = origins_of(provenance), run.get("paths", {})
+    facts = [str(run.get(name, "")) for name in RUN]
+    cells = [source_of(provenance), *(origins[part] for part in PARTS), *(paths.get(part, "") for part in PARTS)]
+    return [*cells, *facts[:-1], facts[-1].lower()]  # clean: true or false

@@ -1,4 +1,4 @@
-"""Reads and validates the records in results/<chip>/bs<n>/: accuracy.json, perf.json and compare.json.
+"""Reads and validates the records in results/<chip>/bs<n>/: accuracy.json, perf.json, compare.json and layers.json.
 
 Records of one chip and batch size form one Result if they have the same inputs and conditions. Otherwise they form
 several Results, so that unrelated figures never share a row.
@@ -64,6 +64,15 @@ def is_provenance(value: Any) -> bool:
     )
 
 
+def is_run(value: Any) -> bool:
+    """Whether "run" of a record has only texts, and clean as a boolean."""
+    if not isinstance(value, dict) or not isinstance(value.get("paths", {}), dict):
+        return False
+    texts = [text for name, text in value.items() if name not in ("clean", "paths")]
+    texts += value.get("paths", {}).values()
+    return isinstance(value.get("clean", True), bool) and all(isinstance(text, str) for text in texts)
+
+
 def has_throughput(value: Any) -> bool:
     return isinstance(value, dict) and is_positive(value.get("throughput_images_per_s"))
 
@@ -76,8 +85,9 @@ def has_rates(value: Any) -> bool:
     return has_throughput(value) and has_percentiles(value.get("latency_ms"))
 
 
-def invalid_fields(valid: dict[str, bool]) -> str:
+def invalid_fields(record: Record, valid: dict[str, bool]) -> str:
     """The reason to reject a record, from {field: whether it is valid}; empty if all of them are."""
+    valid = {**valid, "provenance": is_provenance(record.get("provenance")), "run": is_run(record.get("run", {}))}
     fields = [name for name, is_valid in valid.items() if not is_valid]
     return f"damaged, or written by another version ({', '.join(fields)})" if fields else ""
 
@@ -89,22 +99,23 @@ def check_accuracy(record: Record) -> str:
         return is_list(value, is_count, len(CLASSES))
 
     return invalid_fields(
+        record,
         {
             "top1": is_number(record.get("top1")),
             "correct": is_count(record.get("correct")),
             "total": is_positive(record.get("total")),
             "wilson95": is_list(record.get("wilson95"), is_number, 2),
-            "source": record.get("source") in ("cifar10", "sample"),
+            "source": record.get("source") in ("cifar10", "sample", "own", "mixed"),
             "confusion": is_list(record.get("confusion"), is_row, len(CLASSES)),
             "mistakes": is_list(record.get("mistakes", []), is_mistake),
-            "provenance": is_provenance(record.get("provenance")),
-        }
+        },
     )
 
 
 def check_perf(record: Record) -> str:
     """Why a perf.json is rejected; empty if it is valid."""
     return invalid_fields(
+        record,
         {
             "throughput_images_per_s": has_throughput(record),
             "latency_ms": has_percentiles(record.get("latency_ms")),
@@ -113,19 +124,31 @@ def check_perf(record: Record) -> str:
             "device": "device" not in record or has_rates(record["device"]),
             "end_to_end": "end_to_end" not in record or has_throughput(record["end_to_end"]),
             "stability": isinstance(record.get("stability", {}), dict),
-            "provenance": is_provenance(record.get("provenance")),
-        }
+        },
     )
 
 
 def check_compare(record: Record) -> str:
     """Why a compare.json is rejected; empty if it is valid."""
     figures = ("agreement", "mended", "broken", "other", "mcnemar_p")
-    valid = {name: is_number(record.get(name)) for name in figures}
-    return invalid_fields({**valid, "provenance": is_provenance(record.get("provenance"))})
+    return invalid_fields(record, {name: is_number(record.get(name)) for name in figures})
 
 
-CHECKS = {"accuracy": check_accuracy, "perf": check_perf, "compare": check_compare}
+def check_layers(record: Record) -> str:
+    """Why a layers.json is rejected; empty if it is valid."""
+    errors, first = record.get("errors"), record.get("first")
+    return invalid_fields(
+        record,
+        {
+            "tolerance": is_number(record.get("tolerance")),
+            "tensors": is_count(record.get("tensors")),
+            "errors": isinstance(errors, dict) and all(type(error) in (int, float) for error in errors.values()),
+            "first": first is None or (isinstance(errors, dict) and isinstance(first, str) and first in errors),
+        },
+    )
+
+
+CHECKS = {"accuracy": check_accuracy, "perf": check_perf, "compare": check_compare, "layers": check_layers}
 
 
 class Result(NamedTuple):
@@ -175,26 +198,33 @@ def add_record(results: list[Result], path: Path, record: Record) -> None:
 
 
 def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[str]]:
-    """All results below `folder`, those of `chips` first, and a line for each file that is left out."""
+    """All results of `chips` below `folder`, and a line for each file, or chip, that is left out."""
     results: list[Result] = []
     left_out = []
+    gone: dict[str, str] = {}  # reasons by chip
     for path in sorted(folder.glob("*/bs*/*.json")):
         is_result = path.stem in CHECKS and path.parts[-3] != "reference"
         if not is_result or not re.fullmatch(r"bs[1-9]\d{0,3}", path.parts[-2]):
             continue
+        # Without its page, the user wants make to build the result again. layers.json goes with the page of compare.
+        page = path.with_name("compare.txt") if path.stem == "layers" else path.with_suffix(".txt")
         try:
             record = read_record(path)
-            if not is_file(path.with_suffix(".txt")):  # the user removed the page so that make builds the result again
+            if not is_file(page):
                 continue
             reason = validation_error(path, record)
         except PermissionError as error:  # written by another user of this ROOT
             reason = f"it cannot be read ({(error.strerror or '').lower()})"
+        if path.parts[-3] not in chips:
+            gone[path.parts[-3]] = "it is not a chip of params.yaml"
+            continue
         if reason:
             left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {reason}")
         else:
             add_record(results, path, record)
     order = {chip: i for i, chip in enumerate(chips)}
-    results.sort(key=lambda result: (order.get(result.chip, len(order)), result.chip, result.batch))
+    results.sort(key=lambda result: (order[result.chip], result.batch))
+    left_out += [f"{one_line(chip)} is left out of the report: {reason}" for chip, reason in gone.items()]
     return results, left_out
 
 

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from formats.bins import BLOCK, read_bin
 from formats.outputs import decode, encode, read_outputs
 from graphs import agreement
 from network.spec import CLASSES
+from params.read import read_params
 from reporting import accuracy
 
 
@@ -503,12 +506,20 @@ def test_wrong_or_missing_outputs_are_refused(tmp_path: Path, fault: str) -> Non
 
 
 def verify(tmp_path: Path, top1: float, origin: str, *references: str) -> Any:
-    provenance = {"data_origin": origin, "checkpoint_origin": origin}
-    source = "sample" if origin == "sample" else "cifar10"
+    data, _, checkpoint = origin.partition("+")
+    provenance = {"data_origin": data, "checkpoint_origin": checkpoint or data, "batch_size": 16}
     (tmp_path / "accuracy.txt").write_text("")
-    record = {"top1": top1, "source": source, "provenance": provenance, "sha256": digest(tmp_path / "accuracy.txt")}
+    record = {"top1": top1, "source": "cifar10", "provenance": provenance, "sha256": digest(tmp_path / "accuracy.txt")}
     write_record(tmp_path / "accuracy.json", record)
-    return script("verify", "--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", "--references", *references)
+    flags = ("--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", "--out", tmp_path / "junit.xml")
+    return script("verify", *flags, "--references", *references)
+
+
+def junit_counts(path: Path) -> dict[str, int]:
+    """The counts of a junit.xml: tests, failures, errors, skipped."""
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    assert suite is not None
+    return {name: int(value) for name, value in suite.attrib.items() if name != "name"}
 
 
 def test_the_gate_fails_below_the_tolerance_and_without_a_reference(tmp_path: Path) -> None:
@@ -517,9 +528,24 @@ def test_the_gate_fails_below_the_tolerance_and_without_a_reference(tmp_path: Pa
     assert good.stdout == "verified: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)\n"
     assert verify(tmp_path, 0.9524, "official", "cifar10:cpu=95.34,0.1").returncode == 0
     refused(verify(tmp_path, 0.9523, "official", "cifar10:cpu=95.34,0.1"), "95.23% is below 95.34%")
-    refused(verify(tmp_path, 0.99, "own", "cifar10:cpu=95.34,0.1"), "no reference", "own data")
-    refused(verify(tmp_path, 0.99, "official"), "no reference")
+    assert junit_counts(tmp_path / "junit.xml") == {"tests": 1, "failures": 1, "errors": 0, "skipped": 0}
+    refused(verify(tmp_path, 0.99, "official"), "no reference", "add verify.cifar10.cpu to params.yaml")
+    assert junit_counts(tmp_path / "junit.xml") == {"tests": 1, "failures": 0, "errors": 1, "skipped": 0}
     refused(verify(tmp_path, 0.98, "sample", "sample:cpu=99,0"), "below 99.00%")
+
+
+@pytest.mark.parametrize("origin", ["own", "own+official", "official+own", "sample+own", "own+sample"])
+def test_own_inputs_are_judged_by_own_limits_only(tmp_path: Path, origin: str) -> None:
+    others = ("cifar10:cpu=1,0", "sample:cpu=1,0")
+    refused(verify(tmp_path, 0.99, origin, *others), "no reference", "own", "add verify.own.cpu to params.yaml")
+    passed = verify(tmp_path, 0.99, origin, *others, "own:cpu=98.5,0.1")
+    assert passed.stdout == "verified: Top-1 99.00%, reference 98.50% - 0.10% (own on cpu)\n"
+    refused(verify(tmp_path, 0.97, origin, *others, "own:cpu=98.5,0.1"), "97.00% is below 98.50%", "own on cpu")
+
+
+def test_mixed_inputs_have_no_limit(tmp_path: Path) -> None:
+    limits = [f"{source}:cpu=1,0" for source in ("cifar10", "sample", "own", "mixed")]
+    refused(verify(tmp_path, 0.99, "official+sample", *limits), "no reference", "data and checkpoint of one source")
 
 
 def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
@@ -528,6 +554,32 @@ def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
     assert "no reference accuracy for sample data with sample checkpoint on null" in done.stderr
     project.set("verify.sample.null", "0.01 0.01")
     assert "verified: Top-1" in project.make("verify").stdout
+    assert junit_counts(project.root / "results/junit.xml") == {"tests": 1, "failures": 0, "errors": 0, "skipped": 0}
+
+
+def test_verify_all_judges_every_batch_size_and_writes_junit_when_it_fails(project: Project) -> None:
+    project.set("batch_sizes", "[1, 16]")
+    project.set("verify.sample.null", "99.99 0.01")
+    done = project.make("verify-all", check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("verify.py")]
+    assert line.startswith("verify.py: root/results/null: 2 of 2 did not pass (bs1 bs16), the first: Top-1 ")
+    assert junit_counts(project.root / "results/junit.xml") == {"tests": 2, "failures": 2, "errors": 0, "skipped": 0}
+    project.set("verify.sample.null", "0.01 0.01")
+    assert re.findall(r"^verified: .*, batch size (\d+)$", project.make("verify-all").stdout, re.M) == ["1", "16"]
+
+
+def test_the_commented_example_of_own_limits_becomes_valid(project: Project, tmp_path: Path) -> None:
+    params = project.tree / "params.yaml"
+    params.write_text(re.sub(r"^  # ( *(own:|  cpu: )[^\n]*)$", r"  \1", params.read_text(), flags=re.M))
+    assert read_params(params)["verify.own.cpu"] == "93.10 0.20"
+    params.write_text(params.read_text().replace("    cpu: 93.10 0.20", "    null: 0.01 0.01"))
+    own = tmp_path / "own.pkl"
+    shutil.copyfile(project.root / "models/checkpoint.pkl", own)
+    with open(own, "ab") as file:
+        file.write(b"\0")  # the same tensors, another digest
+    done = project.make("verify", f"WEIGHTS={own}")
+    assert "(own on null)" in done.stdout
 
 
 @pytest.mark.parametrize("origins", [("sample", "own"), ("own", "sample")])
@@ -540,7 +592,7 @@ def test_a_mix_of_sample_and_own_inputs_is_stated(tmp_path: Path, origins: tuple
     own = "own data" if origins[0] == "own" else "own checkpoint"
     assert "built-in sample" in line
     assert own in line
-    assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "sample"
+    assert json.loads((tmp_path / "accuracy.json").read_text())["source"] == "own"
 
 
 def test_a_model_that_does_not_match_its_record_is_refused(model: Path, bins: Path, tmp_path: Path) -> None:

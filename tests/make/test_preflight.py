@@ -43,7 +43,7 @@ for name, stream in (("answer", sys.stdout), ("reason", sys.stderr)):
         stream.write(pathlib.Path(name).read_text())
 """
 SETTINGS = (
-    "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON LAYERS T WHY V"
+    "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON FRESH LAYERS T WHY V"
 )
 INPUTS = {
     **dict.fromkeys(SETTINGS.split(), ""),
@@ -58,8 +58,8 @@ INPUTS = {
     "alone": "setup clean clean-results distclean",
     "bare": "help setup clean clean-results distclean demo doctor",
     "any_chip": "bin onnx optimized report bench upstream docs test check",
-    "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify report bench"
-    " upstream docs test check",
+    "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all"
+    " report bench upstream docs test check",
     "flags": "",
     "network": NETWORK,
     "environment": ".venv/requirements.txt",
@@ -160,6 +160,7 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
     ("ROOT", "a\n", "accuracy", f"ROOT=a?: not usable as a folder; {NOT_A_PATH}"),
     ("ROOT", "\na", "accuracy", f"ROOT=?a: not usable as a folder; {NOT_A_PATH}"),
     ("ROOT", "é b", "accuracy", f"ROOT=é b: not usable as a folder; {NOT_A_PATH}"),
+    ("FRESH", "yes", "perf", f"FRESH=yes: {SWITCH}"),
     ("LAYERS", "yes", "compare", f"LAYERS=yes: {SWITCH}"),
     ("LAYERS", "1 1", "compare", f"LAYERS=1 1: {SWITCH}"),
     ("WHY", "2", "accuracy", f"WHY=2: {SWITCH}"),
@@ -266,7 +267,7 @@ ACCEPTED_SETTINGS = [
     *[("SOURCE", value) for value in ("", "cifar10", "sample")],
     *[("DEVICE", value) for value in ("", "0", "7", "0,1", "999,0,12")],
     *[("ROOT", value) for value in ("", ".", "./", "demo", "a/b+c_d-e.f/", "/tmp/x", "../x", "été", "数据")],
-    *[(name, value) for name in ("LAYERS", "WHY") for value in ("", "0", "1")],
+    *[(name, value) for name in ("FRESH", "LAYERS", "WHY") for value in ("", "0", "1")],
     *[("MIRROR", value) for value in ("http://host", "https://host:80/a/b")],
     *[("PYTHON", value) for value in ("sh", "/bin/sh")],
     *[(name, value) for name in ("ARCHIVE", "WEIGHTS", "ONNX", "OM") for value in ("file", "a folder", "it's $x")],
@@ -403,6 +404,7 @@ UNUSED = [
     *[(goal, "CHIP", "cpu", "omit it") for goal in ("distclean", "report", "bench", "upstream", "check")],
     *[(goal, "WEIGHTS", "file", "omit it") for goal in ("clean", "doctor", "report", "setup")],
     *[(goal, "ARCHIVE", "file", "omit it") for goal in ("upstream", "doctor", "report")],
+    *[(goal, "FRESH", "1", "omit it") for goal in ("accuracy", "compare", "accuracy-all")],
     *[(goal, "LAYERS", "1", "omit it") for goal in ("accuracy", "bin report", "perf-all")],
     *[(goal, "T", "file", "omit it") for goal in ("accuracy", "check")],
 ]

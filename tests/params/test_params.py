@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,27 @@ def sync(tmp_path: Path, text: str) -> Any:
         ("tolerance: 1.0e-4 ", "tolerance: 1e999 ", ["from 0 to 1e6"]),
         ("onnx:\n", "onnx:\n\tx: 1\n", ["not valid YAML"]),
         ("onnx:\n", "onnx: [\n", ["not valid YAML"]),
+        ("  sample:      ", "  samples:      ", ["verify.samples.cpu: unknown source samples", "mean sample?"]),
+        ("    310P3: 95.34 0.10\n", "    310P33: 95.34 0.10\n", ["unknown chip 310P33", "310P3"]),
+        (
+            "    310P3: 95.34 0.10\n",
+            "    310P3: 95.34 96\n",
+            ["verify.cifar10.310P3 is '95.34 96'", "smaller tolerance"],
+        ),
+        ("    310P3: 95.34 0.10\n", "    310P3: 100.1 1\n", ["verify.cifar10.310P3 is '100.1 1'", "at most 100"]),
+        ("    310P3: 95.34 0.10\n", "    own: 95.34 0.10\n", ["verify.cifar10.own: unknown chip own"]),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_and_nothing_is_written(
     tmp_path: Path, old: str, new: str, words: list[str]
 ) -> None:
     assert old in PARAMS
-    refused(sync(tmp_path, PARAMS.replace(old, new, 1)), "params.yaml", *words)
+    text = PARAMS.replace(old, new, 1)
+    done = sync(tmp_path, text)
+    refused(done, "params.yaml", *words)
+    if "unknown" in words[0] and "verify" in words[0] + new:
+        line = text[: PARAMS.index(old)].count("\n") + 1
+        assert re.search(rf"params.yaml:({line}|{line + 1}): ", done.stderr), done.stderr
     assert not (tmp_path / "root/.make/inputs.mk").exists()
     assert not (tmp_path / "root/.make/params").exists()
 

@@ -1,0 +1,52 @@
+"""When, where and by which version of this project a result was computed. In no cache key. Python 3.7."""
+
+from __future__ import annotations
+
+from _support import process
+from _support.artifact import Record
+from _support.cli import SCRIPTS
+from _support.machine import cpu_name
+
+import os
+import platform
+import re
+import time
+from pathlib import Path
+
+GIT_LIMIT = 5  # s
+
+
+def project_version(tree: Path) -> Record:
+    """{version} of pyproject.toml; empty if the file is missing. (tomllib is in Python since 3.11.)"""
+    try:
+        text = (tree / "pyproject.toml").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    match = re.search(r'^version *= *"([^"]+)"', text, re.MULTILINE)
+    return {"version": match.group(1)} if match else {}
+
+
+def git_state(tree: Path) -> Record:
+    """{commit, clean} of the project's folder; empty without git, or if its Makefile is not part of a commit.
+
+    The second condition excludes a copy of this project inside another repository. `clean`: no tracked file differs
+    from the commit.
+    """
+    # Hooks of git set GIT_DIR and others. Without optional locks, several makes at once do not disturb each other.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    git = ["git", "--no-optional-locks", "-C", str(tree)]
+    status, text = process.ask_program([*git, "rev-parse", "HEAD", "HEAD:./Makefile"], environment, GIT_LIMIT)
+    commit = text.split("\n")[0]
+    if status or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        return {}
+    status, changes = process.ask_program(
+        [*git, "status", "--porcelain", "--untracked-files=no"], environment, GIT_LIMIT
+    )
+    return {"commit": commit, **({} if status else {"clean": not changes.strip()})}
+
+
+def run_facts(tree: Path = SCRIPTS.parent) -> Record:
+    """The date (UTC, ISO 8601), the names of host and CPU; the project's version and commit, if they are known."""
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    host = {"host_name": platform.node(), "cpu": cpu_name()}
+    return {"date": date, **host, **project_version(tree), **git_state(tree)}
