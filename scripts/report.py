@@ -9,9 +9,10 @@ give the same bytes. A record that cannot be read is left out, and the page name
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import write_text
+from _support.artifact import Record, read_record, write_text
 from _support.cli import die
 
+import contextlib
 from pathlib import Path
 
 from reporting import words
@@ -52,7 +53,10 @@ def main() -> None:
     if not results:
         remedy = "run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
         die(args.results, "no readable results", remedy)
-    sections, notes = sections_of(results, settings), notes_of(results, left_out)
+    bench: Record = {}
+    with contextlib.suppress(PermissionError):  # written by another user of this ROOT
+        bench = read_record(args.results / "bench.json")
+    sections, notes = sections_of(results, settings, bench), notes_of(results, left_out)
     write_text(args.out, render_html(sections, notes))
     write_text(args.out.with_name("report.md"), render_markdown(sections, notes))
     judged = [result for result in results if "accuracy" in result.records]

@@ -1,7 +1,7 @@
 """Draws curves over the batch size as SVG without scripts; colours and dashes come from the page's style sheet.
 
 The batch size is on a log2 axis. Values are on a linear axis from 0, or on a logarithmic one if they span more than a
-factor of 20. Measured and published curves differ in class, dash and marker.
+factor of 20. Measured and published curves differ in class and dash. A hollow marker is a result that is not stable.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from html import escape
 from itertools import count
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import FrozenSet, Iterator, List, NamedTuple, Tuple
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 466, 26, 256  # the area between the axes
@@ -28,6 +28,7 @@ class Curve(NamedTuple):
     points: List[Tuple[int, float, float]]
     quoted: bool = False
     best: int = 0  # the batch size to mark, if any
+    unstable: FrozenSet[int] = frozenset()  # the batch sizes whose markers are hollow
 
     def css(self, i: int) -> str:
         """The CSS classes of the i-th curve of its kind."""
@@ -76,8 +77,8 @@ def axes_of(curves: list[Curve]) -> Axes:
     return Axes((left - 1, right + 1) if left == right else (left, right), steps(min(values), max(values), log), log)
 
 
-def mark(i: int) -> str:
-    return f'<path class="mark" d="{MARKS[i % len(MARKS)]}"/>'
+def mark(i: int, hollow: bool = False) -> str:
+    return f'<path class="mark{" hollow" if hollow else ""}" d="{MARKS[i % len(MARKS)]}"/>'
 
 
 def numbered(curves: list[Curve]) -> list[tuple[int, Curve]]:
@@ -89,10 +90,13 @@ def numbered(curves: list[Curve]) -> list[tuple[int, Curve]]:
 def legend(curves: list[Curve]) -> list[tuple[str, str]]:
     """The legend: (line and marker as SVG, label) of each curve."""
     key = '<svg class="key" viewBox="0 0 32 14" aria-hidden="true"><g class="{}"><path class="line" d="M1 7H31"/>'
-    return [
-        (key.format(curve.css(i)) + f'<g transform="translate(16 7)">{mark(i)}</g></g></svg>', curve.label)
-        for i, curve in numbered(curves)
-    ]
+    place = '<g transform="translate(16 7)">{}</g></g></svg>'
+    keys = [(key.format(curve.css(i)) + place.format(mark(i)), curve.label) for i, curve in numbered(curves)]
+    unstable = [(i, curve) for i, curve in numbered(curves) if curve.unstable]
+    if unstable:
+        i, curve = unstable[0]
+        keys.append((key.format(curve.css(i)) + place.format(mark(i, hollow=True)), "hollow: not stable"))
+    return keys
 
 
 def description(unit: str, axes: Axes, curves: list[Curve]) -> str:
@@ -131,10 +135,11 @@ def curve_svg(axes: Axes, i: int, curve: Curve) -> Iterator[str]:
         if end > value:
             yield f'<path class="whisker" d="M{x} {y}V{axes.y(end):.1f}m-4 0h8"/>'
         tooltip = f"{curve.label}, batch size {size}: {value:g}" + (f" to {end:g}" if end > value else "")
+        tooltip += ", not stable" if size in curve.unstable else ""
         yield f'<g transform="translate({x} {y})"><title>{escape(tooltip)}</title>'
         if size == curve.best:
             yield '<circle class="ring" r="9"/><text class="best" y="-14">best</text>'
-        yield f"{mark(i)}</g>"
+        yield f"{mark(i, size in curve.unstable)}</g>"
     yield "</g>"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import read_record
+from _support.artifact import Record, read_record
 from _support.cli import one_line
 
 import base64
@@ -13,12 +13,13 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from network.spec import CLASSES, IMAGE_SHAPE
-from reporting import tables
+from reporting import bench_table, tables
 from reporting.accuracy import MISTAKES
 from reporting.curves import Curve, legend, plot
 from reporting.gate import References
 from reporting.provenance import ORIGIN_WORDS
 from reporting.records import Result, different_inputs
+from reporting.summary import Card, cards_of
 from reporting.tables import NONE, Published, Table
 
 OFFICIAL, SAMPLE = ("official", "official", ""), ("sample", "sample", "")
@@ -35,6 +36,21 @@ PERF_NOTE = (
     "device: time of the device alone. end to end: with reading bins and writing outputs. stable: drift (median of the "
     "last third against the first), spread ((p90 - p10) / p50) and load from other processes are within their limits."
 )
+
+TERMS = [
+    ("Top-1", "the share of test images whose most probable class is the right one"),
+    ("Wilson 95 % interval", "the uncertainty of Top-1 that comes from the number of test images"),
+    ("gate", "Top-1 must not be below the limit in params.yaml (make verify)"),
+    ("agreement", "the share of predictions that equal those of the reference engine, ONNX Runtime in float32"),
+    ("fixed / broken / other", "predictions that differ from the reference engine: now right, now wrong, both wrong"),
+    ("McNemar p", "the chance of a split at least as uneven as fixed to broken, if both were equally likely"),
+    ("images/s, device", "throughput of the device alone, with images in memory"),
+    ("end to end", "with reading bins and writing outputs"),
+    ("latency, p50, p90, p99", "time of a query, which is one batch; 50, 90 or 99 % of the queries were as fast"),
+    ("stable", "drift, spread and load from other processes were within the limits of params.yaml"),
+    ("own", "your own data, checkpoint, graph or compiled model"),
+    ("published, quoted", "figures of Ascend's ModelZoo, which were not measured here"),
+]
 
 
 class Settings(NamedTuple):
@@ -56,9 +72,11 @@ class Figure(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a section: a sentence, a table, figures or pictures."""
+    """A part of a section: a sentence, a table, figures, pictures, cards or terms."""
 
     note: str = ""
+    cards: Sequence[Card] = ()
+    terms: Sequence[tuple[str, str]] = ()  # (term, explanation)
     table: Table | None = None
     figures: Sequence[Figure] = ()
     pictures: Sequence[str] = ()  # a data: URL per row of the table; the page shows them instead of the table
@@ -87,10 +105,11 @@ def perf_figures(name: str, results: list[Result], sizes: list[int], published: 
     throughput, latency = [], []
     for label, members, best in tables.series_of(results):
         rates = [(result.batch, tables.device_rates(result)) for result in members]
+        unstable = frozenset(result.batch for result in members if not result.records["perf"]["stable"])
         speeds = [(batch, rate["throughput_images_per_s"]) for batch, rate in rates]
-        throughput.append(Curve(label, [(batch, speed, speed) for batch, speed in speeds], best=best))
+        throughput.append(Curve(label, [(batch, speed, speed) for batch, speed in speeds], False, best, unstable))
         times = [(batch, rate["latency_ms"]) for batch, rate in rates]
-        latency.append(Curve(label, [(batch, time["p50"], time["p99"]) for batch, time in times]))
+        latency.append(Curve(label, [(batch, time["p50"], time["p99"]) for batch, time in times], unstable=unstable))
     quoted = published_curves(published) if published else []
     title, caption = "Throughput over batch size", "Solid lines: measured here, device time. "
     caption += f"Dashed lines: published. {METHOD}" if quoted else ""
@@ -165,6 +184,9 @@ def group_section(name: str, group: tuple[str, ...], results: list[Result], sett
         parts.append(Part(ACCURACY_NOTE))
     else:
         parts.append(Part(f"Accuracy: {NONE}."))
+    layers = tables.layers_table(results)
+    if layers:
+        parts.append(Part(table=layers))
     parts += perf_parts(name, results, sizes, published)
     shown = tables.shown_result(results)
     if shown:
@@ -189,8 +211,18 @@ def published_section(published: Published, sizes: list[int], with_curves: bool)
     return Section("published", "Published figures, not measured here", parts)
 
 
-def sections_of(results: list[Result], settings: Settings) -> list[Section]:
-    """All sections: the official group first, the sample last, then the published figures.
+def bench_section(bench: Record) -> Section | None:
+    """The results of make bench; None if bench.json is missing, damaged, or was written by another version."""
+    try:
+        parts = [*map(Part, bench_table.bench_notes(bench))]
+        parts += [Part(table=table) for table in bench_table.bench_tables(bench)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return Section("bench", "Comparison with other tools (make bench)", parts, "other")
+
+
+def sections_of(results: list[Result], settings: Settings, bench: Record) -> list[Section]:
+    """All sections: the summary, the official group, the others, the sample, bench.json, published figures, terms.
 
     The published figures are omitted if all models are the user's own.
     """
@@ -198,11 +230,17 @@ def sections_of(results: list[Result], settings: Settings) -> list[Section]:
     for result in results:
         groups.setdefault(result.group(), []).append(result)
     order = sorted(groups, key=lambda group: (group != OFFICIAL, group == SAMPLE, group))
-    sections = [group_section(f"group-{i}", group, groups[group], settings) for i, group in enumerate(order, 1)]
+    cards: list[Card] = []
+    for group in order:
+        published = settings.published if group == OFFICIAL else None
+        cards += cards_of(title_of(group), groups[group], settings.references, published)
+    sections = [Section("summary", "Summary", [Part(cards=cards)])]
+    sections += [group_section(f"group-{i}", group, groups[group], settings) for i, group in enumerate(order, 1)]
+    sections += filter(None, [bench_section(bench)])
     if settings.published.throughput and not all(given for _, _, given in order):
         with_curves = not any("perf" in result.records for result in groups.get(OFFICIAL, []))
         sections.append(published_section(settings.published, settings.sizes, with_curves))
-    return sections
+    return [*sections, Section("terms", "Terms", [Part(terms=TERMS)])]
 
 
 def notes_of(results: list[Result], left_out: list[str]) -> list[str]:

@@ -66,9 +66,21 @@ class Table(NamedTuple):
             return "inputs"
         return ("number" if self.align[column] == "r" else "") + (" quote" if name.startswith("published") else "")
 
+    def is_unmeasured(self, row: list[str]) -> bool:
+        """Whether a row has no measurement: NONE in every column but those of quoted figures."""
+        own = [text for text, name in zip(row[self.keys :], self.head[self.keys :]) if not name.startswith("published")]
+        return bool(own) and all(text == NONE for text in own)
+
+    def unmeasured(self) -> list[tuple[str, str]]:
+        """(chip, its batch sizes) of the rows without a measurement, which the page folds."""
+        names = [(row[0], row[1]) for row in self.rows if self.is_unmeasured(row)]
+        return [(chip, ", ".join(size for _, size in run)) for chip, run in groupby(names, lambda pair: pair[0])]
+
     def cells(self) -> Iterator[list[Cell]]:
-        """The rows of the page; adjacent cells without a measurement are merged."""
+        """The rows of the page that have a measurement; adjacent cells without one are merged."""
         for i, row in enumerate(self.rows):
+            if self.is_unmeasured(row):
+                continue
             runs = groupby(range(len(row)), lambda j: NONE if row[j] == NONE else j)  # noqa: B023 - used at once
             columns = [list(run) for _, run in runs]
             yield [self.cell(i, run[0], len(run)) for run in columns]
@@ -180,6 +192,20 @@ def perf_table(results: list[Result], sizes: list[int]) -> Table:
     head = ["chip", "batch", "images/s, device", "images/s, end to end", *(f"{name} ms" for name in PERCENTILES)]
     table = Table("Throughput and device latency", [*head, "queries", "stable"], body, "lrrrrrrrl")
     return with_inputs(table, [result for _, _, result in rows], results)
+
+
+def layers_table(results: list[Result]) -> Table | None:
+    """The first intermediate tensor above the tolerance, a row for each layers.json; None if there is none."""
+    rows = []
+    for result in results:
+        layers = result.records.get("layers")
+        if layers:
+            first, errors = layers["first"], layers["errors"]
+            largest = f"{max(errors.values()):.2e}" if errors else "–"
+            where = [one_line(first), f"{errors[first]:.2e}"] if first else ["none", largest]
+            rows.append([one_line(result.chip), str(result.batch), f"{layers['tolerance']:g}", *where])
+    head = ["chip", "batch", "tolerance", "first tensor above it", "relative error"]
+    return Table("Intermediate tensors (make compare LAYERS=1)", head, rows, "lrrlr") if rows else None
 
 
 def shown_result(results: list[Result]) -> Result | None:

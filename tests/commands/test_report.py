@@ -1,8 +1,9 @@
-"""Results -> report.html, report.md, junit.xml. All figures here are invented, none was measured."""
+"""Results -> report.html, report.md, results.csv, junit.xml. All figures here are invented, none was measured."""
 
 from __future__ import annotations
 
 import base64
+import csv
 import html.parser
 import io
 import json
@@ -146,7 +147,8 @@ OFFICIAL, SAMPLE = "CIFAR-10 with the official checkpoint", "Built-in sample, no
 def test_groups_share_nothing(tree: Tree) -> None:
     page, text = tree.full().page(), tree.page("report.md")
     sections = Reader(page).sections
-    assert list(sections)[1:] == [OFFICIAL, "own data, own .om", SAMPLE, "Published figures, not measured here"]
+    groups = [OFFICIAL, "own data, own .om", SAMPLE, "Published figures, not measured here"]
+    assert list(sections)[1:] == ["Summary", *groups, "Terms"]
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)[1:]
     for title, figures in (
         (OFFICIAL, ("95.26", "222.25")),
@@ -154,8 +156,9 @@ def test_groups_share_nothing(tree: Tree) -> None:
         ("own data, own .om", ("81.23",)),
     ):
         for figure in figures:
-            assert [name for name, words in sections.items() if figure in words] == [title]
-            assert [part.split("\n")[0] for part in text.split("\n## ") if figure in part] == [title]
+            assert [name for name, words in sections.items() if figure in words and name != "Summary"] == [title]
+            parts = text.split("\n## ")[2:]  # without the title and the summary
+            assert [part.split("\n")[0] for part in parts if figure in part] == [title]
     assert "only show that the pipeline runs" in sections[SAMPLE]
     assert "no results for CIFAR-10" not in page
 
@@ -274,7 +277,8 @@ RATES = {"throughput_images_per_s": 1.0, "latency_ms": {"p50": 1.0, "p90": 1.0, 
         ("accuracy", "correct", [1.5, True, -1]),
         ("accuracy", "total", [0, "10000"]),
         ("accuracy", "wilson95", [[0.5], [0.5, 0.6, 0.7], [0.5, None], {"0": 0.5, "1": 0.6}]),
-        ("accuracy", "source", ["own", ["sample"]]),
+        ("accuracy", "source", ["mine", ["sample"]]),
+        ("accuracy", "run", [None, [], {"date": 1}, {"clean": "yes"}, {"paths": []}, {"paths": {"data": 1}}]),
         ("accuracy", "confusion", [[], [[0] * 10] * 9, [[0] * 9] * 10, [[0.5] * 10] * 10]),
         ("accuracy", "mistakes", [None, {}, [1], [{"image": 0, "label": 10, "found": 1, "probability": 0.5}]]),
         ("perf", "throughput_images_per_s", [0, None, [1.0]]),
@@ -323,7 +327,7 @@ def test_a_malformed_argument_is_a_usage_error(flag: str) -> None:
 
 def test_the_same_results_give_the_same_bytes_in_any_folder(tree: Tree, tmp_path: Path) -> None:
     tree.full().page()
-    names = ("report.html", "report.md", "junit.xml")
+    names = ("report.html", "report.md", "results.csv", "junit.xml")
     first = [(tree.results / name).read_bytes() for name in names]
     other = tmp_path / "other"
     shutil.copytree(tree.folder, other, ignore=shutil.ignore_patterns("other"))
@@ -359,7 +363,7 @@ def test_every_row_of_a_markdown_table_has_as_many_cells_as_its_header(tree: Tre
 
 def test_markdown_contains_the_figures_of_the_records(tree: Tree) -> None:
     tree.full()
-    official = tree.page("report.md").split("\n## ")[1]
+    official = tree.page("report.md").split(f"\n## {OFFICIAL}")[1].split("\n## ")[0]
     for row in [row for table in list(tables_of(official))[:2] for row in table[2:]]:
         folder = tree.results / row[0] / f"bs{row[1]}"
         records = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
@@ -381,17 +385,17 @@ def test_junit_contains_the_verdicts_of_the_gate(tree: Tree) -> None:
     tree.full().accuracy("cpu", 1, 0.9523)
     suite = ElementTree.fromstring(tree.page("junit.xml").encode()).find("testsuite")
     assert suite is not None
-    assert suite.attrib == {"name": "accuracy gate", "tests": "5", "failures": "1", "skipped": "2"}
+    assert suite.attrib == {"name": "accuracy gate", "tests": "5", "failures": "1", "errors": "0", "skipped": "2"}
     cases = {(case.get("classname"), case.get("name")): case for case in suite}
     assert set(cases) == {
         *(("cpu", "bs1 (cifar10)"), ("cpu", "bs16 (cifar10)"), ("cpu", "bs4 (sample)")),
-        *(("310P3", "bs16 (cifar10)"), ("910A", "bs16 (cifar10)")),
+        *(("310P3", "bs16 (cifar10)"), ("910A", "bs16 (own)")),
     }
     failure = cases["cpu", "bs1 (cifar10)"].find("failure")
     assert failure is not None
     assert "Top-1 95.23% is below 95.34% - 0.10" in str(failure.get("message"))
-    assert cases["910A", "bs16 (cifar10)"].find("skipped") is not None
-    assert len(cases["cpu", "bs4 (sample)"]) == 0
+    assert cases["910A", "bs16 (own)"].find("skipped") is not None
+    assert [child.tag for child in cases["cpu", "bs4 (sample)"]] == ["properties"]
 
 
 def test_pictures_have_the_pixels_of_the_bins(tree: Tree) -> None:
@@ -459,6 +463,148 @@ def test_the_report_shows_the_conditions_of_each_result(tree: Tree) -> None:
     (table,) = [table for table in tables_of(tree.page("report.md")) if "records" in table[0]]
     assert table[0][3:] == ["runtime", "precision", "device", "driver", "threads", "host", "python", "numpy"]
     assert table[2] == ["cpu", "16", "perf", "a runtime", "float32", "–", "a driver", "4", "a host", "–", "–"]
+
+
+def summary_of(page: str) -> dict[str, dict[str, str]]:
+    """The summary of report.md: {title of a card: {label: text}}."""
+    (part,) = re.findall(r"\n## Summary\n(.*?)\n## ", page, re.DOTALL)
+    cards = re.findall(r"^\*\*(.*)\*\*\n\n((?:- .*\n?)+)", part, re.MULTILINE)
+    return {title: dict(re.findall(r"^- (.*?): (.*)$", lines, re.MULTILINE)) for title, lines in cards}
+
+
+RUN = {"date": "2026-05-04T03:02:01Z", "host_name": "a-computer", "cpu": "a CPU", "version": "9.8.7"}
+
+
+def test_the_page_begins_with_what_a_person_would_quote(tree: Tree) -> None:
+    tree.full()
+    for path in tree.results.glob("*/bs*/*.json"):
+        path.write_text(
+            json.dumps({**json.loads(path.read_text()), "run": {**RUN, "commit": "c" * 40, "clean": False}})
+        )
+    page, cards = tree.page(), summary_of(tree.page("report.md"))
+    assert page.index("<h2>Summary") < page.index("<table")
+    assert list(cards) == [f"cpu: {OFFICIAL}", f"310P3: {OFFICIAL}", "910A: own data, own .om", f"cpu: {SAMPLE}"]
+    card = cards[f"cpu: {OFFICIAL}"]
+    top1 = "Top-1 95.26 %, 95 % interval 94.26 to 96.26, 9526 of 10000 (batch sizes 1, 16)"
+    assert card["Accuracy"] == top1
+    assert card["Gate"] == "passed: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)"
+    assert card["Speed"] == "222.25 images/s at batch size 16, the fastest of 2 measured; p50 1.25 ms a batch"
+    assert card["Stable"] == "yes"
+    ratios = "0.0629 of 310, 0.0285 of 310P, quoted"
+    assert card["Published"] == f"Top-1 95.40 % (GPU). throughput at batch size 16: {ratios}"
+    assert card["On"] == "a host, a runtime float32, host a-computer"
+    when = "accuracy 2026-05-04 03:02 UTC, speed 2026-05-04 03:02 UTC, version 9.8.7 commit cccccccccccc with changes"
+    assert card["When"] == when
+    assert cards[f"310P3: {OFFICIAL}"]["Gate"].startswith("no reference accuracy for official data")
+    assert cards[f"310P3: {OFFICIAL}"]["Stable"].startswith("NO: drift of 9 %")
+    own = cards["910A: own data, own .om"]
+    assert (own["Speed"], own["Published"]) == ("not measured", "no figures for these inputs")
+    assert "add verify.own.910A to params.yaml" in own["Gate"]
+    assert cards[f"cpu: {SAMPLE}"]["Published"] == "no figures for these inputs"
+    for text in (*card.values(), *own.values()):
+        assert text in Reader(page).sections["Summary"]
+
+
+def test_a_failed_gate_of_one_batch_size_is_in_the_summary(tree: Tree) -> None:
+    tree.accuracy("cpu", 1, 0.9)
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.perf("cpu", 16, 5)
+    (card,) = summary_of(tree.page("report.md")).values()
+    assert card["Gate"].startswith("FAILED at batch size 1: Top-1 90.00% is below")
+    assert "90.00 to 95.26 % at batch sizes 1, 16" in card["Accuracy"]
+
+
+def test_points_that_are_not_stable_are_hollow(tree: Tree) -> None:
+    tree.perf("cpu", 1, 10.0)
+    tree.perf("cpu", 16, 20.0)
+    assert 'class="mark hollow"' not in tree.page()
+    tree.perf("cpu", 16, 20.0, stable=False)
+    page = tree.page()
+    assert page.count('class="mark hollow"') == 4  # in each of two figures a point and the legend
+    assert page.count("hollow: not stable") == 2
+    assert "cpu, batch size 16: 20, not stable" in page
+
+
+def test_rows_without_a_measurement_are_folded(tree: Tree) -> None:
+    tree.accuracy("cpu", 4, 0.9526)
+    tree.accuracy("310P3", 16, 0.9526)
+    page = tree.page()
+    assert re.findall(r"<li>(.*: batch size .*)</li>", page) == ["cpu: batch size 1, 16", "310P3: batch size 1"]
+    (table,) = re.findall(r"<caption>Accuracy.*?</table>", page, re.DOTALL)
+    assert table.count("<tr") == 3  # the head and two results
+
+
+def test_results_of_a_chip_that_is_gone_are_left_out_and_named(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.perf("old", 16, 12345.0)
+    done = tree.run()
+    line = "old is left out of the report: it is not a chip of params.yaml"
+    assert f"  {line}" in done.stdout
+    for name in ("report.html", "report.md", "results.csv", "junit.xml"):
+        page = tree.page(name)
+        assert (line in page) == name.startswith("report"), name
+        assert "12345" not in page
+
+
+def test_the_page_shows_the_first_tensor_above_the_tolerance(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    layers = {"tolerance": 0.001, "tensors": 3, "first": "b", "errors": {"a": 1e-7, "b": 0.25}}
+    provenance = tree.provenance("cpu", 16, "official")
+    tree.write("cpu", 16, "layers", {**layers, "provenance": provenance})
+    assert "Intermediate tensors" not in tree.page()  # its comparison was removed
+    tree.compare("cpu", 16)
+    (table,) = [table for table in tables_of(tree.page("report.md")) if "tolerance" in table[0]]
+    assert table[2] == ["cpu", "16", "0.001", "b", "2.50e-01"]
+    tree.write("cpu", 16, "layers", {**layers, "first": None, "provenance": provenance})
+    assert "| cpu | 16 | 0.001 | none | 2.50e-01 |" in tree.page("report.md")
+    tree.write("cpu", 16, "layers", layers)
+    assert "layers.json is left out of the report: damaged" in tree.page("report.md")
+
+
+def test_the_page_shows_the_results_of_make_bench(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    figure = {"name": "a / b", "median": 2.5, "min": 2.25, "max": 2.75, "wanted": 2, "at_most": False}
+    bench: dict[str, Any] = {
+        "conditions": {"host": "a CPU", "threads": 2, "others": 0.25, "rounds": 5},
+        "images": 1000,
+        "made_from": "Source: " + HOSTILE,
+        "run": RUN,
+        "left_out": {"c": "no compiler"},
+        "figures": [{**figure, "verdict": "reached"}],
+        "contenders": {"a": {"what": "this project", "best": 16}, "c": {"what": "other", "best": 1}},
+        "series": {"a": [10, None, 20, 30], "c": []},
+    }
+    path = tree.results / "bench.json"
+    path.write_text(json.dumps(bench))
+    section = Reader(tree.page()).sections["Comparison with other tools (make bench)"]
+    text = tree.page("report.md")
+    assert "| a / b | 2.5 | 2.25 to 2.75 | ≥ 2 | reached |" in text
+    assert "| a | this project | 16 | 20.00 | 10.00 to 30.00 |" in text
+    for words in ("a CPU, 2 threads, 1000 images, 5 rounds", "25 % of the CPUs", "2026-05-04", "c: no compiler"):
+        assert words in section
+    for name in bench:
+        path.write_text(json.dumps({**bench, name: None}))
+        assert tree.run().returncode == 0, name  # damaged: left out
+
+
+def test_results_csv_has_a_row_for_each_chip_and_batch_size(tree: Tree) -> None:
+    tree.full()
+    rows = list(csv.DictReader(io.StringIO(tree.page("results.csv"))))
+    keys = [(row["chip"], row["batch_size"], row["source"]) for row in rows]
+    assert keys == [
+        *(("cpu", "1", "cifar10"), ("cpu", "4", "sample"), ("cpu", "16", "cifar10")),
+        *(("310P3", "8", "cifar10"), ("310P3", "16", "cifar10"), ("910A", "16", "own")),
+    ]
+    best = rows[2]
+    assert [best[name] for name in ("top1", "correct", "gate", "agreement")] == ["0.9526", "9526", "passed", "0.9987"]
+    assert [best[name] for name in ("throughput_images_per_s", "p50_ms", "stable")] == ["222.25", "1.25", "true"]
+    assert [rows[3][name] for name in ("top1", "gate", "stable")] == ["", "", "false"]
+
+
+def test_every_term_of_a_table_is_explained(tree: Tree) -> None:
+    terms = Reader(tree.full().page()).sections["Terms"]
+    for term in ("Wilson", "gate", "agreement", "McNemar", "device", "end to end", "p50", "stable", "published"):
+        assert term in terms
 
 
 def test_an_axis_has_round_ticks_around_its_values() -> None:
