@@ -50,7 +50,8 @@ def test_different_chips_and_families_are_not_guessed_at(tmp_path: Path) -> None
 
 
 def test_a_name_that_params_lacks_and_a_slice_are_refused_by_name(tmp_path: Path) -> None:
-    refused(found(tmp_path, "910B4-1"), "npu-smi: shows 910B4-1, which params.yaml does not list; add a line for it")
+    remedy = "add a line for it to chips: in params.yaml, or set CHIP=cpu"
+    refused(found(tmp_path, "910B4-1"), f"npu-smi: shows 910B4-1, which params.yaml does not list; {remedy}")
     refused(found(tmp_path, "950PR_9579"), "shows 950PR_9579, which params.yaml does not list")
     refused(found(tmp_path, "310Pvir01"), "shows 310Pvir01, a vNPU", "set CHIP= to one of 310P1, 310P3")
 
@@ -69,7 +70,8 @@ def test_rows_of_devices_that_are_not_understood_never_mean_cpu(tmp_path: Path) 
     row = "| 0 310P3 (x) | OK | 15.8 42 0 / 0 |"
     changed = page.replace("| 0       310P3    ", "| 0       310P3 (x)")
     refused(
-        npu_smi(tmp_path, changed), f"npu-smi: shows a row that is not understood: {row}; set CHIP= to one of cpu, 310"
+        npu_smi(tmp_path, changed),
+        f"npu-smi: shows a row that is not understood: {row}; set CHIP= to the chip of this host, or set CHIP=cpu",
     )
     refused(npu_smi(tmp_path, page, 5), "npu-smi: fails with status 5, although it shows devices (310P3)")
     assert not (tmp_path / "chip").exists()

@@ -23,7 +23,12 @@ def find(chips: List[str]) -> Found:
 
 def unclear(reason: str, chips: List[str]) -> Found:
     """npu-smi shows devices in a form that is not understood, so the fallback chip would be wrong."""
-    return problem(reason, f"set CHIP= to one of {', '.join(chips)}")
+    return problem(reason, f"set CHIP= to the chip of this host{or_fallback(chips)}")
+
+
+def or_fallback(chips: List[str]) -> str:
+    """The end of a remedy: the fallback chip, if params.yaml has any."""
+    return f", or set CHIP={chips[0]}" if chips else ""
 
 
 def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
@@ -39,7 +44,7 @@ def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
         what = _npu_smi.VIRTUAL_NOTE if _npu_smi.virtual_base(name) else "a family of chips"
         return problem(f"shows {name}, {what}", f"set CHIP= to one of {', '.join(near)}")
     if name not in chips:
-        remedy = f"add a line for it to chips: in params.yaml, or set CHIP= to one of {', '.join(chips)}"
+        remedy = f"add a line for it to chips: in params.yaml{or_fallback(chips)}"
         return problem(f"shows {name}, which params.yaml does not list", remedy)
     return Found(name, source=SOURCE)
 

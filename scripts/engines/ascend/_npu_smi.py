@@ -186,7 +186,13 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
         raise Unclear(f"fails with status {status}, although it shows devices ({names})")
     if not page.devices:
         raise NoNpu(f"npu-smi info: status {status}, {' '.join(text.split())[:200] or 'without output'}")
-    devices = [with_full_name(device, program, environment, limit) for device in page.devices]
+    full_names: Dict[Tuple[int, str], str] = {}  # the chips of an NPU are equal, and each question takes time
+    devices = []
+    for device in page.devices:
+        shown = (device.npu, device.name)
+        if device.name in ON_BOARD and shown not in full_names:
+            full_names[shown] = ask_board(device, program, environment, limit)
+        devices.append(device._replace(name=full_names.get(shown) or device.name))
     usable = visible_devices(devices)
     if not usable:
         raise NoNpu(
@@ -195,13 +201,11 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
     return page.driver, usable
 
 
-def with_full_name(device: Device, program: str, environment: Dict[str, str], limit: float) -> Device:
-    """The device with its full name, if npu-smi shows only the family and the board has the rest."""
-    if device.name not in ON_BOARD:
-        return device
+def ask_board(device: Device, program: str, environment: Dict[str, str], limit: float) -> str:
+    """The full name of a device of which `npu-smi info` shows only the family; empty if the board does not have it."""
     board = [program, "info", "-t", "board", "-i", str(device.npu)]
     for question in ([*board, "-c", str(device.chip)], board):  # some boards do not accept -c
         name = full_name(device, process.ask_program(question, environment, limit)[1])
         if name:
-            return device._replace(name=name)
-    return device
+            return name
+    return ""

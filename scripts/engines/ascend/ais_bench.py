@@ -108,7 +108,7 @@ def check_version(request: RunRequest, version: str) -> None:
     problem, is_newer = _versions.model_problem(compiled, version)
     if is_newer:
         newer = f"install CANN {compiled} or newer, or set SET_ENV= to it"
-        die(request.model, problem, f"{newer}; or rm {request.model} and make om with this CANN")
+        die(request.model, problem, f"{newer}, or rm {request.model} and make om with this CANN")
     if problem:
         print(f"  {request.model}: {problem}; if it fails, remove it and run make om")
 
