@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from formats.bins import some_bins
 from graphs import agreement
-from network.checkpoint import REMEDY
 from network.spec import INPUT, OUTPUT
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def main() -> None:
         from network.load import load_checkpoint
 
         torch.set_num_threads(threads())
-        model = load_checkpoint(args.checkpoint, f"remove it to download the official one, or {REMEDY}")
+        model = load_checkpoint(args.checkpoint, "remove it to download the official one, or ")
         images = some_bins(args.bins, args.check_images)
         with torch.inference_mode():
             logits = model(torch.from_numpy(images)).numpy()

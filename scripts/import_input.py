@@ -1,8 +1,9 @@
 """Copies a user's file or folder into ROOT, after checking it.
 
 `--what archive`: the CIFAR-10 tar.gz, a folder cifar-10-batches-py (packed into an uncompressed tar.gz), or its parent.
-`--what weights`: a checkpoint file. `--what onnx`: a graph that replaces the export. `--what om`: a compiled model for
-a chip and a batch size; its content is not checked, so a wrong chip or batch size only shows at inference.
+`--what weights`: a checkpoint file. `--what onnx`: a graph that replaces the export, with its data files; it is also
+judged by the engine of --chip. `--what om`: a compiled model for a chip and a batch size; its content is not checked,
+so a wrong chip or batch size only shows at inference.
 """
 
 from __future__ import annotations
@@ -15,49 +16,32 @@ import argparse
 import contextlib
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import engines
 from formats import cifar10
 from formats.python2 import write_tar
-from formats.user_inputs import EXPECTED, batch_files, digest_of_input
+from formats.user_inputs import EXPECTED, batch_files, digest_of_input, require_file
 from network import checkpoint
-from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
-
-CONTAINERS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # of torch: zip and legacy
-
-
-def check_graph(path: Path) -> None:
-    """Exits 1 unless the ONNX file has the inputs and outputs of the export."""
-    import onnx
-
-    try:
-        graph = onnx.load(path).graph
-        values = {
-            value.name: (value.type.tensor_type.elem_type, [d.dim_value for d in value.type.tensor_type.shape.dim])
-            for value in (*graph.input, *graph.output)
-            if value.name not in {tensor.name for tensor in graph.initializer}  # older exporters list initializers too
-        }
-    except Exception as error:  # noqa: BLE001 - protobuf raises many kinds of errors
-        die(path, f"not an ONNX file ({cli.one_line(error)[:100]})", f"set ONNX= to {EXPECTED['onnx']}")
-    if values != {INPUT: (1, [0, *IMAGE_SHAPE]), OUTPUT: (1, [0, len(CLASSES)])}:
-        shown = ", ".join(f"{name} {shape}" for name, (_, shape) in values.items())
-        die(path, f"its inputs and outputs are {shown}", f"set ONNX= to {EXPECTED['onnx']}")
 
 
 def check(what: str, file: Path, source: Path) -> None:
     """Exits 1 if `file`, a copy of the user's file `source`, is not a valid input."""
     if what == "archive":
         cifar10.read_batch(file, "test_batch", source)
-    elif what == "onnx":
-        check_graph(source)
     elif what == "om":
         if source.suffix != ".om" or not file.stat().st_size:
             die(source, "not an .om file", f"set OM= to {EXPECTED['om']}")
-    elif not next(artifact.blocks(file), b"").startswith(CONTAINERS):
-        die(source, "not a file saved by torch", f"set WEIGHTS= to {EXPECTED['weights']}")
     else:
         checkpoint.check(source)
+
+
+def path_text(path: Path) -> str:
+    """A path as the user passed it, also if it is not valid UTF-8. It is in no key: the same bytes from another path
+    rebuild nothing."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def import_file(what: str, source: Path, out: Path, record_path: Path | None, target: Record) -> None:
@@ -71,18 +55,69 @@ def import_file(what: str, source: Path, out: Path, record_path: Path | None, ta
     with contextlib.suppress(artifact.Unchanged), artifact.build_file(out, key, None, record_path) as job:
         job.time = artifact.time_after_all(artifact.root_of(out) or out.parent)  # no prerequisite shows that it changed
         job.record["origin"] = "given"
-        # As passed, also if it is not valid UTF-8. Not in the key: the same bytes from another path rebuild nothing.
-        job.record["path"] = os.fsencode(source).decode("utf-8", "backslashreplace")
+        job.record["path"] = path_text(source)
         if source.is_dir():
             files = batch_files(source)  # the test batch first, so that reading it skips nothing
             write_tar(job.path, {name: files[name].read_bytes() for name in reversed(list(files))})
         else:
             shutil.copyfile(source, job.path)
         check(what, job.path, source)
-        if what in ("onnx", "om"):
-            own = {"checkpoint_origin": "own", "given": f"own .{what}"}
-            path = {"model_path" if what == "om" else "graph_path": job.record["path"]}
-            job.record["provenance"] = {**own, **target, "model" if what == "om" else what: sha256, **path}
+        if what == "om":
+            own = {"checkpoint_origin": "own", "given": "own .om"}
+            job.record["provenance"] = {**own, **target, "model": sha256, "model_path": job.record["path"]}
+
+
+def stat_of(source: Path, files: list[Path]) -> str:
+    """make's text of inode, size and time of the user's graph and of its data files."""
+    command = ["sh", str(cli.SCRIPTS / "make/stat_of.sh"), str(source)]
+    return subprocess.run(command, input="\n".join(map(str, files)), stdout=subprocess.PIPE, text=True).stdout
+
+
+def import_graph(args: argparse.Namespace) -> None:
+    """Imports the user's graph, with its data files in one file. If it cannot be used, nothing in ROOT changes."""
+    from graphs import own  # here, because the other inputs do not need onnx
+    from graphs.external_data import Fault
+
+    source, data_note = args.given, args.note.with_suffix(".data")
+    require_file("onnx", source)
+    try:
+        files = own.files_of(source)
+        stat = stat_of(source, files)  # before the files are read, so that the next make notices later changes
+        graph = own.read_own(source)
+        problem = refusal(args, graph.content, graph.description)
+        if problem:
+            raise Fault(*problem)
+    except Fault as fault:
+        die(f"ONNX={source}", fault.problem, fault.remedy or f"set it to {EXPECTED['onnx']}")
+    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, {"given": graph.digest}) as job:
+        job.time = artifact.time_after_all(artifact.root_of(args.out) or args.out.parent)
+        job.path.write_bytes(graph.content)
+        for change in graph.changes:
+            print(f"  {change}")
+        changes = {"onnx_changes": ", ".join(graph.changes)} if graph.changes else {}
+        own_graph = {"checkpoint_origin": "own", "given": "own .onnx", "graph_path": path_text(source)}
+        job.record["provenance"] = {**own_graph, "onnx": graph.digest, **changes}
+        job.record.update(origin="given", path=path_text(source), graph=graph.description)
+    artifact.write_text(data_note, "".join(f"{file}\n" for file in files))
+    artifact.write_text(args.note.with_suffix(".stat"), stat)
+
+
+def refusal(args: argparse.Namespace, content: bytes, description: Record) -> tuple[str, str] | None:
+    """Why the chip cannot run a graph, and the remedy; None if nothing is known against it."""
+    options, constants = engines.options_of(args.options), engines.constants_of(args.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "own.onnx")
+        path.write_bytes(content)
+        if constants.INT8 and constants.INT8 in args.options.split():
+            from graphs import int8
+
+            problem = int8.refusal(path)
+            if problem:
+                return problem
+        if not engines.has(args.engine, "graph"):
+            return None
+        judge: engines.GraphJudge = engines.load(args.engine, "graph")
+        return judge.refusal(description, path, options)
 
 
 def compiled_model(args: argparse.Namespace) -> Record:
@@ -99,16 +134,19 @@ def main() -> None:
     parser.add_argument("--what", choices=sorted(EXPECTED), required=True)
     parser.add_argument("--given", type=Path, required=True, help="the path that the user passed")
     parser.add_argument(
-        "--stat", required=True, help="make's text of its inode, size and time, stored beside --note after the import"
+        "--stat", default="", help="make's text of its inode, size and time, stored beside --note after the import"
     )
     parser.add_argument(
         "--note", type=Path, required=True, help="the file under .make with the digest of the imported input"
     )
     for name in ("--chip", "--engine", "--options", "--limits"):
-        parser.add_argument(name, default="", help="of an .om")
+        parser.add_argument(name, default="", help="of a graph or an .om")
     parser.add_argument("--batch-size", type=int, help="of an .om")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.what == "onnx":
+        import_graph(args)
+        return
     target: Record = {}
     record_path = None
     if args.what == "om":

@@ -17,11 +17,15 @@ from typing import Any, Iterator
 
 from formats import restricted_pickle
 from formats.restricted_pickle import LimitedReads, Placeholder
+from network import recognize
 from network.shapes import shapes
 
 HEAD_LIMIT = 16 << 20  # bytes; the pickles of the official checkpoint are smaller than 1 MB
 SIZES = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8}
-REMEDY = "set WEIGHTS= to a plain state_dict of this network (940 tensors, no wrapper, no prefix)"
+COUNTER = "num_batches_tracked"  # the end of the names of tensors that may be missing: torch 0.3 did not have them
+NEEDED = sum(not name.endswith(COUNTER) for name in shapes())
+UNREADABLE = "not a checkpoint that can be loaded"
+REMEDY = f"set WEIGHTS= to a plain state_dict of this network ({len(shapes())} tensors, of which {NEEDED} are needed)"
 
 
 def text(key: str | bytes) -> str:
@@ -99,28 +103,42 @@ def storages(tensor: Any) -> Iterator[tuple[Any, int]]:
         yield key, count * SIZES[kind.args[0]]
 
 
-def read(path: Path) -> dict[str, Any]:
-    """{name: placeholder of a tensor} of a checkpoint in torch's zip or legacy container; may raise any exception."""
+def pickles_of(path: Path) -> tuple[bytes, str]:
+    """The pickles of a checkpoint, and the folder of a zip container ("" for a legacy one); may raise any exception."""
     with open(path, "rb") as stream:
-        head = LimitedReads(stream.read(HEAD_LIMIT))
-    is_zip = head.getbuffer()[:2].tobytes() == b"PK"
-    if is_zip:
-        with zipfile.ZipFile(path) as container:
-            (name,) = (name for name in container.namelist() if name.split("/")[1:] == ["data.pkl"])
-            with container.open(name) as file:
-                loaded = TorchUnpickler(LimitedReads(file.read(HEAD_LIMIT)), encoding="bytes").load()
-            folder = name.partition("/")[0]
-            member_sizes = {info.filename: info.file_size for info in container.infolist()}
-            damaged = container.testzip()
+        data = stream.read(HEAD_LIMIT)
+    if not data.startswith(b"PK"):
+        return data, ""
+    with zipfile.ZipFile(path) as container:
+        (name,) = (name for name in container.namelist() if name.split("/")[1:] == ["data.pkl"])
+        with container.open(name) as file:
+            return file.read(HEAD_LIMIT), name.partition("/")[0]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """{name: placeholder of a tensor} of a checkpoint in torch's zip or legacy container; may raise any exception.
+
+    If it contains dicts, as a training checkpoint does, its values are returned as they are, and not checked.
+    """
+    data, folder = pickles_of(path)
+    head = LimitedReads(data)
+    if folder:
+        loaded = TorchUnpickler(head, encoding="bytes").load()
     else:
         *_, loaded, _ = [TorchUnpickler(head, encoding="bytes").load() for _ in range(5)]
     if isinstance(loaded, Ordered):
         loaded = loaded.items
     if not isinstance(loaded, dict):
-        raise ValueError(f"contains a {type(loaded).__name__}, not a state_dict")
+        kind = "single tensor" if isinstance(loaded, Placeholder) else type(loaded).__name__
+        raise ValueError(f"contains a {kind}, not a state_dict")
     tensors = dict(named(loaded.items()))
+    if any(isinstance(value, (dict, Ordered)) for value in tensors.values()):
+        return {name: value.items if isinstance(value, Ordered) else value for name, value in tensors.items()}
     needed = dict(s for t in tensors.values() for s in storages(t))
-    if is_zip:
+    if folder:
+        with zipfile.ZipFile(path) as container:
+            member_sizes = {info.filename: info.file_size for info in container.infolist()}
+            damaged = container.testzip()
         incomplete = [k for k, size in needed.items() if member_sizes.get(f"{folder}/data/{text(k)}", -1) < size]
         if damaged or incomplete:
             raise ValueError(f"damaged, or the values of {len(incomplete)} storages are missing")
@@ -142,16 +160,46 @@ def check_faults(path: Path, faults: dict[str, list[str]], remedy: str) -> None:
         die(path, " · ".join(problems), remedy)
 
 
-def check(path: Path) -> None:
-    """Exits 1 unless the names and shapes of a checkpoint's tensors are those of this network."""
+def explain(path: Path, contents: dict[str, Any] | None = None) -> recognize.Advice | None:
+    """What a checkpoint is and what to do, if it is a known kind of file that is not a plain state_dict.
+
+    `contents` is the result of read(), if it could be read.
+    """
+    advice = recognize.container(path)
+    if advice or contents is not None:
+        return advice or recognize.readable(path, contents or {}, shapes())
     try:
-        actual = {name: shape_of(value) for name, value in read(path).items()}
-    except Exception as error:  # noqa: BLE001  an invalid pickle can raise any exception
-        die(path, f"not a checkpoint that can be loaded: {type(error).__name__}: {error}", REMEDY)
+        return recognize.readable(path, read(path), shapes())
+    except Exception:  # noqa: BLE001  an invalid pickle can raise any exception
+        pass
+    try:
+        return recognize.unreadable(path, pickles_of(path)[0])
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def check(path: Path, otherwise: str = "") -> None:
+    """Exits 1 unless the names and shapes of a checkpoint's tensors are those of this network.
+
+    `otherwise` is put before the remedy: "remove it, or ".
+    """
     expected = shapes()
+    try:
+        contents = read(path)
+        actual = {name: shape_of(value) for name, value in contents.items()}
+    except Exception as error:  # noqa: BLE001  an invalid pickle can raise any exception
+        problem, remedy = explain(path) or (f"{UNREADABLE}: {type(error).__name__}: {error}", REMEDY)
+        die(path, problem, otherwise + remedy)
+    advice = explain(path, contents)
+    if advice:
+        die(path, advice[0], otherwise + advice[1])
+    if not any(name in expected for name in actual):
+        shown = f" ({', '.join([*actual][:5])}{', …' if len(actual) > 5 else ''})" if actual else ""
+        problem = f"none of its {len(actual)} entries is a tensor of this network{shown}"
+        die(path, problem, otherwise + REMEDY)
     faults = {
         "not of this network": [name for name in actual if name not in expected],
         "of another shape or type": [n for n, s in actual.items() if n in expected and s not in (None, expected[n])],
-        "missing": [name for name in expected if name not in actual and not name.endswith("num_batches_tracked")],
+        "missing": [name for name in expected if name not in actual and not name.endswith(COUNTER)],
     }
-    check_faults(path, faults, REMEDY)
+    check_faults(path, faults, otherwise + REMEDY)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network.checkpoint import REMEDY, check_faults, text
+from network.checkpoint import COUNTER, REMEDY, UNREADABLE, check_faults, explain, text
 from network.model import ResidualAttentionNetwork
 
 
@@ -24,25 +24,32 @@ def fits(value: object, target: Tensor) -> bool:
     return plain and (value.dtype in floats if target.is_floating_point() else value.dtype == torch.int64)
 
 
-def load_checkpoint(path: Path, remedy: str = REMEDY) -> ResidualAttentionNetwork:
+def load_checkpoint(path: Path, otherwise: str = "") -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
     Reads torch's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
     weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite. Only the counters
-    num_batches_tracked, which torch 0.3 did not have, may be missing.
+    num_batches_tracked, which torch 0.3 did not have, may be missing. `otherwise` is put before the remedy.
     """
+    remedy = otherwise + REMEDY
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many kinds of errors on other files
+        advice = explain(path)
+        if advice:
+            die(path, advice[0], otherwise + advice[1])
         unexpected = re.search(r"GLOBAL (\S+)", str(error))
         reason = (
             f"unexpected name {unexpected[1]}" if unexpected else f"{type(error).__name__}, damaged or not a checkpoint"
         )
-        die(path, f"not a checkpoint that can be loaded: {reason}", remedy)
+        die(path, f"{UNREADABLE}: {reason}", remedy)
     if not isinstance(loaded, dict):
         die(path, f"contains a {type(loaded).__name__}, not a state_dict", remedy)
     network = ResidualAttentionNetwork().eval()
     expected = network.state_dict()
+    advice = None if expected.keys() & loaded.keys() else explain(path)
+    if advice:
+        die(path, advice[0], otherwise + advice[1])
     values: dict[str, Any] = {}
     faults: dict[str, list[str]] = {"present twice": [], "not of this network": [], "of another shape or type": []}
     for key, value in loaded.items():
@@ -56,7 +63,7 @@ def load_checkpoint(path: Path, remedy: str = REMEDY) -> ResidualAttentionNetwor
             faults["of another shape or type"].append(f"{name} {shown}, not {list(expected[name].shape)}")
         values[name] = value
     absent = [name for name in expected if name not in values]
-    faults["missing"] = [name for name in absent if not name.endswith("num_batches_tracked")]
+    faults["missing"] = [name for name in absent if not name.endswith(COUNTER)]
     if not any(faults.values()):
         values = {name: value.to(expected[name].dtype) for name, value in values.items()}
         faults["not finite"] = [name for name, value in values.items() if not value.isfinite().all()]

@@ -1,0 +1,175 @@
+"""Says what a checkpoint file is if it is not a plain state_dict, and how to make one of it, without torch.
+
+No code of the file is run: the instructions of its pickle are only listed. Python 3.7.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Tuple
+
+from formats.restricted_pickle import LimitedReads
+
+Advice = Tuple[str, str]  # what the file is, and what to do
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's container before 1.6 begins with this pickle
+LISTED = 1 << 20  # bytes of a plain pickle that are looked at
+HEADS = {  # {first bytes of a file: what it is}
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89HDF": "an HDF5 file of Keras",
+    b"\x93NUMPY": "an array of numpy",
+}
+# Instructions before the class of the outermost object; in the legacy container the class is in a tuple.
+BEFORE_CLASS = (
+    "PROTO",
+    "FRAME",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "MEMOIZE",
+    "SHORT_BINUNICODE",
+    "MARK",
+    "BINUNICODE",
+    "BINPUT",
+)
+# Usual keys of the weights in a training checkpoint, for one that contains more than tensors, numbers and text.
+KEYS = ("state_dict", "model_state_dict", "model", "net", "module", "network", "weights", "params", "ema")
+WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # {prefix that it adds: name}
+
+
+def saved(expression: str) -> str:
+    return f"save its weights alone: torch.save({expression}, 'plain.pth')"
+
+
+def loaded(path: Path) -> str:
+    return f"torch.load({path.name!r}, map_location='cpu')"
+
+
+def container(path: Path) -> Advice | None:
+    """Recognizes a file that torch.save did not write; None if it did."""
+    with open(path, "rb") as stream:
+        head = stream.read(16)
+    if head.startswith(b"PK"):
+        return archive(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "a safetensors file", saved(f"safetensors.torch.load_file({path.name!r})")
+    if path.suffix == ".onnx":
+        return "an ONNX file, not a checkpoint", "set ONNX= to it instead of WEIGHTS="
+    for start, kind in HEADS.items():
+        if head.startswith(start):
+            return f"{kind}, not a file saved by torch", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
+    if re.match(rb"\x80[\x02-\x05]", head) and not head.startswith(LEGACY):
+        with open(path, "rb") as stream:
+            names = listing(stream.read(LISTED)).names
+        others = [name for name in names if name.split(".")[0] not in ("torch", "collections", "numpy")]
+        if others:
+            remedy = "save a state_dict by torch.save, which contains tensors only"
+            return f"a plain pickle, not a file saved by torch, with the unexpected name {others[0]}", remedy
+        return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({path.name!r}, 'rb'))")
+    if not head:
+        return "an empty file", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
+    if not head.startswith(LEGACY):
+        return "not a file saved by torch", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
+    return None
+
+
+def archive(path: Path) -> Advice | None:
+    """The same for a zip archive."""
+    try:
+        with zipfile.ZipFile(path) as container:
+            names = container.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return None
+    if any(re.search(r"(^|/)(constants\.pkl|code/)", name) for name in names):
+        expression = f"torch.jit.load({path.name!r}, map_location='cpu').state_dict()"
+        return "a TorchScript archive (torch.jit.save)", saved(expression)
+    if any(re.search(r"(^|/)(serialized_exported_program\.json|archive_format)$", name) for name in names):
+        return "an exported program (torch.export.save)", saved(f"torch.export.load({path.name!r}).state_dict")
+    if not any(name.endswith("/data.pkl") for name in names):
+        return "a zip archive that torch.save did not write", "unpack it, and set WEIGHTS= to the checkpoint in it"
+    return None
+
+
+class Listing(NamedTuple):
+    """What a pickle contains, in order."""
+
+    first: str  # the class of the outermost object; empty for a dict or a list
+    names: List[str]  # of all classes and functions
+    texts: List[str]
+
+
+def listing(data: bytes) -> Listing:
+    """Lists the names and texts of the first pickles in `data`, as far as they are valid."""
+    stream, first = LimitedReads(data), ""
+    names: List[str] = []
+    texts: List[str] = []
+    for _ in range(5 if data.startswith(LEGACY) else 1):
+        start = len(names)
+        opened = 0  # instructions that open something else than the class of an object
+        for operator, value, _ in instructions(stream):
+            if operator in ("GLOBAL", "STACK_GLOBAL"):
+                names.append(value.replace(" ", ".") if value else ".".join(texts[-2:]))
+                if len(names) == start + 1 and opened == 0:
+                    first = names[-1]
+            elif isinstance(value, str):
+                texts.append(value)
+            opened += operator not in BEFORE_CLASS
+    return Listing(first, names, texts)
+
+
+def instructions(stream: Any) -> Iterator[Tuple[str, Any, Any]]:
+    """The instructions of one pickle; ends at an invalid one."""
+    try:
+        for operator, value, position in pickletools.genops(stream):
+            yield operator.name, value, position
+    except Exception:  # noqa: BLE001  an invalid pickle can raise any exception
+        return
+
+
+def unreadable(path: Path, data: bytes) -> Advice | None:
+    """Recognizes a pickle that the check at import rejects: of an NPU, a whole module, a training checkpoint."""
+    found = listing(data)
+    npu = next((name for name in found.names if name.startswith("torch_npu.")), "")
+    if npu:
+        problem = f"saved on an NPU, it asks for {npu}"
+        expression = f"{{k: v.cpu() for k, v in torch.load({path.name!r}).items()}}"
+        return problem, f"save it again on the NPU's host: torch.save({expression}, 'cpu.pth')"
+    if found.first and found.first != "collections.OrderedDict":
+        inner = {"DataParallel": ".module", "OptimizedModule": "._orig_mod"}.get(found.first.rpartition(".")[2], "")
+        if "nn" in found.first or any(name.startswith("torch.nn.") for name in found.names):
+            return f"a whole pickled module ({found.first})", saved(f"model{inner}.state_dict()")
+    module = next((name for name in found.names if re.match(r"torch\.nn\.(modules|parallel)\.", name)), "")
+    if module:
+        return f"it contains a whole pickled module ({module})", saved("model.state_dict()")
+    key = next((text for text in found.texts if text in KEYS), "")
+    if key and any(text.endswith(".weight") for text in found.texts):
+        return f"a training checkpoint with weights at {key!r}", saved(f"{loaded(path)}[{key!r}]")
+    return None
+
+
+def prefix_of(names: Collection[str], expected: Collection[str]) -> str:
+    """What all names begin with before the names of this network; empty if there is no such prefix."""
+    for name in names:
+        parts = name.split(".")
+        for i in range(1, len(parts)):
+            prefix = ".".join(parts[:i]) + "."
+            if name[len(prefix) :] in expected and all(other.startswith(prefix) for other in names):
+                return prefix
+    return ""
+
+
+def readable(path: Path, contents: Dict[str, Any], expected: Collection[str]) -> Advice | None:
+    """Recognizes a training checkpoint, or a prefix of all names, in the contents of a checkpoint."""
+    inner = {key: value for key, value in contents.items() if isinstance(value, dict) and value}
+    expression, problem = loaded(path), ""
+    if inner and not any(name in expected for name in contents):
+        key = max(inner, key=lambda name: len(inner[name]))
+        problem, expression = f"a training checkpoint with weights at {key!r}", f"{expression}[{key!r}]"
+        contents = inner[key]
+    prefix = prefix_of(contents, expected)
+    if prefix:
+        by = next((f" (by {name})" for start, name in WRAPPERS.items() if start in prefix), "")
+        problem += f"{', where' if problem else ''} all names begin with {prefix!r}{by}"
+        expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items()}}"
+    return (problem.strip(), saved(expression)) if problem else None
