@@ -178,11 +178,28 @@ def download(urls: list[str], part: Path, size: int, fault_of: Callable[[Path], 
     raise PermanentError(" · ".join(f"{', '.join(hosts)}: {fault}" for fault, hosts in reasons.items()))
 
 
-def keep_existing(out: Path, is_official: bool) -> None:
+def check_own(out: Path, variable: str) -> None:
+    """Exits 1 if a file that somebody copied to ROOT by hand is not a valid input, instead of a later stage."""
+    if variable == "ARCHIVE":
+        from formats import cifar10  # here, because it takes time, and most runs download
+
+        cifar10.read_batch(out, "test_batch")
+    elif variable == "WEIGHTS":
+        from network import checkpoint
+
+        checkpoint.check(out, otherwise="remove it to download the official one, or ")
+
+
+def keep_existing(out: Path, is_official: bool, variable: str) -> None:
     """Renews the time of the existing file `out`, and its record if that is missing or has another digest."""
     with artifact.locked(out):
         record, sha256 = artifact.read_record(artifact.record_of(out)), artifact.digest(out)
         if record.get("sha256") != sha256:
+            if is_official:
+                print("  found there, the official file")
+            else:
+                check_own(out, variable)
+                print("  found there, not the official file: used as your own, nothing is downloaded")
             origin = "official" if is_official else "given"
             artifact.write_record(
                 artifact.record_of(out), {"key": {"by hand": sha256}, "origin": origin, "sha256": sha256}
@@ -253,7 +270,7 @@ def main() -> None:
     if args.out.is_dir():
         die(args.out, "a folder, not a file", "move it away and run the same command again")
     if args.out.exists():
-        keep_existing(args.out, is_official=not expected.fault(args.out))
+        keep_existing(args.out, not expected.fault(args.out), args.variable)
         artifact.remove(part)
         return
     urls = with_mirror(official, args.mirror, official[0].rsplit("/", 1)[1])

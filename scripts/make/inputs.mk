@@ -5,6 +5,8 @@ upstream_sources := basic_layers attention_module residual_attention_network
 upstream := $(root)models/upstream/%.py
 # Without this, make would delete them as intermediate files after an interrupted download.
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(upstream_sources))
+# A file without a record was put there by hand: fetch.py checks it, whatever its time.
+by_hand = $(if $(wildcard $1),$(if $(wildcard $2),,FORCE))
 fetch = $(call run,FETCH,fetch) --mirror=$(call quote,$(MIRROR))
 
 ifeq ($(input.archive),sample)
@@ -15,7 +17,7 @@ $(archive): $(state)/given/archive $(uses.import_input)
 	$(call run,ARCHIVE,import_input) --what archive --given=$(call quote,$(ARCHIVE)) --stat=$(archive_stat) \
 	  --note $< --out $@
 else
-$(archive): $(uses.fetch.archive)
+$(archive): $(uses.fetch.archive) $(call by_hand,$(archive),$(root)data/archive.json)
 	$(fetch) $(flags.fetch.archive) --variable ARCHIVE --out $@
 endif
 
@@ -27,7 +29,7 @@ $(weights): $(state)/given/weights $(uses.import_input)
 	$(call run,WEIGHTS,import_input) --what weights --given=$(call quote,$(WEIGHTS)) --stat=$(weights_stat) \
 	  --note $< --out $@
 else
-$(weights): $(uses.fetch.checkpoint)
+$(weights): $(uses.fetch.checkpoint) $(call by_hand,$(weights),$(root)models/checkpoint.json)
 	$(fetch) $(flags.fetch.checkpoint) --file model_92_sgd.pkl --variable WEIGHTS --out $@
 endif
 

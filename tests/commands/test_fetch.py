@@ -589,3 +589,21 @@ def test_make_gets_both_official_inputs_by_itself_and_they_count_as_official(pro
     project.make("accuracy", f"WEIGHTS={copy}")  # given as WEIGHTS it counts as the official one too
     assert re.search(r"checkpoint_origin +official", (project.root / "results/null/bs16/accuracy.txt").read_text())
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(("name", "goal"), [("models/checkpoint.pkl", "onnx"), ("data/archive.tar.gz", "bin")])
+def test_a_file_put_into_root_by_hand_is_checked_and_named_before_it_is_used(
+    built: Project, fresh: Project, name: str, goal: str
+) -> None:
+    for each in ("models/checkpoint.pkl", "data/archive.tar.gz"):
+        (fresh.root / each).parent.mkdir(parents=True)
+        shutil.copyfile(built.root / each, fresh.root / each)
+    (fresh.root / name).write_text("junk")
+    done = fresh.make(goal, check=False)
+    assert fresh.pythons()[-1] == "fetch"
+    assert f"fetch.py: root/{name}: " in done.stderr
+    assert "remove it to download the official one" in done.stderr
+    assert (fresh.root / name).read_text() == "junk"
+    shutil.copyfile(built.root / name, fresh.root / name)  # newer than all that make knows
+    done = fresh.make(goal)
+    assert f"FETCH     root/{name}\n  found there, not the official file: used as your own" in done.stdout
