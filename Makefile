@@ -128,13 +128,13 @@ watched := $(params) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*
 quoted = $(foreach word,$1,$(call quote,$(word)))
 digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
   2> /dev/null | sha256sum))
-# $(call stat_of,PATH): checksum of inode, size and time of a user's file or folder.
-# $(call noted,PATH,name): the same of the last one that was imported.
-stat_of = $(if $1,$(shell ls -lLdi --time-style=full-iso -- $(call quote,$1) $(call quote,$1)/*batch* \
-  $(call quote,$1)/cifar-10-batches-py/*batch* 2> /dev/null | cksum | tr ' ' -))
+# $(call stat_of,PATH,name): checksum of inode, size and time of a user's file or folder, and of the data files of a
+# graph, which the last import listed in given/onnx.data. $(call noted,PATH,name): the same of the last import.
+stat_of = $(if $1,$(shell sh scripts/make/stat_of.sh $(call quote,$1) \
+  < $(or $(wildcard $(state)/given/$2.data),/dev/null)))
 noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
-archive_stat := $(call stat_of,$(ARCHIVE))
-weights_stat := $(call stat_of,$(WEIGHTS))
+archive_stat := $(call stat_of,$(ARCHIVE),archive)
+weights_stat := $(call stat_of,$(WEIGHTS),weights)
 present := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
 # In a ROOT of the sample, your own file that you removed again: the sample's replaces it.
 removed := $(if $(filter sample,$(input.source)),$(if $(wildcard $(root)data/archive.tar.gz)$(input.archive),,archive) \
@@ -175,7 +175,7 @@ own_onnx := $(call answer_of,own_onnx)
 comma := ,
 own_sizes := $(subst $(comma), ,$(call answer_of,own_sizes))
 # $(call if_new,PATH,name): FORCE, unless the user's file is the one that was imported last.
-if_new = $(if $(filter-out $(call noted,$1,$2),$(call stat_of,$1)),FORCE)
+if_new = $(if $(filter-out $(call noted,$1,$2),$(call stat_of,$1,$2)),FORCE)
 
 # ----------------------------------------------------------------------------------------------- rules
 # Downloads and imports: archive.tar.gz, checkpoint.pkl, the upstream sources.
@@ -190,8 +190,8 @@ $(labels): $(archive) $(uses.preprocess)
 # The plain graph: the user's own if ONNX is set or was set earlier, else the export.
 ifneq ($(ONNX),)
 $(onnx): $(uses.import_input) $(if $(own_onnx),$(call if_new,$(ONNX),onnx),FORCE)
-	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --stat=$(call stat_of,$(ONNX)) \
-	  --note $(state)/given/onnx --out $@
+	$(call run,ONNX,import_input) --what onnx --given=$(call quote,$(ONNX)) --note $(state)/given/onnx \
+	  $(flags.$(CHIP).compile) --out $@
 else ifeq ($(own_onnx),)
 $(onnx): $(weights) $(bins) $(uses.export_onnx)
 	$(call run,ONNX,export_onnx) --checkpoint $(weights) --bins $(bins) $(flags.export_onnx) --out $@
@@ -214,7 +214,7 @@ $(call each,$(om),$(filter-out $(own_sizes) $(if $(OM),$(BS)),$(sizes))): $(om):
 ifneq ($(OM),)
 $(subst %,$(BS),$(om)): $(uses.import_input) $(state)/params/options.$(CHIP) \
   $(if $(filter $(BS),$(own_sizes)),$(call if_new,$(OM),om-$(CHIP)-bs$(BS)),FORCE)
-	$(call run,OM,import_input) --what om --given=$(call quote,$(OM)) --stat=$(call stat_of,$(OM)) \
+	$(call run,OM,import_input) --what om --given=$(call quote,$(OM)) --stat=$(call stat_of,$(OM),om) \
 	  --note $(state)/given/om-$(CHIP)-bs$(BS) $(flags.$(CHIP).compile) --batch-size $(BS) --out $@
 endif
 

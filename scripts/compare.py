@@ -20,6 +20,7 @@ from reporting.agreement import compare_logits
 from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
 
 SETTINGS: Dict[str, str] = {}
+REFERENCE = ("runtime", "onnx", "threads", "precision", "given")  # what the record contains of the reference
 
 
 def format_flips(flips: list[Record]) -> list[str]:
@@ -30,6 +31,12 @@ def format_flips(flips: list[Record]) -> list[str]:
         names = (CLASSES[flip[side]] for side in ("label", "reference", "here"))
         lines.append("{:>6}  {:<6} {:<10}{:<6} {}".format(flip["image"], *names, change).rstrip())
     return lines
+
+
+def reference_line(reference: Record) -> str:
+    """The line that states with what the outputs are compared."""
+    graph = "your own .onnx" if reference["given"] else "the plain export"
+    return f"Reference: {reference['runtime']}, {reference['precision']}, on {graph}"
 
 
 def format_page(comparison: Record) -> list[str]:
@@ -45,7 +52,7 @@ def format_page(comparison: Record) -> list[str]:
         f"Logits: largest error {logits['largest_error']:.3g} (image {logits['largest_error_image']}, relative "
         f"{logits['relative_error']:.2e}), mean error {logits['mean_error']:.2e}, cosine similarity "
         f"{logits['cosine_mean']:.6f} (minimum {logits['cosine_min']:.6f})",
-        f"Reference: {comparison['reference']['runtime']}, float32, on the plain export",
+        reference_line(comparison["reference"]),
         source_line(provenance),
         conditions_line(provenance),
         *format_flips(flips),
@@ -81,7 +88,7 @@ def main() -> None:
         reference_logits = read_outputs(args.reference, reference, len(labels))
         job.record["provenance"].update(outputs=outputs["digest"], reference=reference["digest"])
         job.record.update(compare_logits(logits, reference_logits, labels), **labels_of(outputs["provenance"]))
-        job.record["reference"] = {name: reference["provenance"].get(name) for name in ("runtime", "onnx", "threads")}
+        job.record["reference"] = {name: reference["provenance"].get(name) for name in REFERENCE}
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
 
 

@@ -46,6 +46,7 @@ def main() -> None:
             log=record_path.with_suffix(".log"),
             options=options,
             limits=engines.options_of(args.limits),
+            graph=optimized.get("graph", {}),
         )
         record = compiler.compile_model(request)
         if not isinstance(record, dict):

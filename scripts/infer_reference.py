@@ -1,4 +1,7 @@
-"""Plain export + bins -> outputs of the reference engine in float32: image_<i>_0.bin, manifest.json."""
+"""Plain graph + bins -> outputs of the reference engine: image_<i>_0.bin, manifest.json.
+
+The plain graph is the export, in float32, or the user's own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def main() -> None:
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)
             digest = run_all(session, work, job.path)
         job.record.update(count=bins["count"], format=FORMAT, digest=digest)
-        job.record["provenance"].update(session.conditions, precision="float32", model=onnx["sha256"])
+        precision = onnx.get("graph", {}).get("precision", "float32")  # a graph of the user's own may have another one
+        job.record["provenance"].update(session.conditions, precision=precision, model=onnx["sha256"])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@
          none:    bilinear align_corners is kept.
 After every pass except nearest the logits must match those of the graph before it. Before the file is renamed to --out,
 onnx.checker, the absence of nodes that compute shapes, and the logits against the plain export are checked.
+
+A graph of the user's own may be of another network: a pass that does not fit it is left out, and the page says what
+became of its Resize nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from _support.cli import die
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,7 +26,8 @@ from numpy.typing import NDArray
 
 from formats.bins import some_bins
 from graphs import agreement, passes
-from graphs.edit import SHAPE_OPERATORS, macs
+from graphs.description import description_of
+from graphs.edit import SHAPE_OPERATORS, has_subgraphs, macs
 
 SETTINGS = {
     "resize": "optimize.resize",
@@ -32,12 +36,25 @@ SETTINGS = {
 }
 EACH = 4  # passes are checked on every fourth image, the final graph on all images
 
+NOTHING = "none (nothing to replace)"
+
+
+class Settings(NamedTuple):
+    """How the passes are checked."""
+
+    tolerance: float
+    subject: object  # of messages: the file to write
+    is_own: bool  # whether the graph is the user's own
+
 
 def size_of(name: str, model: onnx.ModelProto, data: bytes) -> Record:
     """Nodes, initializers, bytes and MACs (per image) of the graph after the pass `name`."""
     graph = model.graph
     counts = {"nodes": len(graph.node), "initializers": len(graph.initializer)}
-    by_node = macs(model)
+    try:
+        by_node = macs(model)
+    except Exception:  # noqa: BLE001  onnx raises many kinds of errors on operators that it does not know
+        by_node = None
     return {"pass": name, **counts, "bytes": len(data), "macs": None if by_node is None else sum(by_node.values())}
 
 
@@ -52,46 +69,63 @@ def size_table(sizes: list[Record]) -> str:
     return "\n".join(rows)
 
 
+class Optimized(NamedTuple):
+    """The result of the passes."""
+
+    data: bytes  # of the graph
+    sizes: list[Record]  # of the given graph and after each pass that changed it, see size_of()
+    left_out: dict[str, str]  # {pass: why it was not applied}; only for a graph of the user's own
+
+
+def rewritten_logits(data: bytes, images: NDArray[Any]) -> tuple[NDArray[Any] | None, str]:
+    """(logits, "") of a rewritten graph, or (None, why ONNX Runtime cannot run it)."""
+    try:
+        return agreement.logits_of(data, images), ""
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
+        return None, f"ONNX Runtime cannot run the rewritten graph: {error}".replace(";", ",")
+
+
 def run_passes(
     model: onnx.ModelProto,
     table: list[tuple[str, passes.Pass]],
     images: NDArray[Any],
     logits: NDArray[Any],
-    tolerance: float,
-    out: Path,
-) -> tuple[bytes, list[Record]]:
+    settings: Settings,
+) -> Optimized:
     """Applies each pass of the table to `model`, whose logits for `images` are `logits`.
 
-    Returns its bytes, and the sizes of the given graph and after each pass that changed it (see size_of). Exits 1 with
-    the name of the pass if ONNX Runtime cannot run a graph, or if its logits differ from those of the graph before it
-    (except for nearest).
+    A pass fails if ONNX Runtime cannot run its graph, or if its logits differ from those of the graph before it (except
+    for nearest). For the export it then exits 1 with the name of the pass; a user's own graph is left as it was before
+    the pass.
     """
     data = model.SerializeToString(deterministic=True)
-    sizes = [size_of("as given", model, data)]
+    result = Optimized(data, [size_of("as given", model, data)], {})
     for name, rewrite in table:
-        rewrite(model)
-        before, data = data, model.SerializeToString(deterministic=True)
-        if data == before:
-            continue
-        subject = f"{out}, pass {name}"
+        rewritten = onnx.ModelProto()
+        rewritten.CopyFrom(model)
         try:
-            rewritten = agreement.logits_of(data, images)
-        except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
-            problem = f"ONNX Runtime cannot run the rewritten graph: {error}".replace(";", ",")
-            die(subject, problem, "nothing was written; report this")
-        if name != "resize_nearest" or not np.isfinite(rewritten).all():
-            agreement.check_agreement(subject, rewritten, logits, tolerance)
-        sizes.append(size_of(name, model, data))
-        logits = rewritten
-    return data, sizes
-
-
-def load_graph(path: Path) -> onnx.ModelProto:
-    """Loads a graph; exits 1 if its nodes contain subgraphs."""
-    model = onnx.load(path)
-    if any(a.HasField("g") or a.graphs for node in model.graph.node for a in node.attribute):
-        die(path, "some of its nodes (If, Loop) contain subgraphs", "use the plain export of this network")
-    return model
+            rewrite(rewritten)
+            fault = ""
+        except passes.NotApplicable as error:
+            fault = str(error)
+        except Exception as error:  # onnx raises many kinds of errors on operators that it does not know
+            if not settings.is_own:
+                raise
+            fault = f"{type(error).__name__}: {cli.one_line(error)[:100]}"
+        after = data if fault else rewritten.SerializeToString(deterministic=True)
+        if after != data:
+            new_logits, fault = rewritten_logits(after, images)
+            if new_logits is not None and (name != "resize_nearest" or not np.isfinite(new_logits).all()):
+                fault = agreement.disagreement(new_logits, logits, settings.tolerance)
+        if fault and settings.is_own:
+            result.left_out[name] = fault
+        elif fault:
+            remedy = "nothing was written; use the pinned packages, and report this"
+            die(f"{settings.subject}, pass {name}", fault, remedy)
+        elif after != data and new_logits is not None:
+            model, data, logits = rewritten, after, new_logits
+            result.sizes.append(size_of(name, model, data))
+    return result._replace(data=data)
 
 
 def check_graph(path: Path, model: onnx.ModelProto) -> None:
@@ -112,6 +146,34 @@ def comparison(logits: NDArray[Any], plain: NDArray[Any]) -> Record:
     }
 
 
+def optimized(
+    model: onnx.ModelProto, resize: str, images: NDArray[Any], plain: NDArray[Any], settings: Settings
+) -> Optimized:
+    """Applies the passes to `model`, whose logits for `images` are `plain`.
+
+    A user's own graph with subgraphs, or whose small deviations add up to more than the tolerance, is taken as it is.
+    """
+    if settings.is_own and has_subgraphs(model):
+        result = run_passes(model, [], images[::EACH], plain[::EACH], settings)
+        return result._replace(left_out={"all passes": "some of its nodes (If, Loop) contain subgraphs"})
+    result = run_passes(model, passes.table(resize, settings.is_own), images[::EACH], plain[::EACH], settings)
+    is_nearest = any(size["pass"] == "resize_nearest" for size in result.sizes)
+    if settings.is_own and not is_nearest:
+        fault = agreement.disagreement(agreement.logits_of(result.data, images), plain, settings.tolerance)
+        if fault:
+            result = run_passes(model, [], images[::EACH], plain[::EACH], settings)
+            return result._replace(left_out={"all passes": fault})
+    return result
+
+
+def resize_text(resize: str, model: onnx.ModelProto, result: Optimized) -> str:
+    """What became of the bilinear Resize nodes of `model`: `resize`, or none with the reason."""
+    if not {f"resize_{resize}", "all passes"}.intersection(result.left_out):
+        return resize
+    count = passes.count_resizes(model)
+    return f"none ({count} bilinear kept)" if count else NOTHING
+
+
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
@@ -125,23 +187,29 @@ def main() -> None:
     inputs = {"onnx": plain_record["sha256"], "bins": needed_record(args.bins, args.bins)["digest"]}
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, plain_record["provenance"]) as job:
-        model, images = load_graph(args.onnx), some_bins(args.bins, args.check_images)
-        table = passes.table(args.resize, args.onnx)
+        model, images = onnx.load(args.onnx), some_bins(args.bins, args.check_images)
+        settings = Settings(args.tolerance, args.out, plain_record.get("origin") == "given")
         plain = agreement.logits_of(args.onnx, images)
-        data, sizes = run_passes(model, table, images[::EACH], plain[::EACH], args.tolerance, args.out)
-        check_graph(args.onnx, model)
-        logits = agreement.logits_of(data, images)
-        is_approximate = args.resize == "nearest" and np.isfinite(logits).all()
+        result = optimized(model, args.resize, images, plain, settings)
+        graph = onnx.ModelProto.FromString(result.data)
+        if not settings.is_own:  # a user's own graph was checked when it was imported
+            check_graph(args.onnx, graph)
+        logits = agreement.logits_of(result.data, images)
+        resize = resize_text(args.resize, model, result)
+        is_approximate = resize == "nearest" and np.isfinite(logits).all()
         if not is_approximate:
             agreement.check_agreement(args.out, logits, plain, args.tolerance)
         check = comparison(logits, plain)
-        print(size_table(sizes))
+        print(size_table(result.sizes))
+        for name, reason in result.left_out.items():
+            if not name.startswith("resize") or resize != NOTHING:
+                print(f"  {name} left out: {reason}")
         kind = "an approximation" if is_approximate else "the same function"
         changes = f"{check['changed_labels']} of {len(images)} labels changed"
-        print(f"  resize {args.resize}: {kind}; {changes}, largest logit change {check['largest_logit_change']:.2g}")
-        job.path.write_bytes(data)
-        job.record["passes"], job.record["check"] = sizes, check
-        job.record["provenance"].update(optimized=hashlib.sha256(data).hexdigest(), resize=args.resize)
+        print(f"  resize {resize}: {kind}; {changes}, largest logit change {check['largest_logit_change']:.2g}")
+        job.path.write_bytes(result.data)
+        job.record.update(passes=result.sizes, check=check, graph=description_of(graph))
+        job.record["provenance"].update(optimized=hashlib.sha256(result.data).hexdigest(), resize=resize)
 
 
 if __name__ == "__main__":

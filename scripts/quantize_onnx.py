@@ -16,7 +16,8 @@ from pathlib import Path
 import onnx
 
 from formats import cifar10
-from graphs.int8 import quantize, top1
+from graphs.description import description_of
+from graphs.int8 import quantize, refusal, top1
 
 SETTINGS = {"loss": "int8.loss"}
 
@@ -35,6 +36,9 @@ def main() -> None:
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, {**optimized["provenance"], "calibration": training["sha256"]}) as job:
         images, labels = cifar10.read_rows(args.calibration)
+        problem = refusal(args.onnx)
+        if problem:
+            die(args.onnx, *problem)
         model = onnx.load(args.onnx)
         float_top1 = top1(model, images[1::2], labels[1::2])
         model = quantize(model, images[::2])
@@ -47,6 +51,7 @@ def main() -> None:
         data = model.SerializeToString(deterministic=True)
         job.path.write_bytes(data)
         job.record["check"] = {"images": len(images[1::2]), "top1": int8_top1, "float32_top1": float_top1}
+        job.record["graph"] = description_of(model)
         job.record["provenance"]["int8"] = hashlib.sha256(data).hexdigest()
 
 

@@ -383,8 +383,7 @@ def onnx_file(inputs: Inputs, bins: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def small_graph(path: Path) -> Path:
-    """Writes a graph of one convolution that can replace the export, for tests that do not depend on the network.
-    It requires optimize.resize: none."""
+    """Writes a graph of one convolution that can replace the export, for tests that do not depend on the network."""
     weight = np.random.default_rng(7).normal(size=(10, 3, 5, 5)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["maps"]),

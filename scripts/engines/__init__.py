@@ -5,6 +5,8 @@
     run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True);
                   infer(request, out) -> what to record, if it is a separate program
     perf.py       measure(request, rules, batches) -> Measured, only if it is a separate program
+    graph.py      refusal(description, model, options) -> why this engine cannot use a graph, or None: optional, for a
+                  graph of the user's own (Python 3.7)
     layers.py     tensor_names(model), tensors(model, images, names): optional, for make compare LAYERS=1
     profile.py    profile(model, options, macs, images) -> rows by operator: optional, for make bench
     _find.py      find(chips) -> Found: optional, detects the chip of this host (Python 3.7, standard library only)
@@ -65,6 +67,7 @@ class CompileRequest(NamedTuple):
     log: Path  # the file for a program's output
     options: Options
     limits: Options
+    graph: Record = {}  # its description: opset, domains, precision (graphs/description.py)
 
 
 class RunRequest(NamedTuple):
@@ -134,6 +137,11 @@ class Session(Protocol):
 
 class Compiler(Protocol):
     def compile_model(self, request: CompileRequest) -> Record: ...
+
+
+class GraphJudge(Protocol):
+    def refusal(self, description: Record, model: Path, options: Options) -> Tuple[str, str] | None:
+        """Why this engine cannot compile or run a graph, and the remedy; None if nothing is known against it."""
 
 
 class InProcess(Protocol):
@@ -207,7 +215,7 @@ def names_of(engines: Path = ENGINES) -> List[str]:
 
 
 def has(name: str, part: str) -> bool:
-    """Whether an engine has an optional part: perf, layers, profile, _find or _doctor."""
+    """Whether an engine has an optional part: perf, graph, layers, profile, _find or _doctor."""
     return (ENGINES / name / f"{part}.py").is_file()
 
 

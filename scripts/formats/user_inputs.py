@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Sequence
 
 from formats.python2 import FOLDER
-from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
+from network.spec import CLASSES, IMAGE_SHAPE
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -23,7 +23,7 @@ VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS", "onnx": "ONNX", "om": "O
 EXPECTED = {
     "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",
     "weights": "a checkpoint file such as model_92_sgd.pkl",
-    "onnx": f"a graph with input {INPUT}, float32 {shape_text(IMAGE_SHAPE)}, and output {OUTPUT}, "
+    "onnx": f"a graph with one input, float32 {shape_text(IMAGE_SHAPE)}, and one output, "
     f"float32 {shape_text((len(CLASSES),))}, with a dynamic N",
     "om": "a model that atc compiled for that chip and batch size",
 }
@@ -37,13 +37,21 @@ def batch_files(path: Path) -> dict[str, Path]:
     return {}
 
 
+def require_file(what: str, path: Path) -> None:
+    """Exits 1 if a user's input is not a file. A pipe may never end, and can be read only once."""
+    if path.is_file():
+        return
+    problem = "no such file" if not path.exists() else "a folder" if path.is_dir() else "a pipe or a device, not a file"
+    if what == "archive" and path.is_dir():
+        problem = "no test_batch in it"
+    die(f"{VARIABLE[what]}={path}", problem, f"set it to {EXPECTED[what]}")
+
+
 def digest_of_input(what: str, path: Path) -> str:
     """The sha256 of a user's file, or over the names and digests of a folder's members; exits 1 if it is neither."""
-    if path.is_file():
-        return digest(path)
-    files = batch_files(path) if what == "archive" else {}
+    files = batch_files(path) if what == "archive" and path.is_dir() else {}
     if not files:
-        problem = "no such file" if not path.exists() else "no test_batch in it" if what == "archive" else "a folder"
-        die(f"{VARIABLE[what]}={path}", problem, f"set it to {EXPECTED[what]}")
+        require_file(what, path)
+        return digest(path)
     text = "".join(f"{name} {digest(file)}\n" for name, file in files.items())
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,8 @@
 """Editing of ONNX graphs: shapes, constants, unused nodes.
 
-Nodes are recognized by their operators and attributes, not by the names of an exporter. Supports opsets 11 to 17 and no
-subgraphs. Constants are computed in float64 and rounded once to the type that the graph has there.
+Nodes are recognized by their operators and attributes, not by the names of an exporter. Graphs whose nodes contain
+subgraphs are not supported: see has_subgraphs(). Constants are computed in float64 and rounded once to the type that
+the graph has there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ PROBE = 7  # a batch size that differs from all other dimensions of this network
 SMALL = 1024  # bytes; constants of shapes are smaller; shape inference without the larger ones saves 0.2 s
 SHAPE_OPERATORS = {"Shape", "Gather", "Slice", "Concat", "Identity"}
 DISCONTINUOUS = {"Ceil", "Floor", "Mod", "Round", "Sign"}  # computed in the type of the graph
-NOT_FOLDED = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-NOT_FOLDED |= {"DequantizeLinear"}  # weights in eight bits would become larger
+NOT_DETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+NOT_DETERMINISTIC |= {"Bernoulli", "Multinomial"}
+NOT_FOLDED = NOT_DETERMINISTIC | {"DequantizeLinear"}  # weights in eight bits would become larger
 NOT_FOLDED |= {"BatchNormalization"}  # onnx's evaluator runs that of opset 11 in training mode
 
 
@@ -36,6 +38,11 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
 def uses_of(graph: onnx.GraphProto) -> Counter[str]:
     """{tensor name: number of node inputs and graph outputs that use it}."""
     return Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
+
+
+def has_subgraphs(model: onnx.ModelProto) -> bool:
+    """Whether a node (If, Loop, Scan) contains a graph, which may use tensors of the graph around it."""
+    return any(a.HasField("g") or a.graphs for node in model.graph.node for a in node.attribute)
 
 
 def set_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
@@ -90,10 +97,15 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
-    """Sets the first dimension of outputs and inputs (of the first `inputs`, or all) and folds the new constants."""
+def set_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
+    """Sets the first dimension of outputs and inputs (of the first `inputs`, or all)."""
     for value in [*model.graph.input[:inputs], *model.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_value = batch_size
+
+
+def fix_batch(model: onnx.ModelProto, batch_size: int, inputs: int | None = None) -> None:
+    """Sets the first dimension like set_batch, and folds the new constants."""
+    set_batch(model, batch_size, inputs)
     drop_unused(model)
     fold_constants(model)
 
@@ -107,6 +119,8 @@ def shapes_at(model: onnx.ModelProto, batch_size: int) -> dict[str, list[int]]:
 
 def macs(model: onnx.ModelProto) -> dict[str, int] | None:
     """{node: multiply-accumulates} of Conv, Gemm and MatMul for one image; None if a shape cannot be inferred."""
+    if has_subgraphs(model):
+        return None
     shapes, by_node = shapes_at(model, 1), {}
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
@@ -132,8 +146,19 @@ def drop_unused(model: onnx.ModelProto) -> None:
     Old exporters listed every initializer as an input too.
     """
     graph = model.graph
-    alias: dict[str, str] = {}
     outputs = {value.name for value in graph.output}
+    computed = {name for node in graph.node for name in node.output} - outputs
+    # The tensor before an Identity that is an output gets the name of the output.
+    alias = {
+        node.input[0]: node.output[0]
+        for node in graph.node
+        if node.op_type == "Identity" and node.output[0] in outputs and node.input[0] in computed
+    }
+    for node in graph.node if alias else ():
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        node.output[:] = [alias.get(name, name) for name in node.output]
+    set_nodes(graph, [node for node in graph.node if node.input[:1] != node.output[:1] or node.op_type != "Identity"])
+    alias = {}
     kept = []
     for node in graph.node:
         node.input[:] = [alias.get(name, name) for name in node.input]

@@ -7,6 +7,9 @@ points are 0, so they cost no work (Jacob et al., arXiv:1712.05877; ONNX Quantiz
 
 from __future__ import annotations
 
+from _support import cli
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
 from graphs.agreement import BATCH, logits_of
+from graphs.description import description_of, opset_of
+from graphs.edit import drop_unused, fold_constants, has_subgraphs
 from graphs.session import open_session
 from network.spec import INPUT
 
 OPSET = 13  # the first with a scale per channel in DequantizeLinear
+REMEDY = "set CHIP= to a chip of another precision"
 LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.int8): 127}  # -128 is left out, so that the scale is symmetric
 
 
@@ -42,17 +48,48 @@ def has_channel_rows(node: onnx.NodeProto) -> bool:
     return node.op_type == "Conv" or (node.op_type == "Gemm" and is_transposed)
 
 
+def converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with opset 13 or newer; onnx raises an error if it cannot convert an operator."""
+    return model if opset_of(model) >= OPSET else version_converter.convert_version(model, OPSET)
+
+
+def products_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that quantize() converts: Conv and Gemm with constant float32 weights."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    computed = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    return [
+        node for node in graph.node if has_channel_rows(node) and node.input[0] in computed and node.input[1] in weights
+    ]
+
+
+def refusal(path: Path) -> tuple[str, str] | None:
+    """Why the graph at `path` cannot be converted to int8, and the remedy; None if it can."""
+    model = onnx.load(path)
+    try:
+        drop_unused(model)
+        fold_constants(model)  # constant nodes become initializers
+        if has_subgraphs(model):
+            return "int8 is not possible for nodes with subgraphs (If, Loop)", REMEDY
+        description = description_of(model)
+        if description["precision"] != "float32" or not products_of(model):
+            problem = "int8 needs Conv or Gemm with constant float32 weights, and the graph has none (its precision is "
+            problem += f"{description['precision']})"
+            return problem, REMEDY
+        converted(model)
+    except Exception as error:  # noqa: BLE001  onnx raises many kinds of errors on operators that it does not know
+        reason = cli.one_line(error)[:200].replace(";", ",")
+        return f"it cannot be converted to opset {OPSET} for int8 ({reason})", REMEDY
+    return None
+
+
 def quantize(model: onnx.ModelProto, images: NDArray[Any]) -> onnx.ModelProto:
     """The int8 form of `model`, calibrated on float32 [n, *IMAGE_SHAPE]; its opset is 13 or newer."""
-    if model.opset_import[0].version < OPSET:
-        model = version_converter.convert_version(model, OPSET)
+    model = converted(model)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     computed = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
-    products = [
-        node for node in graph.node if has_channel_rows(node) and node.input[0] in computed and node.input[1] in weights
-    ]
-    products = [node for node in products if weights[node.input[1]].dtype == np.float32]
+    products = products_of(model)
     mark = "int8"  # prefix of every new name and of no present one
     while any(name.startswith(mark) for name in {*computed, *weights}):
         mark += "_"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from _support.cli import die
-
 import math
 from functools import partial
 from typing import Any, Callable, Dict, List, Tuple
@@ -31,12 +29,16 @@ from network.spec import RESIZES
 Pass = Callable[[onnx.ModelProto], None]
 
 
-def table(resize: str, subject: object) -> List[Tuple[str, Pass]]:
-    """The passes in their order; error messages about the graph name `subject`, its file."""
+class NotApplicable(ValueError):
+    """A pass does not fit a graph. For the export of this network that is an error."""
+
+
+def table(resize: str, is_own: bool = False) -> List[Tuple[str, Pass]]:
+    """The passes in their order, for the export or for a graph of the user's own."""
     return [
         ("drop_unused", drop_unused),
         ("fold_constants", fold_constants),
-        (f"resize_{resize}", partial(replace_resizes, how=resize, subject=subject)),
+        (f"resize_{resize}", partial(replace_resizes, how=resize, is_own=is_own)),
         ("flatten_reshapes", flatten_reshapes),
         ("sum_masks", sum_masks),
         ("share_equal_initializers", share_equal_initializers),
@@ -62,7 +64,7 @@ def sum_masks(model: onnx.ModelProto) -> None:
         if mask and x not in known and shapes.get(x) == shapes.get(masks[mask]) is not None:
             y = node.output[0]
             product = free_name(graph, f"{y}_masked")
-            nodes.append(helper.make_node("Mul", [x, masks[mask]], [product], f"{node.name}_masked"))
+            nodes.append(helper.make_node("Mul", [x, masks[mask]], [product], f"{node.name or y}_masked"))
             node = helper.make_node("Add", [product, x], [y], node.name)
         nodes.append(node)
     set_nodes(graph, nodes)
@@ -99,20 +101,23 @@ def align_corners_matrix(size: int) -> Array:
     return matrix.astype(np.float32)
 
 
-def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
+def count_resizes(model: onnx.ModelProto) -> int:
+    """The number of Resize nodes that replace_resizes() would rewrite."""
+    return sum(is_bilinear(node) for node in model.graph.node)
+
+
+def replace_resizes(model: onnx.ModelProto, how: str, is_own: bool = False) -> None:
     """Rewrites the four Resize nodes by `how`: nearest (an approximation), exact or none; see optimize_onnx.py.
 
-    Exits 1 if their number is not four (with none, such a graph stays unchanged), or if one does not double height and
-    width.
+    In a graph of the user's own, exact rewrites any number of them, because it computes the same. Raises NotApplicable
+    if there is another number (with none, such a graph stays unchanged), or if one does not double height and width.
     """
     graph, shapes = model.graph, shapes_at(model, PROBE)
-    count = sum(is_bilinear(node) for node in graph.node)
+    count = count_resizes(model)
     if how == "none" and count != RESIZES:  # a graph of another network, or an optimized one
         return
-    if count != RESIZES:
-        problem = f"{count} bilinear align_corners Resize nodes, not {RESIZES}"
-        remedy = "use the plain export of this network, or set optimize.resize: none; remove the file for a new export"
-        die(subject, problem, remedy)
+    if count != RESIZES and not (is_own and how == "exact" and count):
+        raise NotApplicable(f"{count} bilinear align_corners Resize nodes, not {RESIZES}")
     nodes = []
     for node in graph.node:
         if not is_bilinear(node):
@@ -121,13 +126,13 @@ def replace_resizes(model: onnx.ModelProto, how: str, subject: object) -> None:
         x, y = node.input[0], node.output[0]
         before, after = shapes.get(x, [])[2:], shapes.get(y, [])[2:]
         if len(before) != 2 or after != [2 * d for d in before]:
-            die(subject, f"{node.name} resizes {before} to {after}, not to twice the size", "use the plain export")
+            raise NotApplicable(f"{node.name or node.output[0]} resizes {before} to {after}, not to twice the size")
         height, width = before
         if how == "exact":
             rows = add_initializer(graph, f"align_corners_{height}", align_corners_matrix(height))
             columns = add_initializer(graph, f"align_corners_{width}_transposed", align_corners_matrix(width).T)
-            nodes.append(helper.make_node("MatMul", [x, columns], [f"{y}_columns"], f"{node.name}_columns"))
-            nodes.append(helper.make_node("MatMul", [rows, f"{y}_columns"], [y], f"{node.name}_rows"))
+            nodes.append(helper.make_node("MatMul", [x, columns], [f"{y}_columns"], f"{node.name or y}_columns"))
+            nodes.append(helper.make_node("MatMul", [rows, f"{y}_columns"], [y], f"{node.name or y}_rows"))
             continue
         roi = add_initializer(graph, "no_roi", np.array([], np.float32))
         scales = add_initializer(graph, "twice", np.array([1, 1, 2, 2], np.float32))

@@ -21,6 +21,7 @@ def open_session(model: Path | bytes | onnx.ModelProto, cpu_threads: int = 0, op
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads or threads()
+    options.log_severity_level = 4  # errors are exceptions too, and ONNX Runtime would print them a second time
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if isinstance(model, Path):

@@ -30,7 +30,7 @@ METHOD = (
 )
 ACCURACY_NOTE = (
     "gate: Top-1 compared with the reference in params.yaml (make verify). agreement, fixed / broken / other and "
-    "McNemar p: predictions compared with those of the reference engine, ONNX Runtime in float32 (make compare)."
+    "McNemar p: predictions compared with those of the reference engine, ONNX Runtime on the plain graph: make compare."
 )
 PERF_NOTE = (
     "device: time of the device alone. end to end: with reading bins and writing outputs. stable: drift (median of the "

@@ -237,7 +237,7 @@ def test_the_printed_and_recorded_numbers_are_those_of_the_graphs(
         graph = onnx.load(path).graph
         assert row[1:] == (len(graph.node), len(graph.initializer), path.stat().st_size, macs)
     assert rows[0][0] == "as given"
-    order = [name for name, _ in passes.table(resize, "")]
+    order = [name for name, _ in passes.table(resize)]
     assert [row[0] for row in rows[1:]] == [name for name in order if name in dict.fromkeys(row[0] for row in rows)]
     lean = onnx.load(out).graph
     values = {(t.data_type, tuple(t.dims), numpy_helper.to_array(t).tobytes()) for t in lean.initializer}
@@ -299,5 +299,6 @@ def test_one_changed_label_after_a_pass_is_an_error_at_any_tolerance(capsys: pyt
     images = np.array([[1, 1.00001]], np.float32)
     expected = agreement.logits_of(model.SerializeToString(), images)
     with pytest.raises(SystemExit):
-        optimize_onnx.run_passes(model, [("swap", swap)], images, expected, 1.0, Path("m"))
+        settings = optimize_onnx.Settings(1.0, "m", is_own=False)
+        optimize_onnx.run_passes(model, [("swap", swap)], images, expected, settings)
     assert "m, pass swap: " in capsys.readouterr().err

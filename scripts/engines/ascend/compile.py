@@ -19,6 +19,7 @@ import time
 from engines import CompileRequest
 from engines.ascend import _cann, _versions
 from engines.ascend._reasons import explain_atc
+from engines.ascend.graph import refusal
 from network.spec import IMAGE_SHAPE, INPUT
 
 RESERVED = (
@@ -78,7 +79,13 @@ def lacks_ops(environment: dict[str, str]) -> bool:
 
 
 def compile_model(request: CompileRequest) -> Record:
-    """Writes the .om for inputs [batch_size, *IMAGE_SHAPE], and the output of atc to the log. Exits 1 if atc fails."""
+    """Writes the .om for inputs [batch_size, *IMAGE_SHAPE], and the output of atc to the log.
+
+    Exits 1 if atc cannot compile the graph, before it runs, or if atc fails.
+    """
+    fault = refusal(request.graph, request.model, request.options)
+    if fault:
+        die(request.model, *fault)
     _cann.check_path(request.model)
     options, limits, log = request.options, request.limits, request.log
     environment = _cann.environment(compiler=True)

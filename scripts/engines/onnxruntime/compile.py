@@ -1,4 +1,4 @@
-"""CPU, float32, ONNX Runtime: the compiled model is the optimized graph with its batch fixed."""
+"""CPU, ONNX Runtime: the compiled model is the optimized graph with its batch fixed, in the graph's own precision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from _support.cli import die
 import onnx
 
 from engines import CompileRequest
-from graphs.edit import SHAPE_OPERATORS, fix_batch
+from graphs.edit import fix_batch, has_subgraphs, set_batch
 
 
 def compile_model(request: CompileRequest) -> Record:
@@ -17,11 +17,10 @@ def compile_model(request: CompileRequest) -> Record:
         unknown = ", ".join(request.options)
         die("params.yaml", f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
     graph = onnx.load(request.model)
-    fix_batch(graph, request.batch_size)
-    remaining = SHAPE_OPERATORS.intersection(node.op_type for node in graph.graph.node)
-    if remaining:
-        problem = f"{', '.join(sorted(remaining))} nodes remain after the batch size was fixed"
-        die(request.model, problem, "set ONNX= to the plain export of this network")
+    if has_subgraphs(graph) or any(node.op_type in ("Shape", "Size") for node in graph.graph.node):
+        set_batch(graph, request.batch_size)  # what depends on the batch stays, because a request is a part of it
+    else:
+        fix_batch(graph, request.batch_size)
     onnx.checker.check_model(graph, full_check=True)
     request.out.write_bytes(graph.SerializeToString(deterministic=True))
-    return {"precision": "float32"}
+    return {"precision": request.graph.get("precision", "float32")}

@@ -23,9 +23,11 @@ from engines import CompileRequest
 from engines.feed import OneAtATime
 from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
+from graphs.edit import set_batch
 from network.spec import IMAGE_SHAPE
 
 OPTIONS = {"precision", "streams"}
+NAMES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 DURATION = 3.0  # s of the speed comparison, both graphs together
 
 
@@ -38,12 +40,17 @@ def mean_seconds(session: OneAtATime, batch: NDArray[Any], duration: float) -> f
     return (time.perf_counter() - begin) / calls
 
 
+def precision_of(precision: str, graph: Record) -> str:
+    """The name of the chip's precision, with that of a graph of the user's own which is not in float32."""
+    name, own = NAMES[precision], graph.get("precision", "float32")
+    return name if own in ("float32", name) else f"{own} graph in {name}"
+
+
 def write_fixed(model: Path, batch_size: int, out: Path) -> None:
     """Writes the graph of `model` for inputs [batch_size, *IMAGE_SHAPE] to `out`. Constants are not folded, so that an
     int8 graph keeps its weights in eight bits."""
     graph = onnx.load(model)
-    for value in [*graph.graph.input, *graph.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    set_batch(graph, batch_size)
     onnx.checker.check_model(graph, full_check=True)
     out.write_bytes(graph.SerializeToString(deterministic=True))
 
@@ -86,7 +93,7 @@ def compile_model(request: CompileRequest) -> Record:
         )
         die("params.yaml", problem, "a chip of openvino has precision=, and optionally streams=")
     write_fixed(request.model, request.batch_size, request.out)
-    record: Record = {"precision": {"f32": "float32", "bf16": "bfloat16"}.get(precision, precision)}
+    record: Record = {"precision": precision_of(precision, request.graph)}
     if request.unquantized:
         with locks.lock_cpu():
             record.update(compare_speed(request.out, request.unquantized, request.batch_size))

@@ -28,6 +28,7 @@ class Compiled(NamedTuple):
     streams: int
     chunk: int
     rest: str  # the precision of all operators that do not run in the chip's precision
+    is_quantized: bool  # whether the graph itself has int8 operators, which run in int8 in every precision
 
 
 def compiled_for(model: Path, options: Options, more: dict[str, Any] | None = None) -> Compiled:
@@ -41,18 +42,25 @@ def compiled_for(model: Path, options: Options, more: dict[str, Any] | None = No
     graph.reshape([chunk, *list(graph.input(0).shape)[1:]])
     rest = precision if precision != "int8" else "bf16" if instructions("bf16") else "f32"
     settings = {"INFERENCE_PRECISION_HINT": rest, "INFERENCE_NUM_THREADS": threads(), "NUM_STREAMS": streams}
-    return Compiled(core.compile_model(graph, "CPU", {**settings, **(more or {})}), batch_size, streams, chunk, rest)
+    is_quantized = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
+    model = core.compile_model(graph, "CPU", {**settings, **(more or {})})
+    return Compiled(model, batch_size, streams, chunk, rest, is_quantized)
 
 
-def check_precision(compiled: Compiled, precision: str, subject: object) -> None:
-    """Exits 1 if OpenVINO has chosen another precision for a convolution (openvino#27795)."""
+def precision_fault(compiled: Compiled, precision: str) -> str:
+    """Says if OpenVINO has chosen another precision for a convolution (openvino#27795), or for a matrix product of a
+    graph without convolutions; else empty."""
     infos = [op.get_rt_info() for op in compiled.model.get_runtime_model().get_ops()]
-    types = [i["runtimePrecision"].astype(str) for i in infos if i["layerType"].astype(str) == "Convolution"]
-    others = [kind for kind in types if kind not in TYPES[precision]]
-    if others or not types:
-        problem = f"OpenVINO runs {len(others)} of {len(types)} convolutions in {', '.join(sorted(set(others)))}"
-        remedy = "set CHIP= to a chip of precision=f32, and report it with the CPU's name"
-        die(subject, f"{problem}, not in {precision}", remedy)
+    layers = [(i["layerType"].astype(str), i["runtimePrecision"].astype(str)) for i in infos]
+    what = "convolutions"
+    types = [kind for layer, kind in layers if layer == "Convolution"]
+    if not types:
+        what, types = "matrix products", [kind for layer, kind in layers if layer in ("FullyConnected", "MatMul")]
+    allowed = TYPES[precision] | (TYPES["int8"] if compiled.is_quantized else set())
+    others = [kind for kind in types if kind not in allowed]
+    if not others:
+        return ""
+    return f"OpenVINO runs {len(others)} of {len(types)} {what} in {', '.join(sorted(set(others)))}, not in {precision}"
 
 
 def open_session(model: Path, options: Options) -> OneAtATime:
@@ -65,7 +73,9 @@ def open_session(model: Path, options: Options) -> OneAtATime:
     import openvino
 
     compiled = compiled_for(model, options)
-    check_precision(compiled, precision, model)
+    fault = precision_fault(compiled, precision)
+    if fault:
+        die(model, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
     batch_size, chunk = compiled.batch_size, compiled.chunk
     requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
     logits = np.empty((batch_size, len(CLASSES)), np.float32)

@@ -1,0 +1,240 @@
+"""Reads and judges a graph of the user's own, before it replaces the export.
+
+A graph that later stages cannot use is refused here, so that nothing of it is left in ROOT. Harmless differences from
+the export are adapted: data files are read in, and input, output and IR version are set as the later stages need them.
+"""
+
+from __future__ import annotations
+
+from _support.artifact import Record
+from _support.cli import one_line
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import TensorProto, helper
+
+from graphs.agreement import relative_error
+from graphs.description import description_of, nodes_of
+from graphs.edit import NOT_DETERMINISTIC, free_name
+from graphs.external_data import LIMIT, Fault, data_files, embed, graphs_of
+from graphs.session import open_session
+from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
+
+OLD_IR = 8  # read by every tool of CANN, docs/ascend-tools.md#atc-versions
+NEW_IR = 10  # newer versions are lowered where nothing needs them
+SIZES = (3, 1)  # batch sizes of the trial: a batch size that is fixed inside the graph fails in one of them
+MIXED = 0.05  # relative; above it an image's logits depend on the other images of its batch
+EXPORT = f"export it with dynamic_axes={{'{INPUT}': {{0: 'N'}}, '{OUTPUT}': {{0: 'N'}}}}"
+EXPORT_PLAIN = "export it in float32 with ONNX's own operators, opset_version=17 or lower"
+KINDS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
+
+
+class OwnGraph(NamedTuple):
+    """A user's graph that can replace the export."""
+
+    content: bytes  # what to write into ROOT
+    digest: str  # sha256 of the user's file, or over those of the file and its data files
+    changes: list[str]  # what differs from the user's file
+    description: Record  # see description.py
+
+
+def parsed(path: Path) -> tuple[onnx.ModelProto, bytes]:
+    """The model and the bytes of an ONNX file; raises Fault if it is not one."""
+    if path.stat().st_size > LIMIT:
+        raise Fault("larger than 2 GB, the limit of an ONNX file")
+    data = path.read_bytes()
+    if not data:
+        raise Fault("an empty file")
+    if data.startswith((b"PK\x03\x04", b"\x80\x02")):
+        raise Fault("not an ONNX file but one saved by torch", "export the network, or set WEIGHTS= to a state_dict")
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except Exception as error:  # noqa: BLE001  protobuf's errors have no common base class
+        raise Fault(f"not an ONNX file, or incomplete ({reason_of(error)})") from None
+    if not model.ir_version or not model.graph.node:
+        raise Fault("not an ONNX file, or incomplete (it contains no nodes)")
+    return model, data
+
+
+def files_of(path: Path) -> list[Path]:
+    """The data files of the graph at `path`; raises Fault."""
+    return list(data_files(parsed(path)[0], path).values())
+
+
+def read_own(path: Path) -> OwnGraph:
+    """The graph at `path`, adapted and tried with ONNX Runtime; raises Fault if it cannot replace the export."""
+    model, data = parsed(path)
+    digest = hashlib.sha256(data).hexdigest()
+    digests = embed(model, path)
+    changes = [f"data of {', '.join(digests)} read in"] if digests else []
+    if digests:
+        lines = [f"{name} {value}\n" for name, value in (("", digest), *digests.items())]
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    try:
+        model = adapt(model, changes)
+        check_operators(model)
+        content = model.SerializeToString(deterministic=True) if changes else data
+        onnx.checker.check_model(model)
+        try_out(content)
+        # Declared shapes of inner tensors may be of another batch size; all of them are inferred again.
+        for graph in graphs_of(model):
+            del graph.value_info[:]
+        onnx.checker.check_model(model, full_check=True)
+        return OwnGraph(content, digest, changes, description_of(model))
+    except Fault:
+        raise
+    except Exception as error:  # noqa: BLE001  onnx and protobuf raise many kinds of errors on invalid graphs
+        raise Fault(f"not a valid graph ({reason_of(error)})", "export it again") from None
+
+
+def reason_of(error: Exception) -> str:
+    """The reason in an error of onnx or ONNX Runtime, without its codes, source lines and stack."""
+    text = str(error).partition("\n==> Context")[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(text))
+    text = re.sub(r"/onnxruntime_src/\S+ [^()]*\(.*?\) ", "", text)
+    return f"{type(error).__name__}: {text[:200]}".replace(";", ",")
+
+
+# Input and output
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | str] | None:
+    """The declared dimensions of a tensor: numbers, or names of dynamic ones (N if it has no name); None if unknown."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return [d.dim_value if d.dim_value > 0 else d.dim_param or "N" for d in kind.shape.dim]
+
+
+def text_of(value: onnx.ValueInfoProto) -> str:
+    """An input or output for a message: `image float32 [N, 3, 32, 32]`."""
+    kind = value.type.WhichOneof("value") or "of unknown type"
+    if kind != "tensor_type":
+        return f"{value.name} ({kind.removesuffix('_type')})"
+    element = value.type.tensor_type.elem_type
+    known = KINDS.get(element) or TensorProto.DataType.Name(element).lower() if element else "of unknown type"
+    shape = shape_of(value)
+    return f"{value.name} {known} " + ("of unknown shape" if shape is None else f"[{', '.join(map(str, shape))}]")
+
+
+def adapt(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
+    """The model with functions inlined and with the IR version, input and output of the export. Adds to `changes` what
+    was changed; raises Fault if input or output do not fit."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+        changes.append("functions inlined")
+    lower_ir(model, changes)
+    graph = model.graph
+    names = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in names]
+    if len(inputs) < len(graph.input):  # older exporters list initializers too
+        model.ir_version = max(model.ir_version, 4)
+        del graph.input[:]
+        graph.input.extend(inputs)
+        changes.append("initializers not listed as inputs")
+    if len(graph.input) != 1 or len(graph.output) != 1:
+        shown = [", ".join(map(text_of, values)) or "none" for values in (graph.input, graph.output)]
+        raise Fault(f"its inputs are {shown[0]}, its outputs {shown[1]}")
+    for value, name, shape in ((graph.input[0], INPUT, IMAGE_SHAPE), (graph.output[0], OUTPUT, (len(CLASSES),))):
+        check_fit(value, shape, graph)
+        if value.name != name:
+            changes.append(f"{value.name} renamed to {name}")
+            rename(model, value.name, name)
+        if (shape_of(value) or ())[1:] != [*shape] or value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            first = (shape_of(value) or ["N"])[0]
+            value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [first, *shape]))
+            changes.append(f"shape of {name} set to [N, {', '.join(map(str, shape))}]")
+    return model
+
+
+def check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...], graph: onnx.GraphProto) -> None:
+    """Raises Fault unless a declared input or output is float32 [N, *shape], or can be with its dynamic dimensions."""
+    declared = shape_of(value)
+    text = f"its input is {text_of(graph.input[0])}, its output {text_of(graph.output[0])}"
+    element = value.type.tensor_type.elem_type
+    if value.type.WhichOneof("value") != "tensor_type" or element != TensorProto.FLOAT:
+        is_other_float = element in (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+        raise Fault(text, "convert it with float32 input and output (keep_io_types=True)" if is_other_float else "")
+    if declared is None:
+        return
+    if len(declared) != 1 + len(shape) or any(type(d) is int and d != e for d, e in zip(declared[1:], shape)):
+        raise Fault(text)
+    if type(declared[0]) is int:
+        raise Fault(f"{text}, with a fixed batch dimension", EXPORT)
+
+
+def rename(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Renames a tensor in the graph and its subgraphs; another tensor with the new name gets a free one."""
+    names = {old: new}
+    if any(new in (*node.input, *node.output) for node in nodes_of(model)):
+        names[new] = free_name(model.graph, f"{new}_")
+    for graph in graphs_of(model):
+        for node in graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            value.name = names.get(value.name, value.name)
+        for sparse in graph.sparse_initializer:
+            sparse.values.name = names.get(sparse.values.name, sparse.values.name)
+
+
+def lower_ir(model: onnx.ModelProto, changes: list[str]) -> None:
+    """Lowers a new IR version to the one that the opsets need: ONNX Runtime refuses newer ones than its own."""
+    needed = max(OLD_IR, helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True))
+    if model.ir_version > max(NEW_IR, needed):
+        changes.append(f"IR version {model.ir_version} lowered to {needed}")
+        model.ir_version = needed
+
+
+# Operators and values
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Raises Fault if a result of the graph would differ from run to run."""
+    random = sorted({node.op_type for node in nodes_of(model)} & NOT_DETERMINISTIC)
+    if random:
+        raise Fault(f"it contains random operators ({', '.join(random)})", "export it in evaluation mode")
+
+
+def runs(content: bytes) -> Iterator[Any]:
+    """The logits of some random images, in batches of each of SIZES, and of the first one again; raises Fault."""
+    images = np.random.default_rng(0).random((max(SIZES), *IMAGE_SHAPE), np.float32)
+    try:
+        session = open_session(content)
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
+        raise Fault(f"ONNX Runtime cannot load it ({reason_of(error)})", EXPORT_PLAIN) from None
+    for size in (*SIZES, SIZES[0]):
+        try:
+            (logits,) = session.run([OUTPUT], {INPUT: images[:size]})
+        except Exception as error:  # noqa: BLE001
+            problem = f"ONNX Runtime cannot run it for a batch of {size} ({reason_of(error)})"
+            raise Fault(problem, f"if a batch size is fixed inside it, {EXPORT}") from None
+        yield size, logits
+
+
+def try_out(content: bytes) -> None:
+    """Runs a graph in several batch sizes. Raises Fault unless the logits have the right shape and are finite, and do
+    not depend on the batch or on the run."""
+    results: list[Any] = []
+    for size, logits in runs(content):
+        expected = [size, len(CLASSES)]
+        if not isinstance(logits, np.ndarray) or list(logits.shape) != expected:
+            shown = list(logits.shape) if isinstance(logits, np.ndarray) else f"a {type(logits).__name__}"
+            problem = f"for a batch of {size} it returns {shown}, not {expected}"
+            has_classes = expected[1:] == list(getattr(logits, "shape", ()))[1:]
+            raise Fault(problem, f"if a batch size is fixed inside it, {EXPORT}" if has_classes else "")
+        if not np.isfinite(logits).all():
+            raise Fault("its logits for random images are not finite", "check its weights")
+        results.append(logits)
+    first, single, again = results
+    if relative_error(again, first) > 1e-4:
+        raise Fault("the same images give other logits in a second run", "export it in evaluation mode")
+    if relative_error(single, first[:1]) > MIXED:
+        problem = "the logits of an image depend on the other images of its batch"
+        raise Fault(problem, "export it in evaluation mode")

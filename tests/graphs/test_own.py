@@ -1,0 +1,370 @@
+"""Graphs of the user's own: what is adapted, what is refused, and how their precision is named."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from graphs import int8, own
+from graphs.agreement import logits_of
+from graphs.description import description_of
+from graphs.external_data import Fault
+
+RANDOM = np.random.default_rng(7)
+W = RANDOM.normal(size=(3072, 10)).astype(np.float32)
+IMAGES = RANDOM.random((3, 3, 32, 32), np.float32)
+Node = onnx.NodeProto
+
+
+def value(name: str, shape: Sequence[Any] | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def node(operator: str, inputs: str, outputs: str, **attributes: Any) -> Node:
+    """A node from words; a dot is an input that is not given."""
+    names = ["" if name == "." else name for name in inputs.split()]
+    return helper.make_node(operator, names, outputs.split(), **attributes)
+
+
+FLATTEN, PRODUCT = node("Flatten", "image", "x", axis=1), node("MatMul", "x w", "class")
+IMAGE, CLASS = value("image", ["N", 3, 32, 32]), value("class", ["N", 10])
+
+
+def graph(
+    nodes: Sequence[Node] = (FLATTEN, PRODUCT),
+    image: onnx.ValueInfoProto = IMAGE,
+    logits: onnx.ValueInfoProto = CLASS,
+    ir: int = 8,
+    opset: int = 13,
+    more: Sequence[onnx.ValueInfoProto] = (),
+    functions: Sequence[onnx.FunctionProto] = (),
+    domains: Sequence[str] = (),
+    **constants: Any,
+) -> onnx.ModelProto:
+    """A graph that flattens and multiplies by w, unless other nodes or constants are given."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in {"w": W, **constants}.items()]
+    body = helper.make_graph(list(nodes), "own", [image, *more], [logits], tensors)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(body, opset_imports=opsets, ir_version=ir, functions=functions)
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def fault_of(path: Path) -> str:
+    with pytest.raises(Fault) as caught:
+        own.read_own(path)
+    return f"{caught.value.problem}; {caught.value.remedy}"
+
+
+def with_data(folder: Path, location: str = "net.onnx.data") -> Path:
+    """A graph with its weights in net.onnx.data, as torch writes it, which names the file `location`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "net.onnx"
+    onnx.save(graph(), path, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    next(item for item in model.graph.initializer[0].external_data if item.key == "location").value = location
+    onnx.save(model, path)
+    return path
+
+
+# External data
+
+
+def test_data_files_are_read_into_one_file_and_the_digest_covers_them(tmp_path: Path) -> None:
+    path = with_data(tmp_path)
+    result = own.read_own(path)
+    assert own.files_of(path) == [tmp_path / "net.onnx.data"]
+    assert result.changes == ["data of net.onnx.data read in"]
+    assert np.array_equal(logits_of(result.content, IMAGES), logits_of(graph(), IMAGES))
+    data = bytearray((tmp_path / "net.onnx.data").read_bytes())
+    data[100] ^= 1
+    (tmp_path / "net.onnx.data").write_bytes(data)
+    assert own.read_own(path).digest != result.digest
+
+
+@pytest.mark.parametrize("location", ["../net.onnx.data", "/etc/hostname", "a/../../net.onnx.data", "", "a\nb", ".."])
+def test_a_data_file_outside_the_folder_of_the_graph_is_refused(tmp_path: Path, location: str) -> None:
+    path = with_data(tmp_path / "own", location)
+    shutil.copy(tmp_path / "own/net.onnx.data", tmp_path)
+    assert "is not in the folder of the graph" in fault_of(path)
+
+
+def test_a_missing_short_or_linked_data_file_is_refused(tmp_path: Path) -> None:
+    path, data = with_data(tmp_path / "own"), tmp_path / "own/net.onnx.data"
+    whole = data.read_bytes()
+    data.write_bytes(whole[:1000])
+    assert "net.onnx.data has 1000 bytes, w needs 122880; the file is incomplete" in fault_of(path)
+    data.unlink()
+    assert "its data file net.onnx.data is missing; copy it to" in fault_of(path)
+    (tmp_path / "elsewhere").write_bytes(whole)
+    data.symlink_to("../elsewhere")
+    assert "is a link to another folder" in fault_of(path)
+    data.unlink()
+    data.mkdir()
+    assert "is not a file" in fault_of(path)
+
+
+def test_a_link_into_a_cache_finds_the_data_beside_the_link_and_beside_its_target(tmp_path: Path) -> None:
+    path = with_data(tmp_path / "cache")
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links/net.onnx"
+    link.symlink_to(path)
+    assert own.read_own(link).changes  # the data are beside the target
+    (tmp_path / "links/net.onnx.data").symlink_to(tmp_path / "cache/net.onnx.data")
+    assert own.read_own(link).changes
+
+
+def test_data_whose_size_is_not_that_of_the_tensor_are_refused(tmp_path: Path) -> None:
+    path = with_data(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    next(item for item in model.graph.initializer[0].external_data if item.key == "length").value = "40"
+    onnx.save(model, path)
+    assert "w has 40 bytes in net.onnx.data, its shape needs 122880" in fault_of(path)
+
+
+# What is adapted
+
+HALF = {"w": W.astype(np.float16)}
+FUNCTION = helper.make_function(
+    "own", "Times", ["a", "b"], ["c"], [node("MatMul", "a b", "c")], [helper.make_opsetid("", 13)]
+)
+ADAPTED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
+    "nothing to adapt": (graph(), []),
+    "unnamed dynamic dimensions": (graph(image=value("image", [None, 3, 32, 32])), []),
+    "a new IR version": (graph(ir=13), ["IR version 13 lowered to 8"]),
+    "an IR version that an opset needs": (graph(ir=11, opset=23), []),
+    "initializers listed as inputs": (
+        graph(ir=3, more=[value("w", [3072, 10])]),
+        ["initializers not listed as inputs"],
+    ),
+    "other names": (
+        graph(
+            [node("Flatten", "input.1", "x", axis=1), node("MatMul", "x w", "logits")],
+            value("input.1", ["b", 3, 32, 32]),
+            value("logits", ["b", 10]),
+        ),
+        ["input.1 renamed to image", "logits renamed to class"],
+    ),
+    "exchanged names": (
+        graph(
+            [node("Flatten", "class", "image", axis=1), node("MatMul", "image w", "x")],
+            value("class", ["b", 3, 32, 32]),
+            value("x", ["b", 10]),
+        ),
+        ["class renamed to image", "x renamed to class"],
+    ),
+    "every dimension dynamic": (
+        graph(image=value("image", list("abcd")), logits=value("class", ["a", "k"])),
+        ["shape of image set to [N, 3, 32, 32]", "shape of class set to [N, 10]"],
+    ),
+    "a batch of -1": (
+        graph(image=value("image", [-1, 3, 32, 32])),
+        ["shape of image set to [N, 3, 32, 32]"],
+    ),
+    "no shapes": (
+        graph(image=value("image", None), logits=value("class", None)),
+        ["shape of image set to [N, 3, 32, 32]", "shape of class set to [N, 10]"],
+    ),
+    "local functions": (
+        graph(
+            [FLATTEN, helper.make_node("Times", ["x", "w"], ["class"], domain="own")],
+            functions=[FUNCTION],
+            domains=["own"],
+        ),
+        ["functions inlined"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_harmless_differences_are_adapted_and_named(tmp_path: Path, name: str) -> None:
+    model, changes = ADAPTED[name]
+    path = saved(model, tmp_path)
+    result = own.read_own(path)
+    assert result.changes == changes
+    assert changes or result.content == path.read_bytes()
+    adapted = onnx.ModelProto.FromString(result.content)
+    (image,), (logits,) = adapted.graph.input, adapted.graph.output
+    assert (own.shape_of(image) or [])[1:] == [3, 32, 32]
+    assert (own.shape_of(logits) or [])[1:] == [10]
+    assert np.array_equal(logits_of(result.content, IMAGES), logits_of(graph(), IMAGES))
+
+
+# What is refused
+
+
+def cast(before: str, after: str, kind: int) -> Node:
+    return node("Cast", before, after, to=kind)
+
+
+REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
+    "a fixed batch": (
+        graph(image=value("image", [1, 3, 32, 32]), logits=value("class", [1, 10])),
+        "its input is image float32 [1, 3, 32, 32], its output class float32 [1, 10], with a fixed batch dimension; "
+        "export it with dynamic_axes={'image': {0: 'N'}, 'class': {0: 'N'}}",
+    ),
+    "a batch of 1 in a Reshape": (
+        graph([node("Reshape", "image s", "x"), PRODUCT], s=[1, 3072]),
+        "ONNX Runtime cannot run it for a batch of 3",
+    ),
+    "a batch of 16 in a Reshape": (
+        graph([node("Reshape", "image s", "x"), PRODUCT], s=[16, 3072]),
+        "if a batch size is fixed inside it, export it with dynamic_axes",
+    ),
+    "another size": (graph(image=value("image", ["N", 3, 224, 224])), "its input is image float32 [N, 3, 224, 224]"),
+    "channels last": (graph(image=value("image", ["N", 32, 32, 3])), "its input is image float32 [N, 32, 32, 3]"),
+    "100 classes": (graph(logits=value("class", ["batch", 100])), "its output class float32 [batch, 100]"),
+    "100 classes, not declared": (
+        graph(logits=value("class", None), w=np.ones((3072, 100), np.float32)),
+        "for a batch of 3 it returns [3, 100], not [3, 10]",
+    ),
+    "two inputs": (graph(more=[value("mask", ["N", 10])]), "its inputs are image float32 [N, 3, 32, 32], mask float32"),
+    "double input": (
+        graph(
+            [cast("image", "i", TensorProto.FLOAT), node("Flatten", "i", "x"), PRODUCT],
+            value("image", ["N", 3, 32, 32], TensorProto.DOUBLE),
+        ),
+        "its input is image float64 [N, 3, 32, 32]",
+    ),
+    "float16 input and output": (
+        graph(
+            image=value("image", ["N", 3, 32, 32], TensorProto.FLOAT16),
+            logits=value("class", ["N", 10], TensorProto.FLOAT16),
+            **HALF,
+        ),
+        "convert it with float32 input and output",
+    ),
+    "a sequence as output": (
+        graph(
+            [FLATTEN, node("MatMul", "x w", "y"), node("SequenceConstruct", "y", "class")],
+            logits=helper.make_tensor_sequence_value_info("class", TensorProto.FLOAT, ["N", 10]),
+        ),
+        "its output class (sequence)",
+    ),
+    "a random operator": (
+        graph([node("RandomNormalLike", "image", "r"), node("Flatten", "r", "x"), PRODUCT]),
+        "it contains random operators (RandomNormalLike); export it in evaluation mode",
+    ),
+    "dropout in training mode": (
+        graph(
+            [node("Dropout", "image ratio yes", "d"), node("Flatten", "d", "x"), PRODUCT],
+            ratio=np.float32(0.5),
+            yes=True,
+        ),
+        "the same images give other logits in a second run",
+    ),
+    "a softmax over the batch": (
+        graph([FLATTEN, node("MatMul", "x w", "y"), node("Softmax", "y", "class", axis=0)]),
+        "the logits of an image depend on the other images of its batch",
+    ),
+    "logits that are not finite": (graph(w=np.full((3072, 10), np.nan, np.float32)), "are not finite"),
+    "an operator of nobody": (graph([FLATTEN, node("NoSuchOperator", "x w", "class")]), "No Op registered for"),
+    "an operator of another domain": (
+        graph([FLATTEN, helper.make_node("Own", ["x", "w"], ["class"], domain="own")], domains=["own"]),
+        "ONNX Runtime cannot load it (Fail: Fatal error: own:Own(-1) is not a registered function/op)",
+    ),
+    "an opset that ONNX Runtime does not read": (graph(opset=28, ir=14), "ONNX Runtime cannot load it"),
+    "a dangling input": (graph([node("Flatten", "nowhere", "x"), PRODUCT]), "not a valid graph"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_graphs_that_cannot_replace_the_export_are_refused(tmp_path: Path, name: str) -> None:
+    model, words = REFUSED[name]
+    fault = fault_of(saved(model, tmp_path))
+    assert words in fault
+    assert "onnxruntime_src" not in fault and "\n" not in fault
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: b"", "an empty file"),
+        (lambda data: b"some text\n" * 9, "not an ONNX file, or incomplete"),
+        (lambda data: np.random.default_rng(1).bytes(5000), "not an ONNX file, or incomplete"),
+        (lambda data: data[:1000], "not an ONNX file, or incomplete"),
+        (lambda data: data[:-1], "not an ONNX file, or incomplete"),
+        (lambda data: b"PK\x03\x04" + data, "not an ONNX file but one saved by torch"),
+        (lambda data: data.replace(b"Flatten", b"Fl\xfftten"), "not a valid graph (UnicodeDecodeError"),
+    ],
+)
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], words: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(damage(graph().SerializeToString()))
+    assert words in fault_of(path)
+
+
+def test_single_wrong_bytes_never_raise_another_error(tmp_path: Path) -> None:
+    """Either the graph works or it is refused."""
+    data = graph().SerializeToString()
+    for at in range(0, 200, 3):
+        path = tmp_path / "net.onnx"
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
+        with contextlib.suppress(Fault):
+            own.read_own(path)
+
+
+# Precision
+
+C = RANDOM.normal(size=(10, 3, 5, 5)).astype(np.float32)
+POOL = [node("GlobalAveragePool", "maps", "means"), node("Flatten", "means", "class")]
+CONV = [node("Conv", "image c", "maps"), *POOL]
+HALF_CONV = [
+    *(cast("image", "i", TensorProto.FLOAT16), node("Conv", "i c", "maps")),
+    *(POOL[0], node("Flatten", "means", "flat"), cast("flat", "class", TensorProto.FLOAT)),
+]
+QDQ = [
+    *(node("QuantizeLinear", "image s z", "iq"), node("DequantizeLinear", "iq s z", "i")),
+    *(node("DequantizeLinear", "cq t y", "c"), node("Conv", "i c", "maps"), *POOL),
+]
+QDQ_CONSTANTS: dict[str, NDArray[Any]] = {
+    "s": np.array(1 / 255, np.float32),
+    "z": np.array(0, np.uint8),
+    "cq": np.clip(np.rint(C / 0.03), -127, 127).astype(np.int8),
+    "t": np.array(0.03, np.float32),
+    "y": np.array(0, np.int8),
+}
+PRECISIONS: dict[str, tuple[onnx.ModelProto, str]] = {
+    "float32": (graph(CONV, c=C), "float32"),
+    "float16": (graph(HALF_CONV, c=C.astype(np.float16)), "float16"),
+    "float16 weights": (graph([cast("c16", "c", TensorProto.FLOAT), *CONV], c16=C.astype(np.float16)), "float32"),
+    "float16 and float32": (
+        graph(
+            [*HALF_CONV[:-1], cast("flat", "f", TensorProto.FLOAT), node("Gemm", "f g", "class")],
+            c=C.astype(np.float16),
+            g=np.eye(10, dtype=np.float32),
+        ),
+        "float16 and float32",
+    ),
+    "int8": (graph(QDQ, **QDQ_CONSTANTS), "int8"),
+}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_the_precision_of_a_graph_is_that_of_its_products(tmp_path: Path, name: str) -> None:
+    model, precision = PRECISIONS[name]
+    assert description_of(model) == {"opset": 13, "domains": [], "precision": precision}
+    path = saved(model, tmp_path)
+    assert own.read_own(path).description["precision"] == precision
+    refusal = int8.refusal(path)
+    assert refusal is None if precision == "float32" else refusal is not None and precision in refusal[0]
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    from formats.user_inputs import require_file
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit):
+        require_file("onnx", tmp_path / "pipe")
