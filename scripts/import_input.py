@@ -89,7 +89,8 @@ def import_graph(args: argparse.Namespace) -> None:
             raise Fault(*problem)
     except Fault as fault:
         die(f"ONNX={source}", fault.problem, fault.remedy or f"set it to {EXPECTED['onnx']}")
-    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, {"given": graph.digest}) as job:
+    key = {"given": graph.digest, "graph": graph.description}
+    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, key) as job:
         job.time = artifact.time_after_all(artifact.root_of(args.out) or args.out.parent)
         job.path.write_bytes(graph.content)
         for change in graph.changes:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import quantize_onnx
-from conftest import SCRIPTS, TREE, Inputs, Project, refused, run, script, script_here, shared_once
+from conftest import SCRIPTS, TREE, Inputs, Project, refused, run, script, script_here, shared_once, small_graph
 from engines import CompileRequest
 from engines.feed import OneAtATime
 from engines.openvino import compile as compiler
-from engines.openvino import cpu
+from engines.openvino import cpu, graph
 from engines.openvino import run as runner
 from engines.split import CHUNK, split_batch
 from formats import cifar10
@@ -433,3 +433,42 @@ def test_make_calibrates_judges_compares_speed_and_cleans_up(project: Project) -
     assert project.pythons() == []
     run("make", "clean", "ROOT=root", cwd=project.tree)
     assert not (project.root / "models/int8").exists() and not list((project.root / "data").glob("calibration*"))
+
+
+@f32
+def test_a_graph_that_openvino_cannot_run_is_refused_at_import_and_at_inference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small_graph(tmp_path / "own.onnx")
+    assert graph.refusal({}, path, {"precision": "f32"}) is None
+    model = onnx.load(path)
+    model.graph.node[0].output[0] = "inner"
+    model.graph.node.insert(1, helper.make_node("Det", ["image"], ["determinants"]))
+    model.graph.node.insert(2, helper.make_node("ReduceMax", ["determinants"], ["largest"], keepdims=0))
+    model.graph.node.insert(3, helper.make_node("Mul", ["inner", "largest"], ["maps"]))
+    onnx.save(model, path)
+    words = "OpenVINO cannot run it (Conversion is failed for: "
+    problem, remedy = graph.refusal({}, path, {"precision": "f32"}) or ("", "")
+    assert (problem[: len(words)], remedy) == (words, "set CHIP= to a chip of another engine")
+    compiler.write_fixed(path, 2, tmp_path / "fixed.onnx")
+    with pytest.raises(SystemExit, match="1"):
+        runner.open_session(tmp_path / "fixed.onnx", {"precision": "f32"})
+    assert words in capsys.readouterr().err
+
+
+@f32
+def test_a_graph_without_convolutions_runs_and_one_with_int8_operators_is_named(tmp_path: Path) -> None:
+    product = helper.make_node("MatMul", ["x", "w"], ["class"])
+    nodes = [helper.make_node("Flatten", ["image"], ["x"], axis=1), product]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [2, 3, 32, 32])
+    logits = helper.make_tensor_value_info("class", TensorProto.FLOAT, [2, 10])
+    weight = numpy_helper.from_array(np.ones((3072, 10), np.float32), "w")
+    body = helper.make_graph(nodes, "product", [image], [logits], [weight])
+    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
+    batch = np.full((2, 3, 32, 32), 0.5, np.float32)
+    logits_here = runner.open_session(tmp_path / "m.onnx", {"precision": "f32"}).run(batch)
+    assert np.allclose(logits_here, 1536)
+    assert compiler.precision_of("bf16", {"precision": "float32"}) == "bfloat16"
+    assert compiler.precision_of("bf16", {"precision": "float16"}) == "float16 graph in bfloat16"
+    assert compiler.precision_of("f32", {"precision": "int8"}) == "int8 graph in float32"
+    assert compiler.precision_of("int8", {"precision": "int8"}) == "int8"

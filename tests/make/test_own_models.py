@@ -189,11 +189,12 @@ def test_a_float16_graph_is_called_float16_on_every_page(project: Project, own: 
     model.graph.node.append(onnx.helper.make_node("Cast", ["logits"], ["class"], to=onnx.TensorProto.FLOAT))
     onnx.save(model, own)
     shown = project.make("accuracy", "compare", f"ONNX={own}", "CHIP=cpu").stdout
-    project.make("report", "CHIP=cpu")
+    project.make("report")
     assert "precision float16," in shown
     assert "float16, on your own .onnx" in shown
     for name in ("cpu/bs16/accuracy.txt", "cpu/bs16/compare.txt"):
         assert "float32" not in (project.root / "results" / name).read_text()
+    assert "float16" in (project.root / "results/report.md").read_text()
 
 
 def test_a_graph_that_atc_does_not_read_is_refused_before_it_is_imported_and_before_atc_runs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _support import cli
 from _support.artifact import Record
 
 from pathlib import Path
@@ -11,7 +10,7 @@ import onnx
 
 from engines import Options
 from engines.openvino.cpu import instructions
-from engines.openvino.run import compiled_for, precision_fault
+from engines.openvino.run import compiled_for, precision_fault, reason_of
 from graphs.edit import set_batch
 
 BATCH = 2
@@ -34,10 +33,3 @@ def refusal(description: Record, model: Path, options: Options) -> tuple[str, st
     if fault and instructions(precision):  # without these instructions no graph runs on this CPU
         return fault, "set CHIP= to a chip of precision=f32"
     return None
-
-
-def reason_of(error: Exception) -> str:
-    """The reason in an error of OpenVINO, without its source lines."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
-    return cli.one_line((kept or lines or [type(error).__name__])[-1])[:200].replace(";", ",")

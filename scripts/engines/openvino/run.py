@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _support import cli
 from _support.cli import die
 from _support.machine import threads
 
@@ -63,6 +64,13 @@ def precision_fault(compiled: Compiled, precision: str) -> str:
     return f"OpenVINO runs {len(others)} of {len(types)} {what} in {', '.join(sorted(set(others)))}, not in {precision}"
 
 
+def reason_of(error: Exception) -> str:
+    """The reason in an error of OpenVINO, without its source lines."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return cli.one_line((kept or lines or [type(error).__name__])[-1]).lstrip("- ")[:200].replace(";", ",")
+
+
 def open_session(model: Path, options: Options) -> OneAtATime:
     """Loads the model. A batch is split into requests, with one stream of requests for each thread.
 
@@ -72,7 +80,10 @@ def open_session(model: Path, options: Options) -> OneAtATime:
     name = require_instructions(precision, f"precision={precision}")
     import openvino
 
-    compiled = compiled_for(model, options)
+    try:
+        compiled = compiled_for(model, options)
+    except Exception as error:  # noqa: BLE001  OpenVINO raises RuntimeError and others
+        die(model, f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine")
     fault = precision_fault(compiled, precision)
     if fault:
         die(model, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
