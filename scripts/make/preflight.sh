@@ -116,7 +116,7 @@ settings_of_goal() {
         demo | setup | docs | check) ;;
         test) echo T ;;
         clean | clean-results | distclean) echo ROOT ;;
-        doctor) echo ROOT CHIP PARAMS ;;
+        doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;
         report) echo ROOT PARAMS ;;
         upstream) echo ROOT PARAMS SOURCE WEIGHTS ;;
         bench) echo ROOT BS PARAMS SOURCE ARCHIVE WEIGHTS ONNX OM ;; # the last two are refused with another message
