@@ -13,11 +13,7 @@ from _support.cli import die
 import hashlib
 from pathlib import Path
 
-import onnx
-
 from formats import cifar10
-from graphs.description import description_of
-from graphs.int8 import quantize, refusal, top1
 
 SETTINGS = {"loss": "int8.loss"}
 
@@ -35,14 +31,19 @@ def main() -> None:
     inputs = {"onnx": optimized["sha256"], "calibration": training["sha256"]}
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, {**optimized["provenance"], "calibration": training["sha256"]}) as job:
+        import onnx  # here, because a host without onnx may use the graph that another host built
+
+        from graphs import int8
+        from graphs.description import description_of
+
         images, labels = cifar10.read_rows(args.calibration)
-        problem = refusal(args.onnx)
+        problem = int8.refusal(args.onnx)
         if problem:
             die(args.onnx, *problem)
         model = onnx.load(args.onnx)
-        float_top1 = top1(model, images[1::2], labels[1::2])
-        model = quantize(model, images[::2])
-        int8_top1 = top1(model, images[1::2], labels[1::2], optimized=False)
+        float_top1 = int8.top1(model, images[1::2], labels[1::2])
+        model = int8.quantize(model, images[::2])
+        int8_top1 = int8.top1(model, images[1::2], labels[1::2], optimized=False)
         judged = f"on {len(images[1::2])} training images Top-1 {int8_top1:.2f}%, in float32 {float_top1:.2f}%"
         if round(float_top1 - int8_top1, 6) > args.loss:
             remedy = "nothing was written; set CHIP= to a chip with another precision, or see int8.loss"

@@ -357,8 +357,8 @@ def test_no_image_is_used_for_calibration_and_for_judging(
         seen["judges"] += [image.tobytes() for image in images]
         return 99.0
 
-    monkeypatch.setattr(quantize_onnx, "quantize", calibrate)
-    monkeypatch.setattr(quantize_onnx, "top1", judge)
+    monkeypatch.setattr(qdq, "quantize", calibrate)
+    monkeypatch.setattr(qdq, "top1", judge)
     flags = ["--onnx", optimized, "--calibration", training, "--loss", "0.5", "--out", tmp_path / "m.onnx"]
     monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "quantize_onnx.py"), *map(str, flags)])
     quantize_onnx.main()

@@ -18,9 +18,8 @@ import torch
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-import optimize_onnx
 from conftest import SCRIPTS, Inputs, optimize, refused, run, script_here
-from graphs import agreement, edit, passes
+from graphs import agreement, edit, optimization, passes
 from network.load import load_checkpoint
 
 RNG = np.random.default_rng(7)
@@ -299,6 +298,6 @@ def test_one_changed_label_after_a_pass_is_an_error_at_any_tolerance(capsys: pyt
     images = np.array([[1, 1.00001]], np.float32)
     expected = agreement.logits_of(model.SerializeToString(), images)
     with pytest.raises(SystemExit):
-        settings = optimize_onnx.Settings(1.0, "m", is_own=False)
-        optimize_onnx.run_passes(model, [("swap", swap)], images, expected, settings)
+        settings = optimization.Settings(1.0, "m", is_own=False)
+        optimization.run_passes(model, [("swap", swap)], images, expected, settings)
     assert "m, pass swap: " in capsys.readouterr().err
