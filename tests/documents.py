@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 TREE = Path(__file__).resolve().parent.parent
 ENGLISH = sorted([TREE / "README.md", TREE / "CONTRIBUTING.md", *(TREE / "docs").glob("*.md")])
@@ -54,3 +54,34 @@ def missing_line(transcript: Transcript, output: str) -> str:
         if line.strip() not in ("…", "") and masked(line) not in printed:  # `in` goes on where the last line was
             return line
     return ""
+
+
+def field_names(value: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The names of all fields in a JSON value, [] for the items of a list of maps."""
+    if isinstance(value, dict):
+        for key, item in (value or {"*": ""}).items():
+            yield from field_names(item, (*name, key))
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for item in value:
+            yield from field_names(item, (*name[:-1], f"{name[-1]}[]"))
+    else:
+        yield name
+
+
+def is_described(name: tuple[str, ...], described: set[str]) -> bool:
+    """Whether a field or a map above it is described; a * stands for one name."""
+
+    def matches(pattern: str) -> bool:
+        parts = pattern.split(".")
+        patterns = [re.escape(part).replace(r"\*", ".+") for part in parts]
+        is_above = len(parts) == len(name) or (len(parts) < len(name) and parts[-1] == "*")
+        return is_above and all(re.fullmatch(pattern, part) for pattern, part in zip(patterns, name))
+
+    return any(map(matches, described))
+
+
+def described_fields(heading: str) -> set[str]:
+    """The fields that docs/reference.md describes under a heading."""
+    page = (TREE / "docs/reference.md").read_text("utf-8")
+    (section,) = re.findall(rf"^### {re.escape(heading)}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"^\| `(.+?)` \| .*[a-z]", section, re.MULTILINE))

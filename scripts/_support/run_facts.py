@@ -36,13 +36,14 @@ def git_state(tree: Path) -> Record:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     git = ["git", "--no-optional-locks", "-C", str(tree)]
     status, text = process.ask_program([*git, "rev-parse", "HEAD", "HEAD:./Makefile"], environment, GIT_LIMIT)
-    commit = text.split("\n")[0]
-    if status or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+    match = re.search("^([0-9a-f]{40}|[0-9a-f]{64})$", text, re.MULTILINE)  # lines of warnings may come first
+    if status or not match:
         return {}
     status, changes = process.ask_program(
         [*git, "status", "--porcelain", "--untracked-files=no"], environment, GIT_LIMIT
     )
-    return {"commit": commit, **({} if status else {"clean": not changes.strip()})}
+    is_changed = re.search("^[ MTADRCU]{2} ", changes, re.MULTILINE) is not None
+    return {"commit": match.group(1), **({} if status else {"clean": not is_changed})}
 
 
 def run_facts(tree: Path = SCRIPTS.parent) -> Record:

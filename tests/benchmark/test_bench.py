@@ -24,6 +24,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
+import documents
 from benchmark import contender, end_to_end, entries, others, ratios, roofline, rounds, session, summary
 from benchmark.preparation import Reference, Rules, check_accuracy
 from benchmark.processes import Program, Unavailable, module, run_timed, started
@@ -36,6 +37,7 @@ from graphs.agreement import logits_of, relative_error
 from network.model import ResidualAttentionNetwork
 from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
 from params import schema
+from reporting import fields
 
 PARAMS: dict[str, Any] = yaml.load((TREE / "params.yaml").read_text("utf-8"), yaml.BaseLoader)
 APP = """\
@@ -320,6 +322,8 @@ def test_every_ratio_of_a_run_follows_from_its_raw_figures(benched: Project) -> 
     printed = (benched.tree / "bench.log").read_text()
     result = json.loads((benched.root / "results/bench.json").read_text())
     assert set(result["left_out"]) == {"null"}, result["left_out"]
+    known = documents.described_fields("bench.json") | documents.described_fields(fields.FILES[0][0])
+    assert not [name for name in documents.field_names(result) if not documents.is_described(name, known)]
     named = {figure["name"]: figure for figure in result["figures"]}
     for name, entry in result["contenders"].items():
         rates = [lap["images"] / lap["seconds"] for lap in entry["laps"]]

@@ -12,13 +12,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from conftest import TREE, Project, ascend_host, small_graph
+import documents
+from conftest import Project, ascend_host, small_graph
 from reporting import fields
 from reporting.accuracy import format_predictions
 from reporting.provenance import PARTS
@@ -178,36 +179,6 @@ def test_make_accuracy_writes_predictions_that_agree_with_accuracy_json(project:
     assert sum(row["correct"] == "true" for row in rows) == record["correct"]
 
 
-def names_in(value: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The names of all fields in a JSON value, [] for the items of a list of maps."""
-    if isinstance(value, dict):
-        for key, item in (value or {"*": ""}).items():
-            yield from names_in(item, (*name, key))
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for item in value:
-            yield from names_in(item, (*name[:-1], f"{name[-1]}[]"))
-    else:
-        yield name
-
-
-def is_described(name: tuple[str, ...], described: set[str]) -> bool:
-    """Whether a field or a map above it is described; a * stands for one name."""
-
-    def matches(pattern: str) -> bool:
-        parts = pattern.split(".")
-        patterns = [re.escape(part).replace(r"\*", ".+") for part in parts]
-        is_above = len(parts) == len(name) or (len(parts) < len(name) and parts[-1] == "*")
-        return is_above and all(re.fullmatch(pattern, part) for pattern, part in zip(patterns, name))
-
-    return any(map(matches, described))
-
-
-def described_on_the_page(heading: str) -> set[str]:
-    page = (TREE / "docs/reference.md").read_text("utf-8")
-    (section,) = re.findall(rf"^### {re.escape(heading)}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
-    return set(re.findall(r"^\| `(.+?)` \| .*[a-z]", section, re.MULTILINE))
-
-
 def test_the_reference_describes_every_field_of_every_result_file(project: Project, tmp_path: Path) -> None:
     project.set("batch_sizes", "[5, 16]")
     archive = own_archive(project, tmp_path / "own.tar.gz")
@@ -215,15 +186,15 @@ def test_the_reference_describes_every_field_of_every_result_file(project: Proje
     project.make("perf-all")
     project.make("report")
     for name in ("accuracy", "perf", "compare", "layers"):
-        known = described_on_the_page(f"{name}.json") | described_on_the_page(fields.FILES[0][0])
-        for field in names_in(record_of(project, name, "cpu", 5)):
-            assert is_described(field, known), f"{name}.json: {'.'.join(field)}"
+        known = documents.described_fields(f"{name}.json") | documents.described_fields(fields.FILES[0][0])
+        for field in documents.field_names(record_of(project, name, "cpu", 5)):
+            assert documents.is_described(field, known), f"{name}.json: {'.'.join(field)}"
     results = project.root / "results"
     for path in (results / "cpu/bs5/predictions.csv", results / "null/perf.csv", results / "results.csv"):
-        known = described_on_the_page(path.name)
+        known = documents.described_fields(path.name)
         for column in rows_of(path)[0]:
-            assert is_described((column,), known), f"{path.name}: {column}"
-    known = described_on_the_page("junit.xml")
+            assert documents.is_described((column,), known), f"{path.name}: {column}"
+    known = documents.described_fields("junit.xml")
     for element in ElementTree.parse(results / "junit.xml").iter():
         if element.tag == "property":
             assert f"property {element.get('name')}" in known
