@@ -91,7 +91,7 @@ def published_line(best: Result | None, chip: str, published: Published | None) 
         figures = {name: float(row[size]) for name, row in published.throughput.items() if size in row}
         ratios = [f"{speed / figure:.4f} of {name}" for name, figure in figures.items()]
         texts += [f"throughput at batch size {best.batch}: {', '.join(ratios)}"] if ratios else []
-    return Line("Published", ". ".join(texts) + ", quoted" if texts else "no figures for this chip", "quote")
+    return Line("Published", "; ".join(texts) + ", quoted" if texts else "no figures for this chip", "quote")
 
 
 def run_of(record: Record) -> Record:

@@ -491,7 +491,7 @@ def test_the_page_begins_with_what_a_person_would_quote(tree: Tree) -> None:
     assert card["Speed"] == "222.25 images/s at batch size 16, the fastest of 2 measured; p50 1.25 ms a batch"
     assert card["Stable"] == "yes"
     ratios = "0.0629 of 310, 0.0285 of 310P, quoted"
-    assert card["Published"] == f"Top-1 95.40 % (GPU). throughput at batch size 16: {ratios}"
+    assert card["Published"] == f"Top-1 95.40 % (GPU); throughput at batch size 16: {ratios}"
     assert card["On"] == "a host, a runtime float32, host a-computer"
     when = "accuracy 2026-05-04 03:02 UTC, speed 2026-05-04 03:02 UTC, version 9.8.7 commit cccccccccccc with changes"
     assert card["When"] == when

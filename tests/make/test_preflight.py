@@ -312,7 +312,7 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
     [
         ({"goals": "acuracy"}, f"acuracy: unknown target; near: accuracy; {LIST}"),
         ({"goals": "acuracy bin omm"}, f"acuracy omm: unknown target; near: accuracy om; {LIST}"),
-        ({"goals": "all"}, f"all: unknown target; near: om-all accuracy-all perf-all; {LIST}"),
+        ({"goals": "all"}, f"all: unknown target; near: om-all accuracy-all perf-all verify-all; {LIST}"),
         ({"goals": "tests"}, f"tests: unknown target; near: test; {LIST}"),
         ({"goals": "inference"}, f"inference: unknown target; near: infer; {LIST}"),
         ({"goals": "Doctor"}, f"Doctor: unknown target; near: doctor; {LIST}"),
