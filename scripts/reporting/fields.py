@@ -180,6 +180,8 @@ COMPARE: Fields = {
     "reference.runtime": "name and version of the reference engine's runtime",
     "reference.onnx": "digest of the graph that it ran",
     "reference.threads": "its threads",
+    "reference.precision": "its precision: float32, or that of your own graph",
+    "reference.given": "`own .onnx` if the graph is your own",
 }
 LAYERS: Fields = {
     "tolerance": "compare.tolerance of params.yaml",

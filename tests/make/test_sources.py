@@ -107,7 +107,9 @@ def test_an_edit_after_a_build_while_the_clock_was_ahead_is_noticed(project: Pro
         project.set("optimize.resize", "exact")
     else:
         passes = project.tree / "scripts/graphs/passes.py"
-        passes.write_text(passes.read_text().replace('("sum_masks", sum_masks),', ""))
+        text = passes.read_text()
+        assert '("sum_masks", sum_masks)' in text
+        passes.write_text(text.replace('("sum_masks", sum_masks)', '("sum_masks", lambda model: None)'))
     first = (project.root / "models/optimized/3d_attention_net.onnx").read_bytes()
     project.make("accuracy")
     assert (project.root / "models/optimized/3d_attention_net.onnx").read_bytes() != first
