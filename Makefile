@@ -78,7 +78,7 @@ override BS := $(strip $(BS))
 override CHIP := $(or $(call answer_of,chip),$(strip $(CHIP)))
 override ROOT := $(call answer_of,root)
 override SOURCE := $(call answer_of,source)
-params := $(call answer_of,params)
+override PARAMS := $(call answer_of,params)
 root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
 # make -n and -q use a copy of .make, because they must not write to ROOT.
 dry := $(and $(filter-out $(bare),$(goals)),$(findstring n,$(letters))$(findstring q,$(letters)))
@@ -88,7 +88,7 @@ state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restar
 quiet := $(if $(filter 1,$(V)),,@)
 python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
 make := $(MAKE)# make runs recipe lines that contain the text $(MAKE) even under -n
-export ATC AIS_BENCH SET_ENV WHY
+export ATC AIS_BENCH SET_ENV WHY PARAMS
 # The digest of settings and scripts that this make has read: see renew() in scripts/_support/artifact.py.
 export INPUTS_DIGEST = $(input.digest)
 # Recursive, so that each recipe exports its own prerequisites: the artifact gets a time not older than theirs.
@@ -124,7 +124,7 @@ ifneq ($(filter-out $(bare) test check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
 include $(state)/inputs.mk
-watched := $(params) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
+watched := $(PARAMS) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
 quoted = $(foreach word,$1,$(call quote,$(word)))
 digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
   2> /dev/null | sha256sum))
@@ -145,7 +145,7 @@ stale := $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
 # FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
 $(state)/inputs.mk: $(if $(restarts),,$(if $(strip $(stale)),FORCE)) | $(environment)
-	$(quiet)$(python) scripts/sync_inputs.py --params $(params) --requirements requirements.txt --scripts scripts \
+	$(quiet)$(python) scripts/sync_inputs.py --params $(PARAMS) --requirements requirements.txt --scripts scripts \
 	  --watch $(call quoted,$(watched)) --root $(or $(root),.) --state $(state) --source=$(SOURCE) \
 	  --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
 	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
@@ -248,7 +248,7 @@ demo: ## run the whole pipeline on the built-in sample, on the CPU
 	@sh scripts/make/next_steps.sh demo $(call answer_of,fallback)
 doctor: ## check what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
-	  --params $(params) --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
+	  --params $(PARAMS) --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
 setup: $(environment) ## create the virtual environment .venv; other targets do this when needed
 
 ifneq ($(chips),)
@@ -299,7 +299,7 @@ report: ## write results/report.html, report.md, results.csv and junit.xml of al
 	  --out $(root)results/report.html
 bench: ## compare the speed with ONNX Runtime, PyTorch and OpenVINO; without inputs, on the sample
 	$(quiet)$(python) scripts/bench.py $(flags.bench) --make $(make) --python=$(call quote,$(PYTHON)) \
-	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) PARAMS=$(params) \
+	  --root $(or $(root),.) --inputs SOURCE=$(SOURCE) PARAMS=$(PARAMS) \
 	  ARCHIVE=$(call quote,$(ARCHIVE)) WEIGHTS=$(call quote,$(WEIGHTS)) \
 	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) \
 	  --int8 $(foreach chip,$(chips),$(if $(int8.$(chip)),$(chip))) --batch-size $(BS) --out $(root)results/bench.json

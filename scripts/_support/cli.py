@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Dict, NoReturn, Type
 
 SCRIPTS = Path(__file__).resolve().parent.parent
+SETTINGS_FILE = os.environ.get("PARAMS") or "params.yaml"  # make's PARAMS, for messages
 IS_COMMAND = SCRIPTS in Path(sys.argv[0]).resolve().parents
 
 

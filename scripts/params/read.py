@@ -23,7 +23,7 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
     if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
         return [(prefix, " ".join(item.value for item in node.value), node.start_mark.line + 1)]
     if not isinstance(node, yaml.MappingNode):
-        die(path, f"{prefix or 'the file'} is not a map of keys", "see its comments, or run git checkout params.yaml")
+        die(path, f"{prefix or 'the file'} is not a map of keys", "see the comments of params.yaml")
     entries: List[Tuple[str, str, int]] = []
     seen = set()
     for name, value in node.value:
@@ -78,5 +78,5 @@ def read_params(path: Path) -> Dict[str, str]:
             die(where, f"{key}: {text!r} is empty, or has characters special to make or a shell", "use plain words")
     for line_of_schema in SCHEMA:
         if not any(schema_key(key) == line_of_schema for key in params):
-            die(path, f"{line_of_schema} is missing", "add it, or run git checkout params.yaml")
+            die(path, f"{line_of_schema} is missing", "add it, as in the params.yaml of git")
     return params

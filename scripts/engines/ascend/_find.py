@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support.cli import SETTINGS_FILE
+
 from typing import List, Sequence
 
 from engines import Found
@@ -44,8 +46,8 @@ def chip_of(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
         what = _npu_smi.VIRTUAL_NOTE if _npu_smi.virtual_base(name) else "a family of chips"
         return problem(f"shows {name}, {what}", f"set CHIP= to one of {', '.join(near)}")
     if name not in chips:
-        remedy = f"add a line for it to chips: in params.yaml{or_fallback(chips)}"
-        return problem(f"shows {name}, which params.yaml does not list", remedy)
+        remedy = f"add a line for it to chips: in {SETTINGS_FILE}{or_fallback(chips)}"
+        return problem(f"shows {name}, which {SETTINGS_FILE} does not list", remedy)
     return Found(name, source=SOURCE)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _support import artifact, cli, locks, machine, process
 from _support.artifact import Record
-from _support.cli import die
+from _support.cli import SETTINGS_FILE, die
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ def arguments(request: CompileRequest, log: str) -> list[str]:
     wrong = [name for name in flags if any(flag.startswith(name) for flag in RESERVED)]  # atc accepts abbreviations
     if wrong:
         remedy = "remove it; atc.log sets --log, the others follow from the graph, CHIP and BS"
-        die("params.yaml", f"{', '.join(wrong)} cannot be set in atc.flags or a chip's line", remedy)
+        die(SETTINGS_FILE, f"{', '.join(wrong)} cannot be set in atc.flags or a chip's line", remedy)
     if flags.get("precision_mode") == "default" or "precision_mode_v2" in flags:  # one excludes the other
         flags.pop("precision_mode", None)
     shape = ",".join(map(str, (request.batch_size, *IMAGE_SHAPE)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support.artifact import Record
-from _support.cli import die
+from _support.cli import SETTINGS_FILE, die
 
 import onnx
 
@@ -15,7 +15,7 @@ def compile_model(request: CompileRequest) -> Record:
     """Writes the graph for inputs [batch_size, *IMAGE_SHAPE]; exits 1 on an unknown option."""
     if request.options:
         unknown = ", ".join(request.options)
-        die("params.yaml", f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
+        die(SETTINGS_FILE, f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
     graph = onnx.load(request.model)
     if has_subgraphs(graph) or any(node.op_type in ("Shape", "Size") for node in graph.graph.node):
         set_batch(graph, request.batch_size)  # what depends on the batch stays, because a request is a part of it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _support import artifact, locks
 from _support.artifact import Record
-from _support.cli import die
+from _support.cli import SETTINGS_FILE, die
 
 import statistics
 import time
@@ -91,7 +91,7 @@ def compile_model(request: CompileRequest) -> Record:
             if unknown
             else f"streams={streams} is not a number from 1"
         )
-        die("params.yaml", problem, "a chip of openvino has precision=, and optionally streams=")
+        die(SETTINGS_FILE, problem, "a chip of openvino has precision=, and optionally streams=")
     write_fixed(request.model, request.batch_size, request.out)
     record: Record = {"precision": precision_of(precision, request.graph)}
     if request.unquantized:
