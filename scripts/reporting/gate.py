@@ -41,9 +41,7 @@ def judge_accuracy(accuracy: Record, chip: str, references: References) -> Verdi
     reference = references.get(source, {}).get(chip) if source in GATE_SOURCES else None
     if reference is None:
         inputs = f"{provenance['data_origin']} data with {model_name(provenance)} on {chip}"
-        remedy = (
-            f"add verify.{source}.{chip} to {SETTINGS_FILE}, with reference and tolerance: see docs/accuracy.md"
-        )
+        remedy = f"add verify.{source}.{chip} to {SETTINGS_FILE}, with reference and tolerance: see docs/accuracy.md"
         if source not in GATE_SOURCES:
             remedy = "use data and checkpoint of one source"
         return Verdict(NO_REFERENCE, f"no reference accuracy for {inputs}, so nothing was verified", remedy)
@@ -51,8 +49,6 @@ def judge_accuracy(accuracy: Record, chip: str, references: References) -> Verdi
     if round(top1 - (reference.top1 - reference.tolerance), 6) < 0:  # rounded: 95.24 is not below 95.34 - 0.10
         limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}"
         finding = f"Top-1 {top1:.2f}% is below {limit}, the reference of {source} on {chip}"
-        return Verdict(
-            FAILED, finding, f"check the provenance in accuracy.txt and git diff {SETTINGS_FILE}"
-        )
+        return Verdict(FAILED, finding, f"check the provenance in accuracy.txt and git diff {SETTINGS_FILE}")
     limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}%"
     return Verdict(PASSED, f"Top-1 {top1:.2f}%, reference {limit} ({source} on {chip})", "")
