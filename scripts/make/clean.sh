@@ -60,7 +60,12 @@ clean() {
     if [ "$2" != clean-results ]; then remove "$1.make"; fi
 }
 
+settings=$(cat "${root}.make/given/params" 2> /dev/null)
 clean "$root" "$target"
+case $target:$settings in
+    clean-results:* | *: | *:params.yaml) ;;
+    *) echo "  forgot    the settings file of this ROOT; set PARAMS=$settings again" ;;
+esac
 if [ "$target" = distclean ]; then
     remove "${root}data/archive.tar.gz" "${root}data/archive.json" "${root}models/checkpoint.pkl" \
         "${root}models/checkpoint.json" "${root}models/upstream" .venv .venv.lock
@@ -86,4 +91,5 @@ kept=
 for path in "${root}data/archive.tar.gz" "${root}models/checkpoint.pkl" .venv; do
     if [ -e "$path" ]; then kept="$kept $path"; fi
 done
+if [ ! -d "${root:-.}" ]; then echo "  nothing to remove: no folder $root"; fi
 if [ "$kept" ]; then echo "  kept     $kept; make distclean${root:+ ROOT=${root%/}} removes them"; fi

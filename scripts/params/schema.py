@@ -41,8 +41,8 @@ def gate(text: str) -> str:
     if len(words) != 2:
         raise ValueError("a reference and a tolerance such as 95.34 0.10")
     reference, tolerance = figure(words[0]), decimal(words[1])
-    if float(reference) > 100 or float(tolerance) > float(reference):
-        raise ValueError("a reference of at most 100 and a smaller tolerance, such as 95.34 0.10")
+    if not 1 < float(reference) <= 100 or float(tolerance) > float(reference):  # 0.95 is a fraction, not a per cent
+        raise ValueError("a reference in per cent and a smaller tolerance, such as 95.34 0.10")
     return f"{reference} {tolerance}"
 
 

@@ -552,7 +552,7 @@ def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
     done = project.make("verify", check=False)
     assert done.returncode == 2
     assert "no reference accuracy for sample data with sample checkpoint on null" in done.stderr
-    project.set("verify.sample.null", "0.01 0.01")
+    project.set("verify.sample.null", "1.01 1.01")
     assert "verified: Top-1" in project.make("verify").stdout
     assert junit_counts(project.root / "results/junit.xml") == {"tests": 1, "failures": 0, "errors": 0, "skipped": 0}
 
@@ -565,7 +565,7 @@ def test_verify_all_judges_every_batch_size_and_writes_junit_when_it_fails(proje
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("verify.py")]
     assert line.startswith("verify.py: root/results/null: 2 of 2 did not pass (bs1 bs16), the first: Top-1 ")
     assert junit_counts(project.root / "results/junit.xml") == {"tests": 2, "failures": 2, "errors": 0, "skipped": 0}
-    project.set("verify.sample.null", "0.01 0.01")
+    project.set("verify.sample.null", "1.01 1.01")
     assert re.findall(r"^verified: .*, batch size (\d+)$", project.make("verify-all").stdout, re.M) == ["1", "16"]
 
 
@@ -573,7 +573,7 @@ def test_the_commented_example_of_own_limits_becomes_valid(project: Project, tmp
     params = project.tree / "params.yaml"
     params.write_text(re.sub(r"^  # ( *(own:|  cpu: )[^\n]*)$", r"  \1", params.read_text(), flags=re.M))
     assert read_params(params)["verify.own.cpu"] == "93.10 0.20"
-    params.write_text(params.read_text().replace("    cpu: 93.10 0.20", "    null: 0.01 0.01"))
+    params.write_text(params.read_text().replace("    cpu: 93.10 0.20", "    null: 1.01 1.01"))
     own = tmp_path / "own.pkl"
     shutil.copyfile(project.root / "models/checkpoint.pkl", own)
     with open(own, "ab") as file:

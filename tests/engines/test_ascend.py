@@ -585,6 +585,11 @@ CHIP, MEMORY = _reasons.CHIP, _reasons.MEMORY
         # The loader
         ("ImportError: libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x)", "ImportError", "libstdc++"),
         ("x: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by x)", "x: /lib64/libc.so.6", "newer system"),
+        (
+            "ImportError: libstdc++.so.6: version `CXXABI_1.3.13' not found (required by x)",
+            "ImportError",
+            "newer system",
+        ),
         ("OSError: libgomp.so.1: cannot allocate memory in static TLS block", "OSError: libgomp", "LD_PRELOAD="),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _support import process
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,17 @@ def test_output_counts_even_if_the_program_leaves_another_one_running(tmp_path: 
     begin = time.monotonic()
     assert process.ask_program([str(program)], dict(os.environ), 1) == (0, "the page\n")
     assert time.monotonic() - begin < 20
+
+
+def test_a_warning_above_the_page_hides_no_device() -> None:
+    page = (STAND_INS / "npu-smi/310P3").read_text()
+    for warning in ("[WARN] another process holds the driver lock\n", "npu-smi: Processing...\n"):
+        assert _npu_smi.parse(warning + page).devices == _npu_smi.parse(page).devices != []
+
+
+def test_digits_of_other_alphabets_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (STAND_INS / "npu-smi/310P3").read_text()
+    (device,) = _npu_smi.parse(re.sub(r"\d+ */ *\d+ *\|", "1 / ² |", page)).devices
+    assert device.memory == ""
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "²")
+    assert _npu_smi.visible_devices([device]) == [device]

@@ -652,9 +652,11 @@ def test_two_roots_of_one_clone_keep_different_settings(project: Project) -> Non
     assert project.pythons() == ["sync_inputs", "infer", "postprocess"]
     project.make("accuracy", "ROOT=two", "PARAMS=params.yaml")
     assert (project.tree / "two/results/null/bs16/outputs/image_0_0.txt").exists()
+    project.make("bin", "ROOT=two", "PARAMS=exact.yaml")
+    assert "set PARAMS=exact.yaml again" in project.make("clean", "ROOT=two").stdout
     other.unlink()
-    project.make("accuracy", "ROOT=two")
-    assert project.pythons() == []
+    assert "PARAMS=" not in project.make("clean").stdout
+    assert "no folder typo/" in project.make("clean", "ROOT=typo").stdout
 
 
 def test_a_fault_in_another_settings_file_is_named_with_that_file(project: Project) -> None:

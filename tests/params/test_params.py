@@ -61,7 +61,8 @@ def sync(tmp_path: Path, text: str) -> Any:
             "    310P3: 95.34 96\n",
             ["verify.cifar10.310P3 is '95.34 96'", "smaller tolerance"],
         ),
-        ("    310P3: 95.34 0.10\n", "    310P3: 100.1 1\n", ["verify.cifar10.310P3 is '100.1 1'", "at most 100"]),
+        ("    310P3: 95.34 0.10\n", "    310P3: 100.1 1\n", ["verify.cifar10.310P3 is '100.1 1'", "in per cent"]),
+        ("    310P3: 95.34 0.10\n", "    310P3: 0.9534 0.001\n", ["is '0.9534 0.001'", "in per cent"]),
         ("    310P3: 95.34 0.10\n", "    own: 95.34 0.10\n", ["verify.cifar10.own: unknown chip own"]),
     ],
 )

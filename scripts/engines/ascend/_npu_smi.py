@@ -84,7 +84,7 @@ def new_device(number: int, start: Start, chip: int, usage: List[str]) -> Device
     """A device; `usage` is its load and memory. Values that npu-smi does not show are left out."""
     pairs = re.findall(r"([^\s/]+) */ *([^\s/]+)", " ".join(usage))  # the last one is that of HBM, if there is HBM
     used, total = pairs[-1] if pairs else ("", "")
-    memory = f"{used} / {total}" if used.isdigit() and total.isdigit() and int(total) else ""
+    memory = f"{used} / {total}" if NUMBER.fullmatch(used) and NUMBER.fullmatch(total) and int(total) else ""
     load = usage[0] if usage and re.fullmatch(r"\d{1,3}", usage[0], re.ASCII) else ""
     return Device(number, start.npu, chip, start.name, start.health, memory, load)
 
@@ -101,8 +101,8 @@ def parse(text: str) -> Page:
     start, start_line = None, ""
     is_physical = below_heading = False
     for line in map(str.strip, text.splitlines()):
-        if "rocess" in line:  # the table of processes, whose rows look like a chip's second row
-            break
+        if below_heading and line.startswith("|") and "rocess" in line:
+            break  # the table of processes, whose rows look like a chip's second row
         below_heading = below_heading or "===" in line
         cells = [cell.split() for cell in line.strip("|").split("|")]
         if not line.startswith("|") or not any(cells):
@@ -155,7 +155,8 @@ def may_be(name: str, chip: str) -> bool:
 def visible_devices(devices: List[Device]) -> List[Device]:
     """The devices as CANN's runtime numbers them. If ASCEND_RT_VISIBLE_DEVICES is set, only those in it, from 0."""
     by_number = {device.number: device for device in devices}
-    order = [int(word) for word in os.environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",") if word.strip().isdigit()]
+    words = os.environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",")
+    order = [int(word) for word in map(str.strip, words) if NUMBER.fullmatch(word)]
     return [by_number[n]._replace(number=i) for i, n in enumerate(order) if n in by_number] if order else devices
 
 

@@ -28,7 +28,7 @@ NEWER += "first in LD_LIBRARY_PATH"
 PRELOAD = "export LD_PRELOAD= with the path of the library that the line names, then run again"
 # {a pattern in a message of the loader, of Python, or of CANN's runtime: the usual remedy}; the first that fits counts.
 LOADER = {
-    r"GLIBC(XX)?_[\d.]+'? not found": NEWER,
+    r"(GLIBC(XX)?|CXXABI)_[\d.]+'? not found": NEWER,
     r"cannot allocate memory in static TLS block": PRELOAD,
     r"cannot open shared object": "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
     r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH=",
