@@ -277,7 +277,7 @@ def unknown_row(name: str, lines: Dict[str, str]) -> Row:
     """The row of a chip that params.yaml does not have. It suggests the chips whose names or options have the longest
     common beginning with it."""
     if not lines:
-        return Row("CHIP", f"{name}: unknown chip", "params.yaml has no chips: see git diff params.yaml")
+        return Row("CHIP", f"{name}: unknown chip", "restore the block chips: of params.yaml")
     wanted, shared = name.lower().replace(" ", ""), {}
     for chip, rest in lines.items():
         words = [chip, *re.findall(r"=(\S+)", rest)]

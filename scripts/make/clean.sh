@@ -8,6 +8,14 @@ case $2 in
     *) root=${2%/}/ ;;
 esac
 
+# The ROOT of another user may look as if make had built nothing there.
+for folder in "${root:-.}" "$root.make"; do
+    if [ -d "$folder" ] && ! ls "$folder"/. > /dev/null 2>&1; then
+        echo "clean.sh: $folder: permission denied; use the account that built ROOT=${root:-.}" >&2
+        exit 1
+    fi
+done
+
 # Removes those of the given files and folders that exist, and prints their names.
 remove() {
     names=

@@ -274,10 +274,10 @@ find_params() {
             "PARAMS=$PARAMS: not usable as a file name; use only letters, digits and . _ / + -, and do not begin with -"
     fi
     if [ "$remembered" ] && [ ! -f "$PARAMS" ]; then
-        refuse "PARAMS: ROOT=$ROOT was built with $PARAMS, which does not exist; set PARAMS= to another file, such as params.yaml"
+        refuse "PARAMS: ROOT=$ROOT was built with $PARAMS, which is not a file now; set PARAMS= to another file, such as params.yaml"
     fi
     if [ "$PARAMS" != params.yaml ] && [ ! -f "$PARAMS" ]; then
-        refuse_setting PARAMS "PARAMS=$PARAMS: no such file; copy params.yaml to it and edit the copy"
+        refuse_setting PARAMS "PARAMS=$PARAMS: not a file; copy params.yaml to it and edit the copy"
     fi
 }
 
@@ -287,7 +287,7 @@ read_chips() {
     split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" "$PARAMS" 2> /dev/null)"
     chips=$words
     if [ ! "$chips" ]; then
-        refuse "$PARAMS: contains no chips; see git diff $PARAMS"
+        refuse "$PARAMS: contains no chips; restore its block chips:, as in the params.yaml of the project"
     fi
     fallback=${chips%% *}
 }

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -588,6 +589,22 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None
     assert (fresh.root / "results/mine.txt").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["", ".make"])
+def test_clean_of_the_root_of_another_user_is_refused(fresh: Project, closed: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, open(fresh.tree / "scripts/make/clean.sh") as script:
+        os.chmod(folder, 0o755)
+        root = Path(folder, "root")
+        (root / ".make/locks").mkdir(parents=True)
+        (root / closed).chmod(0o700)
+        command = ["sh", "-s", "clean", str(root)]
+        done = subprocess.run(command, stdin=script, capture_output=True, text=True, user=60001, extra_groups=[])
+    subject = str(root / closed) if closed else f"{root}/"
+    remedy = f"permission denied; use the account that built ROOT={root}/"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"clean.sh: {subject}: {remedy}\n"
+
+
 def test_spaces_around_a_value_are_removed_and_a_file_determines_its_chip(project: Project) -> None:
     assert "--chip null2" in project.make("-n", "om", "CHIP= null2 ", "BS= 4 ").stdout
     assert "--chip null2" in project.make("-n", "root/results/null2/bs4/accuracy.txt", "CHIP=").stdout
@@ -669,7 +686,7 @@ def test_a_fault_in_another_settings_file_is_named_with_that_file(project: Proje
     project.make("accuracy", "PARAMS=other.yaml", NULL='{"wrong": 1}')
     done = project.make("verify", check=False)
     assert "below 100.00% - 0.10, the reference of sample on null" in done.stderr
-    assert "git diff other.yaml" in done.stderr
+    assert "what has changed in other.yaml" in done.stderr
 
 
 # The user's files are imported by every stage

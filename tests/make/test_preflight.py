@@ -188,7 +188,7 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         for value in ("a b", "-x", "a`touch mark`", "*", "a%", "it's")
     ],
     *[
-        ("PARAMS", value, goals, f"PARAMS={value}: no such file; copy params.yaml to it and edit the copy")
+        ("PARAMS", value, goals, f"PARAMS={value}: not a file; copy params.yaml to it and edit the copy")
         for value in ("none.yaml", "scripts", "/no/such")
         for goals in ("accuracy", "bench", "doctor", "report")
     ],
@@ -493,7 +493,7 @@ def test_root_remembers_its_settings_file(tree: Path) -> None:
     assert accepted(tree, ROOT="root", CHIP="cpu", PARAMS="params.yaml")["params"] == "params.yaml"
     assert accepted(tree, CHIP="cpu")["params"] == "params.yaml"
     (tree / "own/other.yaml").unlink()
-    message = "PARAMS: ROOT=root was built with own/other.yaml, which does not exist; "
+    message = "PARAMS: ROOT=root was built with own/other.yaml, which is not a file now; "
     assert refusal(tree, ROOT="root") == f"{message}set PARAMS= to another file, such as params.yaml"
     for hostile in ("$(touch mark)", "a b", "-x"):
         write(tree / "root/.make/given/params", f"{hostile}\n")
@@ -531,7 +531,7 @@ def test_other_targets_beside_bench_keep_their_root(tree: Path) -> None:
 
 
 def test_params_without_chips_are_named(tree: Path) -> None:
-    message = "params.yaml: contains no chips; see git diff params.yaml"
+    message = "params.yaml: contains no chips; restore its block chips:, as in the params.yaml of the project"
     (tree / "params.yaml").write_text(PARAMS.replace("chips:", "chip:"))
     assert refusal(tree) == message
     (tree / "params.yaml").unlink()
