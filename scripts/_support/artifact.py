@@ -26,6 +26,7 @@ from typing import Any, Dict, Iterable, Iterator
 
 UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
 OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
+RECORD_DIGEST = "record_sha256"  # the entry of a record with the digest of all other entries
 Record = Dict[str, Any]
 
 
@@ -62,9 +63,9 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def read_record(path: Path) -> Record:
-    """The record at `path`, or an empty one if it is missing or invalid. Raises PermissionError if this user may not
-    read it: a record that another user wrote is not missing."""
+def read_json(path: Path) -> Record:
+    """The JSON object in a file, or an empty one if the file is missing or is not such an object. Raises
+    PermissionError if this user may not read it: a file that another user wrote is not missing."""
     try:
         record = json.loads(path.read_text("utf-8")) if is_file(path) else {}
     except PermissionError:
@@ -72,6 +73,29 @@ def read_record(path: Path) -> Record:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def format_record(record: Record) -> str:
+    """The text of a record's file. Its last entry is the sha256 of the other entries as canonical JSON: sorted keys, no
+    spaces, ASCII."""
+    entries = {name: value for name, value in record.items() if name != RECORD_DIGEST}
+    canonical = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps({**entries, RECORD_DIGEST: hashlib.sha256(canonical).hexdigest()}, indent=1) + "\n"
+
+
+def is_intact(path: Path, record: Record) -> bool:
+    """Whether the file at `path` has exactly the bytes that write_record() writes for `record`, which was read from it.
+    Spaces count too: any change of the file is damage."""
+    return path.read_bytes() == format_record(record).encode("utf-8")
+
+
+def read_record(path: Path) -> Record:
+    """The record at `path`, or an empty one if it is missing or damaged. Raises PermissionError like read_json().
+
+    Earlier versions of this project wrote records without a digest, which are accepted here.
+    """
+    record = read_json(path)
+    return record if RECORD_DIGEST not in record or is_intact(path, record) else {}
 
 
 def needed_record(artifact: Path, path: Path | None = None) -> Record:
@@ -126,7 +150,8 @@ def write_bytes(path: str, data: bytes) -> None:
 
 
 def write_record(path: Path, record: Record) -> None:
-    write_text(path, json.dumps(record, indent=1) + "\n")
+    """Writes a record with its own digest, completely or not at all."""
+    write_text(path, format_record(record))
 
 
 def remove(path: Path) -> None:
@@ -325,7 +350,7 @@ def renew_record(path: Path, record: Record, upstream: Record) -> None:
     before, inherited = record.get("provenance"), record.get("inherited", ())
     own = {name: value for name, value in (before if isinstance(before, dict) else {}).items() if name not in inherited}
     provenance = {**own, **upstream}
-    if provenance != record.get("provenance"):
+    if provenance != record.get("provenance") or RECORD_DIGEST not in record:
         write_record(path, {**record, "inherited": sorted(upstream), "provenance": provenance})
 
 

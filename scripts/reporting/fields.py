@@ -27,6 +27,7 @@ RECORD: Fields = {
     "run.paths.*": "where your own data, checkpoint, graph or model was imported from, as you typed it; missing for a "
     "file that was put into ROOT by hand",
     "sha256": "digest of the text page, for example accuracy.txt",
+    "record_sha256": "digest of all other fields, as JSON with sorted keys, without spaces, in ASCII",
     "key": "the cache key, from which make decides whether the result is up to date",
     "key.inputs.*": "digests and provenance of the inputs",
     "key.flags.*": "settings",

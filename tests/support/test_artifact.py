@@ -356,3 +356,28 @@ def test_two_processes_may_remove_the_same_file(tmp_path: Path, monkeypatch: pyt
     artifact.remove(path)
     artifact.remove(path)
     assert not os.path.exists(path)
+
+
+def test_every_flipped_bit_of_a_record_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    artifact.write_record(path, {"key": {"b": 1e-05, "a": [True, None, "é\n"]}, "provenance": {"x": 3}})
+    record, data = artifact.read_record(path), path.read_bytes()
+    assert record["key"]["b"] == 1e-05
+    for position in range(len(data)):
+        for bit in range(8):
+            flipped = bytes([*data[:position], data[position] ^ 1 << bit, *data[position + 1 :]])
+            path.write_bytes(flipped)
+            found = artifact.read_record(path)
+            assert not found or artifact.RECORD_DIGEST not in found  # a record of an earlier version has no digest
+
+
+def test_a_record_of_an_earlier_version_is_accepted_and_gets_its_digest_when_it_is_renewed(tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    finish(start(out, "job.path.write_text('x')"))
+    path = artifact.record_of(out)
+    record = artifact.read_record(path)
+    earlier = {name: value for name, value in record.items() if name != artifact.RECORD_DIGEST}
+    path.write_text(json.dumps(earlier, indent=1) + "\n")
+    assert artifact.read_record(path) == earlier
+    assert finish(start(out, "")).stdout == "  unchanged\n"
+    assert artifact.read_record(path) == record

@@ -303,7 +303,7 @@ class Session:
         expected = Expected(begin, len(self.numbers), run.images, self.size, output_format, run.loop)
         outputs = check_outputs(folder, expected, self.log)
         progress.update(run.images)
-        return outputs, artifact.read_record(self.work / f"{run.name}_summary.json")
+        return outputs, artifact.read_json(self.work / f"{run.name}_summary.json")
 
     def arguments(self, run: Run) -> List[str]:
         """The command line of one run."""
