@@ -313,9 +313,10 @@ def default_rows(searches: List[Found], chips: List[str], root: Path) -> Iterato
     if first is None:
         return
     note = root / f".make/chip-{os.uname().nodename}"
-    noted = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
+    noted = "".join(note.read_text("utf-8", "replace").split()[:1]) if note.is_file() else ""
     if noted in chips and noted != first.chip:
-        text = f"make uses {noted}, stored from an earlier {first.source}"
+        now = f"{first.source} {f'shows {first.chip}' if first.chip else first.problem}"
+        text = f"make may still use {noted}, stored at an earlier make; now {now}"
         yield Row("CHIP", text, f"rm {note}, or set CHIP=")
     elif first.problem:
         yield Row("CHIP", f"not set, and {first.source} {first.problem}", first.remedy)

@@ -1,8 +1,9 @@
 """Prints the chip for a make without CHIP=: the chip of this host's devices, or else the first of --chips.
 
 It queries each engine that has a _find.py; the first one that finds devices determines the chip. The chip is stored in
-the file --note, so that the next make does not query again; a fallback is not stored. Exits 1 if the devices do not
-determine one chip of --chips. Python 3.7, standard library only.
+the file --note, so that the next make does not query again, together with --host: if that has changed, preflight.sh
+runs this script again. A fallback is not stored. Exits 1 if the devices do not determine one chip of --chips. Python
+3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--chips", nargs="+", required=True, help="the names in params.yaml, the fallback first")
     parser.add_argument("--note", type=Path, help="the file that stores the chip")
+    parser.add_argument("--host", default="", help="what the stored chip is valid for")
     args = parser.parse_args()
     reasons = []
     for name in engines.names_of():
@@ -33,7 +35,7 @@ def main() -> None:
         if result.chip:
             if args.note:
                 with contextlib.suppress(OSError):  # if ROOT is not writable, a later command reports it
-                    artifact.write_text(args.note, result.chip + "\n")
+                    artifact.write_text(args.note, f"{result.chip} {args.host}".rstrip() + "\n")
             print(result.chip)
             return
         reasons.append(result.absent)

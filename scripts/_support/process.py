@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
+TIMED_OUT = 124  # the status of a program that exceeded its time limit, as with timeout(1)
+
 
 def command_from_env(variable: str, default: str) -> List[str]:
     """The words of the command in an environment variable, or else of `default`, split as a shell does.
@@ -100,7 +102,7 @@ def run(program: Program, locks: Sequence[IO[str]] = (), tick: Callable[[float],
                     return status if status >= 0 else 128 - status
                 seconds = time.monotonic() - begin
                 if seconds > program.limit:
-                    return 124
+                    return TIMED_OUT
                 tick(seconds)
 
 
@@ -112,7 +114,8 @@ def log_text(log: Path) -> str:
 def ask_program(command: Sequence[str], environment: Dict[str, str], limit: float = 10) -> Tuple[int, str]:
     """(status, stdout and stderr) of a program that is expected to end within `limit` s.
 
-    The status is 124 if it takes longer, 127 if it cannot be run.
+    The status is TIMED_OUT if it takes longer; the text then ends with a line that says so. It is 127 if the program
+    cannot be run.
     """
     try:
         process = subprocess.Popen(
@@ -130,9 +133,11 @@ def ask_program(command: Sequence[str], environment: Dict[str, str], limit: floa
         try:
             data, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as late:
+            data = late.output or b""
             if process.poll() is None:
-                return 124, f"no answer within {limit:g} s"
-            data = late.output or b""  # it ended, but a process that it left behind keeps the pipe open
+                text = data.decode("utf-8", "replace")
+                return TIMED_OUT, f"{text}\n" * bool(text) + f"no answer within {limit:g} s"
+            # It ended, but a process that it left behind keeps the pipe open.
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

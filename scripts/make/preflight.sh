@@ -187,27 +187,52 @@ near_chips() {
     }'
 }
 
-# True if npu-smi is installed. Its folder is not on the PATH of every shell, so the usual ones are searched too.
-npu_smi_is_installed() (
-    PATH=$PATH:/usr/local/sbin:/usr/local/bin
-    command -v npu-smi > /dev/null
-)
+# Sets `npu_smi` to the path of npu-smi, empty if it is not installed. Its folder is not on the PATH of every shell, so
+# the usual ones are searched too. A file that this user must not run counts: find_chip.py says so.
+find_npu_smi() {
+    npu_smi=
+    IFS=:
+    for folder in $PATH:/usr/local/sbin:/usr/local/bin; do
+        if [ ! "$npu_smi" ] && [ -f "${folder:-.}/npu-smi" ]; then npu_smi=${folder:-.}/npu-smi; fi
+    done
+    unset IFS
+}
 
-# Sets CHIP to the chip that npu-smi shows. The file $1 stores it, so that the next make starts no Python.
+# Sets `host` to what the stored chip is valid for: this boot, the devices, those that are visible, and npu-smi.
+describe_host() {
+    boot=
+    { read -r boot < /proc/sys/kernel/random/boot_id; } 2> /dev/null || :
+    set +f
+    set -- /dev/davinci[0-9]*
+    set -f
+    visible="${ASCEND_RT_VISIBLE_DEVICES-all} ${ASCEND_VISIBLE_DEVICES-all}"
+    split_words "boot=$boot npu-smi=$npu_smi devices=$* visible=$visible"
+    host=$words
+}
+
+# Sets CHIP to the chip that npu-smi shows. The file $1 stores it, so that the next make on this host starts no Python.
 find_the_chip() {
     note=$1
-    { read -r CHIP < "$note"; } 2> /dev/null || :
-    if contains "$chips" "$CHIP"; then return; fi
-    CHIP=
+    stored=
+    stored_host=
+    describe_host
+    { read -r stored stored_host < "$note"; } 2> /dev/null || :
+    if [ "$stored_host" = "$host" ] && contains "$chips" "$stored"; then
+        CHIP=$stored
+        return
+    fi
     set --
     for item in $chips; do set -- "$@" "$item"; done
     case $flags in
         *[nq]*) ;; # writes nothing
-        *) set -- "$@" --note "$note" ;;
+        *) set -- "$@" --note "$note" --host "$host" ;;
     esac
     for item in $(python3 scripts/find_chip.py --chips "$@"); do CHIP=$item; done
     # find_chip.py has printed the reason to stderr.
     if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; see the line above"; fi
+    if contains "$chips" "$stored" && [ "$stored" != "$CHIP" ]; then
+        echo "make: CHIP=$CHIP is used now; at an earlier make npu-smi showed $stored" >&2
+    fi
 }
 
 # True if the engine of CHIP has numbered devices, for DEVICE.
@@ -485,10 +510,11 @@ elif [ "$file_chips" ]; then
             refuse "$chip: a file of another chip than CHIP=$CHIP of the first file; run make once for each chip"
         fi
     done
-elif all_goals_are_in "$bare $any_chip" || ! npu_smi_is_installed; then
+elif all_goals_are_in "$bare $any_chip"; then
     CHIP=$fallback
 else
-    find_the_chip "${prefix}.make/chip-$(uname -n)"
+    find_npu_smi
+    if [ "$npu_smi" ]; then find_the_chip "${prefix}.make/chip-$(uname -n)"; else CHIP=$fallback; fi
 fi
 
 # A model that was passed to an earlier make stays in use. Its record shows its origin.

@@ -76,16 +76,48 @@ def test_rows_of_devices_that_are_not_understood_never_mean_cpu(tmp_path: Path) 
     refused(npu_smi(tmp_path, page, 5), "npu-smi: fails with status 5, although it shows devices (310P3)")
     assert not (tmp_path / "chip").exists()
     lines = page.splitlines()
-    done = npu_smi(tmp_path, "\n".join(lines[:6]))  # a table without devices
-    assert (done.returncode, done.stdout) == (0, "cpu\n")
+    for text, status in (("\n".join(lines[:6]), 0), ("\n".join(lines[:6]), 1), ("", 0), ("out of order", 1)):
+        shown = f"shows no device and does not say that there is none: status {status}, "
+        refused(
+            npu_smi(tmp_path, text, status), f"npu-smi: {shown}", "set CHIP= to the chip of this host, or set CHIP=cpu"
+        )
 
 
-def test_devices_that_are_all_hidden_are_none(tmp_path: Path) -> None:
-    hidden = {**stand_in("310P3"), "ASCEND_RT_VISIBLE_DEVICES": "5"}
-    done = script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **hidden)
-    assert (done.returncode, done.stdout) == (0, "cpu\n")
-    assert "ASCEND_RT_VISIBLE_DEVICES=5 hides all" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("ASCEND_RT_VISIBLE_DEVICES", value) for value in ("5", "", "-1", "none", "2-4")],
+        *[("ASCEND_VISIBLE_DEVICES", value) for value in ("", "-1")],
+    ],
+)
+def test_a_variable_that_hides_all_devices_never_means_cpu(tmp_path: Path, name: str, value: str) -> None:
+    done = script("find_chip", "--chips", *CHIPS, "--note", tmp_path / "chip", **stand_in("310P3"), **{name: value})
+    refused(
+        done,
+        f"find_chip.py: {name}={value}: hides all devices that npu-smi shows (310P3); ",
+        "unset it, or set CHIP= to the chip of this host, or set CHIP=cpu",
+    )
+    assert not (tmp_path / "chip").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("ASCEND_RT_VISIBLE_DEVICES", "1-3"), ("ASCEND_VISIBLE_DEVICES", "4-5")])
+def test_a_variable_that_shows_a_device_is_read(tmp_path: Path, name: str, value: str) -> None:
+    done = script("find_chip", "--chips", *CHIPS, **stand_in("mixed"), **{name: value})
+    if name == "ASCEND_RT_VISIBLE_DEVICES":
+        assert (done.stdout, done.stderr) == ("310P3\n", "")
+    else:  # it only concerns the container runtime
+        refused(done, "shows different chips")
+
+
+def test_an_npu_smi_that_hangs_never_means_cpu(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text((STAND_INS / "npu-smi/310P3").read_text())
+    (tmp_path / "npu-smi").write_text(f"#!/bin/sh\ncat {tmp_path}/page\nexec sleep 60\n")
+    (tmp_path / "npu-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = script("find_chip", "--chips", *CHIPS, PATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "310P3\n", "")
+    (tmp_path / "page").write_text("")
+    refused(script("find_chip", "--chips", *CHIPS, PATH=path), "npu-smi: does not end: no answer within 10 s")
 
 
 def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path) -> None:
@@ -93,6 +125,7 @@ def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path
     assert (done.returncode, done.stdout) == (0, "cpu\n")
     assert "dcmi" in done.stderr
     assert "using CHIP=cpu" in done.stderr
+    refused(found(tmp_path, "in-use"), "because the device is used. ret is -8020", "set CHIP=cpu")
     assert not (tmp_path / "chip").exists()
 
 
@@ -113,6 +146,12 @@ def test_make_asks_once_and_a_noop_starts_no_python(project: Project) -> None:
     assert not log.exists()
     other = run(*words, "SOURCE=sample", cwd=project.tree, PATH=environment["PATH"], STAND_IN_NPU_SMI="mixed")
     assert "--chip 310P3" in other.stdout  # remembered; inference looks at the device itself
+    (project.tree / "other").mkdir()
+    shutil.copy(folder / "npu-smi", project.tree / "other")
+    environment = {"PATH": f"{project.tree}/other:{environment['PATH']}", "STAND_IN_NPU_SMI": "910B3"}
+    changed = run(*words, cwd=project.tree, **environment)  # by another npu-smi
+    assert "--chip 910B3" in changed.stdout
+    assert "make: CHIP=910B3 is used now; at an earlier make npu-smi showed 310P3\n" in changed.stderr
 
 
 def test_make_without_an_npu_takes_cpu_and_with_several_chips_stops_in_one_line(project: Project) -> None:

@@ -101,7 +101,7 @@ def pages(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, str]]]:
 
 @given(pages())
 def test_a_random_output_is_parsed_exactly(page: tuple[str, list[tuple[int, str, str]]]) -> None:
-    _, devices, unread = _npu_smi.parse(page[0])
+    _, devices, unread, _ = _npu_smi.parse(page[0])
     assert [(device.number, device.name, device.health) for device in devices] == page[1]
     assert unread == []
 
@@ -216,4 +216,138 @@ def test_digits_of_other_alphabets_are_no_numbers(monkeypatch: pytest.MonkeyPatc
     (device,) = _npu_smi.parse(re.sub(r"\d+ */ *\d+ *\|", "1 / ² |", page)).devices
     assert device.memory == ""
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "²")
-    assert _npu_smi.visible_devices([device]) == [device]
+    assert _npu_smi.visible_devices([device]) == []
+
+
+# Pages as terminals and pagers show them
+
+BOXES = str.maketrans({"|": "│", "-": "─", "=": "═", "+": "┼"})
+DISGUISES = {
+    "without the bar at the beginning": lambda page: re.sub(r"^\|", " ", page, flags=re.MULTILINE),
+    "without the bars at both ends": lambda page: re.sub(r"^\||\|$", " ", page, flags=re.MULTILINE),
+    "box drawing": lambda page: page.translate(BOXES),
+    "heavy bars": lambda page: page.replace("|", "┃"),
+    "colours": lambda page: re.sub(r"(OK|Alarm|910B3|310P3)", "\x1b[1;32m\\1\x1b[0m", page),
+    "coloured bars": lambda page: page.replace("|", "\x1b[38;5;7m|\x1b(B\x1b[m"),
+    "a title": lambda page: "\x1b]0;npu-smi\x07\ufeff" + page,
+    "CRLF": lambda page: page.replace("\n", "\r\n"),
+    "tabs": lambda page: re.sub(r" {4,}", "\t", page),
+    "bold by a pager": lambda page: re.sub(r"(\w)", "\\1\b\\1", page),
+    "underlined by a pager": lambda page: re.sub(r"([A-Z0-9])", "_\b\\1", page),
+    "no-break spaces": lambda page: page.replace("  ", " \xa0"),
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_page_of_a_terminal_or_pager_is_read_like_the_plain_one(disguise: str, layout: str) -> None:
+    page = (STAND_INS / "npu-smi" / layout).read_text()
+    shown = _npu_smi.parse(DISGUISES[disguise](page))
+    assert shown.devices == _npu_smi.parse(page).devices != []
+    assert shown.unread == []
+
+
+def program_of(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An npu-smi on PATH that runs `body`."""
+    program = folder / "npu-smi"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return program
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0       310P3        OK              15.8         42",
+        "NPU0    Ascend310P3  OK",
+        "  1\t910B3\tOK",
+        "║ 0       310P3       ║ OK  ║ 1 ║\n",
+    ],
+)
+def test_a_row_without_bars_is_quoted(row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (STAND_INS / "npu-smi/310P3").read_text().splitlines()
+    (tmp_path / "page").write_text("\n".join([*page[:8], row, *page[8:]]))
+    program_of(tmp_path, f"cat {tmp_path}/page", monkeypatch)
+    with pytest.raises(_npu_smi.Unclear, match="not understood: .*(310P3|910B3)"):
+        _npu_smi.list_devices()
+
+
+@pytest.mark.parametrize("layout", ["310P3", "310P3-processes", "310", "910B3"])
+def test_a_whole_page_counts_even_if_npu_smi_does_not_end(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = STAND_INS / "npu-smi" / layout
+    program_of(tmp_path, f"cat {page}; exec sleep 60", monkeypatch)
+    assert _npu_smi.list_devices(1)[1] == _npu_smi.parse(page.read_text()).devices
+
+
+@pytest.mark.parametrize("lines", [0, 3, 6, 7, 8, 9, 10])
+def test_a_part_of_a_page_before_a_hang_is_unclear(lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program_of(tmp_path, f"head -n {lines} {STAND_INS}/npu-smi/310; exec sleep 60", monkeypatch)
+    words = "not understood: [|] 0 310 " if lines in (7, 10) else "does not end: .*no answer within 0.5 s"
+    with pytest.raises(_npu_smi.Unclear, match=words):
+        _npu_smi.list_devices(0.5)
+
+
+def test_a_board_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = STAND_INS / "npu-smi/910_9392-container"
+    program_of(tmp_path, f'echo "$*" >> {tmp_path}/log; [ "$*" = info ] && exec cat {page}; exec sleep 60', monkeypatch)
+    with pytest.raises(_npu_smi.NoAnswer, match="shows 910, a family of chips, and info -t board does not end"):
+        _npu_smi.list_devices(0.5)
+    assert (tmp_path / "log").read_text().splitlines() == ["info", "info -t board -i 2 -c 0"]
+
+
+UNCLEAR = {
+    "nothing": "exit 0",
+    "nothing and a status": "exit 1",
+    "a heading": "echo '| npu-smi 22.0.4  Version: 22.0.4 |'",
+    "a heading and a dcmi error": "echo 'Version: 22.0.4'; echo 'dcmi module initialize failed. ret is -8005'; exit 1",
+    "a device that is used": "echo 'dcmi model initialized failed, because the device is used. ret is -8020'; exit 1",
+    "a loader's error": "echo 'npu-smi: error while loading shared libraries: libdcmi.so'; exit 127",
+    "words": "echo 'This version of npu-smi has expired'; exit 3",
+    "dcmi without a failure": "echo 'dcmi module initialize failed. ret is -8005'; exit 0",
+    "a chip in words": "echo 'NPU 0: Ascend310P3 OK'",
+}
+
+
+@pytest.mark.parametrize("body", UNCLEAR.values(), ids=UNCLEAR)
+def test_only_a_clear_answer_means_that_there_is_no_npu(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program_of(tmp_path, body, monkeypatch)
+    with pytest.raises(_npu_smi.Unclear, match="shows no device and does not say that there is none: status"):
+        _npu_smi.list_devices()
+    program_of(tmp_path, "echo 'dcmi module initialize failed. ret is -8005'; exit 1", monkeypatch)
+    with pytest.raises(_npu_smi.NoNpu, match="ret is -8005"):
+        _npu_smi.list_devices()
+
+
+def test_an_npu_smi_that_this_user_must_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = program_of(tmp_path, "exit 0", monkeypatch)
+    program.chmod(0o644)
+    with pytest.raises(_npu_smi.Unclear, match=f"cannot be run by this user .{program} is not executable"):
+        _npu_smi.list_devices()
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [
+        ("0", [0]),
+        ("3,1", [3, 1]),
+        ("0-3", [0, 1, 2, 3]),
+        ("0,2-4", [0, 2, 3, 4]),
+        (" 1 , 2 - 3 ", [1, 2, 3]),
+        ("1,1,1-2", [1, 2]),
+        ("3-1", []),
+        ("", []),
+        ("-1", []),
+        ("x", []),
+        ("0,-1", [0]),
+    ],
+)
+def test_lists_and_ranges_of_visible_devices(value: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = _npu_smi.parse((STAND_INS / "npu-smi/910B3").read_text()).devices
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", value)
+    usable = _npu_smi.visible_devices(devices)
+    assert [(device.number, device.npu) for device in usable] == list(enumerate(numbers))

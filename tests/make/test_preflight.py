@@ -587,17 +587,31 @@ def test_the_chip_that_npu_smi_shows_is_queried_once_and_stored(tree: Path, root
     path = install_npu_smi(tree, "310P3\n")
     note_path = f"{note}.make/chip-{os.uname().nodename}"
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
-    assert (tree / "asked.log").read_text() == f"--chips {CHIPS} --note {note_path}\n"
-    write(tree / note_path, "910B\n")
+    asked = (tree / "asked.log").read_text()
+    assert asked.startswith(f"--chips {CHIPS} --note {note_path} --host boot=")
+    host = asked.strip().partition(" --host ")[2]
+    assert f"npu-smi={tree}/bin/npu-smi devices=/dev/davinci" in host
+    write(tree / note_path, f"910B {host}\n")
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "910B"
     assert len((tree / "asked.log").read_text().splitlines()) == 1
-    for unusable in ("", "910", "310 310P1\n", "$(touch mark)\n"):
+    for unusable in ("", f"910 {host}", f"310 310P1 {host}\n", f"$(touch mark) {host}\n", "910B\n", "910B boot=1\n"):
         write(tree / note_path, unusable)
-        assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
-    assert len((tree / "asked.log").read_text().splitlines()) == 5
+        assert run(tree, {"ROOT": root, "PATH": path})[0].startswith("ok chip=310P3 ")
+    assert len((tree / "asked.log").read_text().splitlines()) == 7
+    for name in ("ASCEND_RT_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES"):
+        write(tree / note_path, f"910B {host}\n")
+        assert run(tree, {"ROOT": root, "PATH": path, name: "1"})[0].startswith("ok chip=310P3 ")
     (tree / note_path).unlink()
     (tree / note_path).mkdir()
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
+
+
+def test_a_stored_chip_that_changes_is_a_note(tree: Path) -> None:
+    path = install_npu_smi(tree, "310P3\n")
+    write(tree / f".make/chip-{os.uname().nodename}", "910B boot=1\n")
+    line, errors = run(tree, {"PATH": path})
+    assert line.startswith("ok chip=310P3 ")
+    assert errors == "make: CHIP=310P3 is used now; at an earlier make npu-smi showed 910B\n"
 
 
 def test_a_reason_of_find_chip_stays_on_stderr(tree: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
-from engines import RUN, UNKNOWN, Row
+from engines import RUN, UNKNOWN, Found, Row
 from engines.ascend import _cann, _find, _npu_smi
 from engines.ascend._cann_rows import blocker
 
@@ -18,19 +18,25 @@ class Npus(NamedTuple):
     driver: str = ""  # its version
     devices: Tuple[_npu_smi.Device, ...] = ()
     problem: str = ""
-    late: bool = False
-    unclear: bool = False  # npu-smi shows devices, but in a form that is not understood
+    late: bool = False  # npu-smi does not end
+    unclear: bool = False  # it is not known whether there are devices, or which ones
+    hidden: bool = False  # a variable hides all devices
+    found: Found = Found("")  # what make does without CHIP=
 
 
-def query_npus() -> Npus:
-    """Runs npu-smi."""
+def query_npus(limit: float, chips: List[str]) -> Npus:
+    """Runs npu-smi, of which each call may take `limit` s. `chips`: the names in params.yaml."""
     try:
-        driver, devices = _npu_smi.list_devices()
-    except _npu_smi.NoNpu as reason:
-        return Npus(problem=str(reason))
-    except _npu_smi.Unclear as reason:
-        return Npus(problem=str(reason), unclear=True)
-    return Npus(driver, tuple(devices))
+        driver, devices = _npu_smi.list_devices(limit)
+    except _npu_smi.NO_DEVICES as reason:
+        return Npus(
+            problem=_npu_smi.sentence(reason),
+            late=isinstance(reason, _npu_smi.NoAnswer),
+            unclear=isinstance(reason, _npu_smi.Unclear),
+            hidden=isinstance(reason, _npu_smi.Hidden),
+            found=_find.without_devices(reason, chips),
+        )
+    return Npus(driver, tuple(devices), found=_find.chip_of_host(devices, chips))
 
 
 def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> Iterator[Row]:
@@ -66,11 +72,11 @@ def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
     nodes = [str(path) for path in sorted(Path("/dev").glob("davinci[0-9]*"))[:1]]
     not_installed = npus.problem == _npu_smi.NOT_ON_PATH
     remedy = "install the driver; in a container, pass in its devices and npu-smi (docs/ascend.md)"
-    if npus.unclear:
-        remedy = "compare the output of npu-smi info with docs/ascend-tools.md#npu-smi; set CHIP= and DEVICE= yourself"
-    elif npus.late:
+    if npus.late:
         remedy = "run npu-smi info; if it hangs too, restart the host"
-    elif "VISIBLE" in npus.problem:
+    elif npus.unclear:
+        remedy = "compare the output of npu-smi info with docs/ascend-tools.md#npu-smi; set CHIP= and DEVICE= yourself"
+    elif npus.hidden:
         remedy = "set it to numbers of npu-smi's column Device, or unset it"
     elif not_installed and (nodes or not is_asked):
         remedy = ""

@@ -30,7 +30,7 @@ class Checker:
         self.soc_version, self.chips = options.get("soc_version", ""), chips
         memory = options.get("atc.memory", "")
         self.memory = int(memory) if memory.isdigit() else MEMORY
-        self.npus = query.ask(query_npus)
+        self.npus = query.ask(lambda: query_npus(0.7 * query.limit, chips))
         self.tools = query.ask(lambda: query_tools(query, self.soc_version))
 
     def rows(self, devices: str, root: Path) -> Iterator[Row]:
@@ -59,16 +59,14 @@ class Checker:
     def npus_or_reason(self) -> Npus:
         """The devices, or the reason that none is shown."""
         npus = self.npus()
-        return Npus(problem=f"npu-smi: {npus.text}", late=npus.late) if isinstance(npus, Fault) else npus
+        if not isinstance(npus, Fault):
+            return npus
+        found = _find.unclear(f"gives no result ({npus.text})", self.chips)
+        return Npus(problem=f"npu-smi: {npus.text}", late=npus.late, unclear=npus.late, found=found)
 
     def found(self) -> Found:
         """The chip of the devices."""
-        npus = self.npus_or_reason()
-        if npus.unclear:
-            return _find.unclear(npus.problem, self.chips)
-        if npus.devices:
-            return _find.chip_of(npus.devices, self.chips)
-        return Found("", absent=npus.problem, source=_find.SOURCE)
+        return self.npus_or_reason().found
 
 
 def root_rows(root: Path) -> Iterator[Row]:

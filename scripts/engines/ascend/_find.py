@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _support.cli import SETTINGS_FILE
 
+import os
 from typing import List, Sequence
 
 from engines import Found
@@ -16,16 +17,36 @@ def find(chips: List[str]) -> Found:
     """Runs npu-smi and returns the chip of its devices."""
     try:
         _, devices = _npu_smi.list_devices()
-    except _npu_smi.NoNpu as reason:
-        return Found("", absent=str(reason), source=SOURCE)
-    except _npu_smi.Unclear as reason:
+    except _npu_smi.NO_DEVICES as reason:
+        return without_devices(reason, chips)
+    return chip_of_host(devices, chips)
+
+
+def without_devices(reason: Exception, chips: List[str]) -> Found:
+    """Why there are no devices: a problem, unless npu-smi is missing or says that there is none."""
+    if isinstance(reason, _npu_smi.Hidden):
+        return hidden(reason, chips)
+    if isinstance(reason, _npu_smi.Unclear):
         return unclear(str(reason), chips)
+    return Found("", absent=str(reason), source=SOURCE)
+
+
+def chip_of_host(devices: Sequence[_npu_smi.Device], chips: List[str]) -> Found:
+    """The chip of `devices`, unless the variable of the container runtime says that none is to be used."""
+    if os.environ.get(_npu_smi.CONTAINER_VISIBLE, "0").strip() in ("", "-1"):
+        return hidden(_npu_smi.Hidden(_npu_smi.CONTAINER_VISIBLE, devices), chips)
     return chip_of(devices, chips)
 
 
 def unclear(reason: str, chips: List[str]) -> Found:
-    """npu-smi shows devices in a form that is not understood, so the fallback chip would be wrong."""
+    """It is not known whether there is a device, or which one, so the fallback chip could be wrong."""
     return problem(reason, f"set CHIP= to the chip of this host{or_fallback(chips)}")
+
+
+def hidden(reason: _npu_smi.Hidden, chips: List[str]) -> Found:
+    """A variable hides all devices; the fallback chip would be used without a word."""
+    remedy = f"unset it, or set CHIP= to the chip of this host{or_fallback(chips)}"
+    return problem(str(reason), remedy)._replace(source=reason.variable)
 
 
 def or_fallback(chips: List[str]) -> str:

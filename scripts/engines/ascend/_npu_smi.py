@@ -10,17 +10,23 @@ from _support import process
 import os
 import re
 import shutil
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 # A chip's name, with or without "Ascend". It is at least as long as 310, so it cannot be a chip id.
 NAME = re.compile(r"(?:Ascend)?([A-Za-z0-9][\w.-]{2,})", re.ASCII)
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+ROW = re.compile(r"\d+\s+\S|.*(Ascend|\b[3679][15]0[A-Z_]\w*)", re.ASCII)  # looks like a row of a device
 # Names of families, not of chips. For some, `npu-smi info -t board` shows the chip; see full_name.
 ON_BOARD = ("910", "950", "950PR", "950DT")
 FAMILIES = ("310P", "310B", "710", *ON_BOARD)
 # A slice of a device, such as 310Pvir01 (docs/ascend-tools.md#vnpu). Group 1 is the name of the device.
 VIRTUAL = re.compile(r"(\w+?)[-_]?vir\w*", re.ASCII)
 NOT_ON_PATH = "npu-smi is not on PATH"
+# What npu-smi prints if there is no driver. It may also say that a device is used, so there is one.
+NO_DRIVER = re.compile(r"\bdcmi\b.*\bfail", re.IGNORECASE)
+IN_USE = re.compile(r"\bdevice is used\b", re.IGNORECASE)
+VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+CONTAINER_VISIBLE = "ASCEND_VISIBLE_DEVICES"  # of the container runtime; CANN does not read it
 VIRTUAL_NOTE = "a vNPU, on which an .om of CANN 8 or newer may not load"
 
 
@@ -40,6 +46,7 @@ class Page(NamedTuple):
     driver: str  # its version
     devices: List[Device]
     unread: List[str]  # rows of the table of devices that are not understood
+    is_whole: bool  # the table of devices has an end
 
 
 class Start(NamedTuple):
@@ -52,6 +59,18 @@ class Start(NamedTuple):
 
 
 Cells = List[List[str]]  # the words of each cell of a row
+
+# Escape sequences of a terminal, and a character that the next one overstrikes, as a pager prints bold text.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])|[^\n]\x08")
+# Lines and corners of tables in Unicode, as those in ASCII.
+LINES = str.maketrans({code: "+" for code in range(0x2500, 0x2580)})
+LINES.update(str.maketrans(dict.fromkeys("│┃║╎╏┆┇┊┋｜¦", "|")))
+LINES.update(str.maketrans({**dict.fromkeys("─╌┄┈", "-"), **dict.fromkeys("━═╍┅┉", "="), "\ufeff": ""}))
+
+
+def plain(text: str) -> str:
+    """The text without colours and overstrikes, with the lines of tables in ASCII."""
+    return ESCAPES.sub("", text).replace("\b", "").translate(LINES)
 
 
 def parse_start(cells: Cells) -> Start | None:
@@ -69,6 +88,8 @@ def parse_start(cells: Cells) -> Start | None:
 
 def parse_end(cells: Cells, start: Start) -> Tuple[int, str, List[str]] | None:
     """The second row of a chip: (chip id, its second number or an empty text, the words of load and memory)."""
+    if len(cells) == start.columns - 1 and not cells[0]:
+        cells = [[], *cells]  # a row without the bar at its beginning, before which there is nothing
     words = cells[0]
     if len(cells) != start.columns or len(words) > 2 or (start.columns == 3 and not words):
         return None
@@ -95,20 +116,30 @@ def parse(text: str) -> Page:
     The device number is that of the column Device. Without such a column, or if it is called Phy-ID, it is the position
     of the chip.
     """
+    text = plain(text)
     version = re.search(r"Version: *([\w.+-]+)", text)
     devices: List[Device] = []
     unread: List[str] = []
     start, start_line = None, ""
-    is_physical = below_heading = False
+    is_physical = below_heading = is_whole = False
     for line in map(str.strip, text.splitlines()):
-        if below_heading and line.startswith("|") and "rocess" in line:
+        if below_heading and "|" in line and "rocess" in line:
+            is_whole = True
             break  # the table of processes, whose rows look like a chip's second row
         below_heading = below_heading or "===" in line
+        if "|" not in line:
+            if line.startswith("+"):
+                is_whole = "===" in line
+            elif below_heading and ROW.match(line):
+                unread.append(" ".join(line.split()))
+            continue
+        is_whole = False
         cells = [cell.split() for cell in line.strip("|").split("|")]
-        if not line.startswith("|") or not any(cells):
+        if not any(cells):
             continue
         if "Bus-Id" in line or "Health" in line:
             is_physical = is_physical or "Phy-ID" in line
+            below_heading = below_heading or "Bus-Id" in line
             continue
         end = parse_end(cells, start) if start else None
         if start and end:
@@ -123,7 +154,7 @@ def parse(text: str) -> Page:
         is_row = len(cells) > 1 and (below_heading or NUMBER.fullmatch("".join(cells[0][:1])))
         if not start and is_row and "Version:" not in line:
             unread.append(start_line)
-    return Page(version.group(1) if version else "", devices, unread + [start_line] * bool(start))
+    return Page(version.group(1) if version else "", devices, unread + [start_line] * bool(start), is_whole)
 
 
 def full_name(device: Device, board: str) -> str:
@@ -152,41 +183,89 @@ def may_be(name: str, chip: str) -> bool:
     return is_vague(name) and chip.startswith(virtual_base(name) or name)
 
 
+def visible_numbers(text: str) -> List[int]:
+    """The device numbers in a list such as 0,2-4; other words are left out."""
+    numbers: List[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", word, re.ASCII)
+        if match:
+            first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+            numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
+
+
 def visible_devices(devices: List[Device]) -> List[Device]:
     """The devices as CANN's runtime numbers them. If ASCEND_RT_VISIBLE_DEVICES is set, only those in it, from 0."""
+    text = os.environ.get(VISIBLE)
+    if text is None:
+        return devices
     by_number = {device.number: device for device in devices}
-    words = os.environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",")
-    order = [int(word) for word in map(str.strip, words) if NUMBER.fullmatch(word)]
-    return [by_number[n]._replace(number=i) for i, n in enumerate(order) if n in by_number] if order else devices
+    order = [number for number in visible_numbers(text) if number in by_number]
+    return [by_number[number]._replace(number=i) for i, number in enumerate(order)]
 
 
 class NoNpu(Exception):
-    """npu-smi is missing, fails or does not show a device. The text is the reason."""
+    """npu-smi is missing, or says that there is no driver. The text is the reason."""
 
 
 class Unclear(Exception):
-    """npu-smi shows devices, but not in a form that this module understands. The text, a predicate, quotes it."""
+    """What npu-smi prints does not show whether there are devices, or which ones. The text, a predicate, quotes it."""
+
+
+class NoAnswer(Unclear):
+    """npu-smi exceeds the time limit and does not print a whole page before."""
+
+
+class Hidden(Exception):
+    """A variable hides all devices that npu-smi shows. `variable` is its name and value; the text is a predicate."""
+
+    def __init__(self, name: str, devices: Sequence[Device]) -> None:
+        shown = ", ".join(dict.fromkeys(device.name for device in devices))
+        super().__init__(f"hides all devices that npu-smi shows ({shown})")
+        self.variable = f"{name}={os.environ[name]}"
+
+
+NO_DEVICES = (NoNpu, Unclear, Hidden)  # what list_devices raises
+
+
+def sentence(reason: Exception) -> str:
+    """Why there are no devices, with the subject."""
+    subject = "npu-smi info " if isinstance(reason, Unclear) else ""
+    return f"{reason.variable} {reason}" if isinstance(reason, Hidden) else f"{subject}{reason}"
+
+
+def find_program() -> str:
+    """The path of npu-smi. Raises NoNpu if it is not installed, Unclear if this user must not run it."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/local/bin"  # the driver's folders
+    program = shutil.which("npu-smi", path=path)
+    if program:
+        return program
+    files = [file for file in (os.path.join(folder, "npu-smi") for folder in path.split(":")) if os.path.isfile(file)]
+    if files:
+        raise Unclear(f"cannot be run by this user ({files[0]} is not executable)")
+    raise NoNpu(NOT_ON_PATH)
 
 
 def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
-    """Runs npu-smi and returns (driver's version, devices as CANN's runtime numbers them); raises NoNpu or Unclear.
+    """Runs npu-smi and returns (driver's version, devices as CANN's runtime numbers them).
 
-    Each call of npu-smi may take `limit` s.
+    Raises NoNpu, Unclear or Hidden. Each call of npu-smi may take `limit` s. What it prints before it hangs counts if
+    it is a whole page.
     """
-    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/local/bin"  # the driver's folders
-    program = shutil.which("npu-smi", path=path)
-    if program is None:
-        raise NoNpu(NOT_ON_PATH)
-    environment = dict(os.environ, LC_ALL="C")
+    program, environment = find_program(), dict(os.environ, LC_ALL="C")
     status, text = process.ask_program([program, "info"], environment, limit)
-    page = parse(text)
+    page, is_late = parse(text), status == process.TIMED_OUT
     if page.unread:
         raise Unclear(f"shows a row that is not understood: {page.unread[0][:200]}")
-    if status and page.devices:
+    if is_late and not (page.devices and page.is_whole):
+        raise NoAnswer(f"does not end: {quote(text)}")
+    if status and page.devices and not is_late:
         names = ", ".join(device.name for device in page.devices)
         raise Unclear(f"fails with status {status}, although it shows devices ({names})")
     if not page.devices:
-        raise NoNpu(f"npu-smi info: status {status}, {' '.join(text.split())[:200] or 'without output'}")
+        if status and NO_DRIVER.search(text) and not IN_USE.search(text) and not page.driver:
+            raise NoNpu(f"npu-smi info: status {status}, {quote(text)}")
+        raise Unclear(f"shows no device and does not say that there is none: status {status}, {quote(text)}")
     full_names: Dict[Tuple[int, str], str] = {}  # the chips of an NPU are equal, and each question takes time
     devices = []
     for device in page.devices:
@@ -196,17 +275,23 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
         devices.append(device._replace(name=full_names.get(shown) or device.name))
     usable = visible_devices(devices)
     if not usable:
-        raise NoNpu(
-            f"ASCEND_RT_VISIBLE_DEVICES={os.environ['ASCEND_RT_VISIBLE_DEVICES']} hides all devices that npu-smi shows"
-        )
+        raise Hidden(VISIBLE, devices)
     return page.driver, usable
+
+
+def quote(text: str) -> str:
+    """The words of an output, for a message."""
+    return " ".join(plain(text).split())[-200:] or "without output"
 
 
 def ask_board(device: Device, program: str, environment: Dict[str, str], limit: float) -> str:
     """The full name of a device of which `npu-smi info` shows only the family; empty if the board does not have it."""
     board = [program, "info", "-t", "board", "-i", str(device.npu)]
     for question in ([*board, "-c", str(device.chip)], board):  # some boards do not accept -c
-        name = full_name(device, process.ask_program(question, environment, limit)[1])
+        status, text = process.ask_program(question, environment, limit)
+        if status == process.TIMED_OUT:
+            raise NoAnswer(f"shows {device.name}, a family of chips, and info -t board does not end: {quote(text)}")
+        name = full_name(device, plain(text))
         if name:
             return name
     return ""

@@ -44,7 +44,7 @@ def device_load(number: int) -> float | None:
     """The load of a device's AI cores now, 0 to 1; None if npu-smi does not show it."""
     try:
         aicores = [device.aicore for device in _npu_smi.list_devices()[1] if device.number == number]
-    except (_npu_smi.NoNpu, _npu_smi.Unclear):
+    except _npu_smi.NO_DEVICES:
         aicores = []
     return int(aicores[0]) / 100 if aicores and aicores[0] else None
 
@@ -58,9 +58,8 @@ def check_devices(numbers: Sequence[int], soc_version: str) -> Tuple[Dict[str, s
     text = ",".join(map(str, numbers))
     try:
         driver, shown = _npu_smi.list_devices()
-    except (_npu_smi.NoNpu, _npu_smi.Unclear) as reason:
-        shows = "npu-smi info " if isinstance(reason, _npu_smi.Unclear) else ""
-        print(f"  {shows}{reason}: not checked whether device {text} is {soc_version}")
+    except _npu_smi.NO_DEVICES as reason:
+        print(f"  {_npu_smi.sentence(reason)}: not checked whether device {text} is {soc_version}")
         return {"device": text}, {}
     devices = {device.number: device for device in shown}
     for number in numbers:
@@ -93,7 +92,7 @@ def memory_of(numbers: Sequence[int]) -> str:
     """The memory that npu-smi shows for the devices, for a message; empty if it shows none."""
     try:
         shown = [device for device in _npu_smi.list_devices()[1] if device.number in numbers and device.memory]
-    except (_npu_smi.NoNpu, _npu_smi.Unclear):
+    except _npu_smi.NO_DEVICES:
         shown = []
     texts = ", ".join(f"device {device.number} {device.memory} MB" for device in shown)
     return f" (npu-smi shows now: {texts})" if texts else ""
