@@ -1,1 +1,1 @@
-"""File formats: CIFAR-10 archives, bins, outputs, pickles of Python 2."""
+"""File formats: CIFAR-10 archives and batches, bins, outputs, pickles."""

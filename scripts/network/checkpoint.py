@@ -53,10 +53,10 @@ class Instructions(restricted_pickle.Instructions):
     needed_by = "checkpoint"
 
 
-class TorchUnpickler(restricted_pickle.CifarUnpickler):
+class TorchUnpickler(restricted_pickle.RestrictedUnpickler):
     """Reads the pickle of a state_dict; names outside of torch are rejected."""
 
-    dispatch = Instructions(restricted_pickle.CifarUnpickler.dispatch)
+    dispatch = Instructions(restricted_pickle.RestrictedUnpickler.dispatch)
     for code in (pickle.BINPERSID, pickle.BINUNICODE):
         dispatch[code[0]] = pickle._Unpickler.dispatch[code[0]]
 
@@ -66,12 +66,14 @@ class TorchUnpickler(restricted_pickle.CifarUnpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return Ordered
+            return partial(Ordered)
         if module.split(".")[0] != "torch":
-            raise pickle.UnpicklingError(f"unexpected name {module}.{name}")
+            raise pickle.UnpicklingError(f"unexpected name {module[:100]}.{name[:100]}")
         return partial(Placeholder, name)
 
     def persistent_load(self, pid: Any) -> Any:
+        if not isinstance(pid, tuple) or len(pid) > restricted_pickle.ARGUMENTS_LIMIT:
+            raise pickle.UnpicklingError("unexpected storage")
         return Placeholder(*pid)
 
 
@@ -123,9 +125,9 @@ def read(path: Path) -> dict[str, Any]:
     data, folder = pickles_of(path)
     head = LimitedReads(data)
     if folder:
-        loaded = TorchUnpickler(head, encoding="bytes").load()
+        loaded = TorchUnpickler(head).load()
     else:
-        *_, loaded, _ = [TorchUnpickler(head, encoding="bytes").load() for _ in range(5)]
+        *_, loaded, _ = [TorchUnpickler(head).load() for _ in range(5)]
     if isinstance(loaded, Ordered):
         loaded = loaded.items
     if not isinstance(loaded, dict):

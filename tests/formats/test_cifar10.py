@@ -108,7 +108,7 @@ def test_a_malicious_batch_does_not_run(tmp_path: Path) -> None:
         ("copyreg", "_reconstructor"),
     ],
 )
-def test_names_other_than_the_three_of_numpy_are_rejected(tmp_path: Path, module: str, name: str) -> None:
+def test_names_other_than_those_of_numpy_arrays_are_rejected(tmp_path: Path, module: str, name: str) -> None:
     batch = python2_pickle({b"data": Global(module, name), b"labels": []})
     refused(preprocess(pack(tmp_path, batch), tmp_path), f"{module}.{name}")
 
@@ -131,12 +131,11 @@ POINTERS = of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (2,), OBJECTS, 
         of_numpy("_reconstruct", ARRAY, (10, 3072), b"B"),  # uninitialized memory
         of_numpy("ndarray", (10, 3072), BYTES),
         of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, False, b"short")),
-        of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), BYTES, True, b"A" * 30720)),
         of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (10, 3072), OBJECTS, False, b"A" * 30720)),
         of_numpy("_reconstruct", ARRAY, (0,), b"b", state=(1, (-10, 3072), BYTES, False, b"A" * 30720)),
     ],
 )
-def test_the_three_names_of_numpy_cannot_be_misused(tmp_path: Path, data: Call) -> None:
+def test_the_names_of_numpy_cannot_be_misused(tmp_path: Path, data: Call) -> None:
     archive = pack(tmp_path, python2_pickle({b"data": data, b"labels": [0] * 10}))
     refused(preprocess(archive, tmp_path), "not uint8 images")
 
@@ -161,7 +160,8 @@ GOOD = sample.batch("t", IMAGES, LABELS)
         (sample.batch("t", IMAGES, np.where(LABELS == 3, -1, LABELS)), "label -1"),
         (sample.batch("t", IMAGES, LABELS[:-1]), "number of labels differs"),
         (sample.batch("t", IMAGES[:0], LABELS[:0]), "not uint8 images"),
-        (python2_pickle({b"labels": [1]}), "KeyError"),
+        (python2_pickle({b"labels": [1]}), "it contains labels, but not data"),
+        (python2_pickle({b"data": b"", b"fine_labels": [1]}), "it contains data, fine_labels, but not labels"),
         (python2_pickle({b"data": b"text", b"labels": [1]}), "not uint8 images"),
         (python2_pickle([1]), "not a CIFAR-10 batch"),
     ],
@@ -224,11 +224,11 @@ def test_a_decompression_bomb_is_rejected_and_the_present_archive_is_kept(tmp_pa
     member.type, member.size = kind, 1 << 40
     zeros = gzip.compress(bytes(1 << 24))
     bomb = tmp_path / "bomb.tar.gz"
-    bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 17)
+    bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 33)
     assert bomb.stat().st_size < 2**21
     present = tmp_path / "archive.tar.gz"
     present.write_bytes(b"an earlier one")
-    refused(take("archive", bomb, present), "bomb.tar.gz", "more than 268435456 bytes in it")
+    refused(take("archive", bomb, present), "bomb.tar.gz", "more than 536870912 bytes in it")
     assert present.read_bytes() == b"an earlier one"
 
 

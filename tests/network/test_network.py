@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import sys
+import time
 import types
 import zipfile
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 
 from conftest import SCRIPTS, TREE, run
 from formats.python2 import Call, Global, Storage, python2_pickle
+from formats.restricted_pickle import LimitedReads
 from golden import golden_weights
 from network import checkpoint
 from network.load import load_checkpoint
@@ -193,10 +195,20 @@ def test_the_check_at_import_accepts_every_container_that_torch_loads(
         assert imported(path, capsys) == ""
     pairs = Call(Global("collections", "OrderedDict"), ([],))  # Python 2 pickles an OrderedDict as a call with pairs
     assert python2_pickle(pairs) == b"\x80\x02ccollections\nOrderedDict\n(](etR."
-    unpickler = checkpoint.TorchUnpickler(
-        io.BytesIO(python2_pickle(Call(Global("collections", "OrderedDict"), ([[b"a", 1]],)))), encoding="bytes"
-    )
-    assert unpickler.load().items == {"a": 1}
+    pickled = python2_pickle(Call(Global("collections", "OrderedDict"), ([[b"a", 1]],)))
+    assert checkpoint.TorchUnpickler(LimitedReads(pickled)).load().items == {"a": 1}
+
+
+def test_a_pickle_that_copies_its_arguments_again_and_again_takes_no_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = b"](" + b"X\x01\x00\x00\x00aN\x86" * 100000 + b"eq\x00"
+    call = b"ccollections\nOrderedDict\nh\x00\x85R"
+    with zipfile.ZipFile(tmp_path / "c.pkl", "w") as container:
+        container.writestr("c/data.pkl", b"\x80\x02(" + pairs + call * 100000 + b"t.")
+    begin = time.monotonic()
+    assert "too many instructions" in imported(tmp_path / "c.pkl", capsys)
+    assert time.monotonic() - begin < 20
 
 
 @pytest.mark.parametrize("zipped", [True, False])
