@@ -55,7 +55,7 @@ def summary(layers: Record) -> str:
         return f"All {len(names)} tensors are within {tolerance}; largest relative error {errors[worst]:.2e} ({worst})"
     i = names.index(layers["first"])
     previous = f" (previous tensor: {errors[names[i - 1]]:.2e})" if i else ""
-    first = f"First tensor above {tolerance}: {names[i]} (number {i + 1} of {layers['tensors']})"
+    first = f"First tensor above {tolerance}: {cli.short(names[i])} (number {i + 1} of {layers['tensors']})"
     return f"{first}\nIts relative error: {errors[names[i]]:.2e}{previous}"
 
 

@@ -18,13 +18,20 @@ import os
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import engines
 from formats import cifar10
 from formats.python2 import write_tar
 from formats.user_inputs import EXPECTED, batch_files, digest_of_input, require_file
 from network import checkpoint
+
+if TYPE_CHECKING:
+    from graphs import own
+
+TRIAL_LIMIT = 120.0  # s; a usual network takes some seconds
 
 
 def check(what: str, file: Path, source: Path) -> None:
@@ -75,7 +82,7 @@ def stat_of(source: Path, files: list[Path]) -> str:
 
 def import_graph(args: argparse.Namespace) -> None:
     """Imports the user's graph, with its data files in one file. If it cannot be used, nothing in ROOT changes."""
-    from graphs import own  # here, because the other inputs do not need onnx
+    from graphs import own, trial  # here, because the other inputs do not need onnx
     from graphs.external_data import Fault
 
     source, data_note = args.given, args.note.with_suffix(".data")
@@ -83,10 +90,8 @@ def import_graph(args: argparse.Namespace) -> None:
     try:
         files = own.files_of(source)
         stat = stat_of(source, files)  # before the files are read, so that the next make notices later changes
-        graph = own.read_own(source)
-        problem = refusal(args, graph.content, graph.description)
-        if problem:
-            raise Fault(*problem)
+        with tempfile.TemporaryDirectory() as folder:
+            graph: own.OwnGraph = trial.run(partial(judge, args, Path(folder)), TRIAL_LIMIT)
     except Fault as fault:
         die(f"ONNX={source}", fault.problem, fault.remedy or f"set it to {EXPECTED['onnx']}")
     key = {"given": graph.digest, "graph": graph.description}
@@ -103,22 +108,33 @@ def import_graph(args: argparse.Namespace) -> None:
     artifact.write_text(args.note.with_suffix(".stat"), stat)
 
 
-def refusal(args: argparse.Namespace, content: bytes, description: Record) -> tuple[str, str] | None:
-    """Why the chip cannot run a graph, and the remedy; None if nothing is known against it."""
-    options, constants = engines.options_of(args.options), engines.constants_of(args.engine)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "own.onnx")
-        path.write_bytes(content)
-        if constants.INT8 and constants.INT8 in args.options.split():
-            from graphs import int8
+def judge(args: argparse.Namespace, folder: Path) -> own.OwnGraph:
+    """The user's graph, if it can replace the export and the chip can run it; raises Fault. Writes into `folder`."""
+    from graphs import own
+    from graphs.external_data import Fault
 
-            problem = int8.refusal(path)
-            if problem:
-                return problem
-        if not engines.has(args.engine, "graph"):
-            return None
-        judge: engines.GraphJudge = engines.load(args.engine, "graph")
-        return judge.refusal(description, path, options)
+    graph = own.read_own(args.given)
+    path = folder / "own.onnx"
+    path.write_bytes(graph.content)
+    problem = refusal(args, path, graph.description)
+    if problem:
+        raise Fault(*problem)
+    return graph
+
+
+def refusal(args: argparse.Namespace, path: Path, description: Record) -> tuple[str, str] | None:
+    """Why the chip cannot run the graph at `path`, and the remedy; None if nothing is known against it."""
+    options, constants = engines.options_of(args.options), engines.constants_of(args.engine)
+    if constants.INT8 and constants.INT8 in args.options.split():
+        from graphs import int8
+
+        problem = int8.refusal(path)
+        if problem:
+            return problem
+    if not engines.has(args.engine, "graph"):
+        return None
+    engine: engines.GraphJudge = engines.load(args.engine, "graph")
+    return engine.refusal(description, path, options)
 
 
 def compiled_model(args: argparse.Namespace) -> Record:

@@ -40,8 +40,14 @@ def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn
 
 def one_line(text: object) -> str:
     """`text` on one line, without control characters, cut after 1000 characters."""
-    shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text)[:5000].split()))
     return shown if len(shown) < 1000 else shown[:1000] + "…"
+
+
+def short(name: object) -> str:
+    """A name from a user's file for a message: on one line, cut after 60 characters."""
+    shown = one_line(name).replace(";", ",")
+    return shown if len(shown) <= 60 else shown[:60] + "…"
 
 
 AGAIN = "and run the same command again"

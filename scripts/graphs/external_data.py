@@ -7,6 +7,8 @@ a link into a cache, with its data file beside the target.
 
 from __future__ import annotations
 
+from _support.cli import short
+
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Iterator
@@ -60,17 +62,21 @@ def entry(tensor: TensorProto, key: str) -> str:
 
 def data_file(path: Path, location: str) -> Path:
     """The data file with this location, of the graph at `path`; raises Fault if it is missing or in another folder."""
-    words = PurePosixPath(location)
+    words, name = PurePosixPath(location), short(location)
     if not location.isprintable() or "\\" in location or words.is_absolute() or ".." in words.parts or not words.parts:
-        raise Fault(f"its data file {location!r} is not in the folder of the graph", "save both in one folder")
+        raise Fault(f"its data file {name!r} is not in the folder of the graph", "save both in one folder")
     folders = list(dict.fromkeys([path.parent, path.resolve().parent]))  # `path` may be a link to the graph
-    found = next((folder / words for folder in folders if (folder / words).exists()), None)
+    try:
+        found = next((folder / words for folder in folders if (folder / words).exists()), None)
+    except OSError as error:  # the name is too long, or a folder of it may not be read
+        problem = f"its data file {name} cannot be read ({(error.strerror or '').lower()})"
+        raise Fault(problem, "save the graph again, as one file") from None
     if not found:
-        raise Fault(f"its data file {location} is missing", f"copy it to {path.parent}, or save the graph as one file")
+        raise Fault(f"its data file {name} is missing", f"copy it to {path.parent}, or save the graph as one file")
     if not any(folder.resolve() in found.resolve().parents for folder in folders):
-        raise Fault(f"its data file {location} is a link to another folder", "copy the file there instead of the link")
+        raise Fault(f"its data file {name} is a link to another folder", "copy the file there instead of the link")
     if not found.is_file():
-        raise Fault(f"its data file {location} is not a file", "save the graph again, as one file")
+        raise Fault(f"its data file {name} is not a file", "save the graph again, as one file")
     return found
 
 
@@ -92,19 +98,31 @@ def embed(model: onnx.ModelProto, path: Path) -> dict[str, str]:
     for tensor in external_tensors(model):
         location = entry(tensor, "location")
         content = memoryview(contents[location])
-        try:
-            offset = int(entry(tensor, "offset") or 0)
-            length = int(entry(tensor, "length") or len(content) - offset)
-        except ValueError:
-            raise Fault(f"the place of {tensor.name} in {location} is not a number", "save the graph again") from None
-        if offset < 0 or length < 0 or offset + length > len(content):
-            problem = f"its data file {location} has {len(content)} bytes, {tensor.name} needs {offset + length}"
-            raise Fault(problem, "the file is incomplete or of another graph: copy it again")
-        tensor.raw_data = bytes(content[offset : offset + length])
+        start, end = place_of(tensor, location, len(content))
+        tensor.raw_data = bytes(content[start:end])
         check_size(tensor, location)
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
     return {location: hashlib.sha256(content).hexdigest() for location, content in contents.items()}
+
+
+def place_of(tensor: TensorProto, location: str, size: int) -> tuple[int, int]:
+    """Where the data of a tensor begin and end in its data file of `size` bytes; raises Fault if they are not in it."""
+    name, file = short(tensor.name), short(location)
+    try:
+        offset = int(entry(tensor, "offset") or 0)
+        length = int(entry(tensor, "length") or max(size - offset, 0))
+    except ValueError:
+        raise Fault(f"the place of {name} in {file} is not a number", "save the graph again") from None
+    if offset < 0 or length < 0:
+        raise Fault(f"the place of {name} in {file} is negative", "save the graph again")
+    if offset > size:
+        problem = f"{name} begins at byte {short(offset)} of its data file {file}, which has {size} bytes"
+    elif offset + length > size:
+        problem = f"its data file {file} has {size} bytes, {name} needs {short(offset + length)}"
+    else:
+        return offset, offset + length
+    raise Fault(problem, "the file is incomplete or of another graph: copy it again")
 
 
 def check_size(tensor: TensorProto, location: str) -> None:
@@ -112,10 +130,11 @@ def check_size(tensor: TensorProto, location: str) -> None:
     try:
         width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, TypeError, ValueError):
-        raise Fault(f"{tensor.name} in {location} has an unknown type", "save the graph again") from None
+        raise Fault(f"{short(tensor.name)} in {short(location)} has an unknown type", "save the graph again") from None
     values = 1
     for size in tensor.dims:
         values *= size
     if width > 1 and len(tensor.raw_data) != values * width:
-        problem = f"{tensor.name} has {len(tensor.raw_data)} bytes in {location}, its shape needs {values * width}"
+        problem = f"{short(tensor.name)} has {len(tensor.raw_data)} bytes in {short(location)}, its shape needs "
+        problem += short(values * width)
         raise Fault(problem, "the file is of another graph: copy both again")

@@ -7,12 +7,12 @@ the export are adapted: data files are read in, and input, output and IR version
 from __future__ import annotations
 
 from _support.artifact import Record
-from _support.cli import one_line
+from _support.cli import one_line, short
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
 import numpy as np
 import onnx
@@ -30,7 +30,6 @@ OLD_IR = 8  # read by every tool of CANN, docs/ascend-tools.md#atc-versions
 NEW_IR = 10  # newer versions are lowered where nothing needs them
 SIZES = (3, 1)  # batch sizes of the trial: a batch size that is fixed inside the graph fails in one of them
 MIXED = 0.05  # relative; above it an image's logits depend on the other images of its batch
-EXPORT = f"export it with dynamic_axes={{'{INPUT}': {{0: 'N'}}, '{OUTPUT}': {{0: 'N'}}}}"
 EXPORT_PLAIN = "export it in float32 with ONNX's own operators, opset_version=17 or lower"
 KINDS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
 
@@ -72,16 +71,17 @@ def read_own(path: Path) -> OwnGraph:
     model, data = parsed(path)
     digest = hashlib.sha256(data).hexdigest()
     digests = embed(model, path)
-    changes = [f"data of {', '.join(digests)} read in"] if digests else []
+    changes = [f"data of {listed(digests)} read in"] if digests else []
     if digests:
         lines = [f"{name} {value}\n" for name, value in (("", digest), *digests.items())]
         digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     try:
-        model = adapt(model, changes)
+        names = names_of(model)
+        model = adapt(model, names, changes)
         check_operators(model)
         content = model.SerializeToString(deterministic=True) if changes else data
         onnx.checker.check_model(model)
-        try_out(content)
+        try_out(content, names)
         # Declared shapes of inner tensors may be of another batch size; all of them are inferred again.
         for graph in graphs_of(model):
             del graph.value_info[:]
@@ -93,6 +93,12 @@ def read_own(path: Path) -> OwnGraph:
         raise Fault(f"not a valid graph ({reason_of(error)})", "export it again") from None
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names from the user's file for a message: the first three, and how many more there are."""
+    first, more = [short(name) for name in names][:3], len([*names]) - 3
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
+
+
 def reason_of(error: Exception) -> str:
     """The reason in an error of onnx or ONNX Runtime, without its codes, source lines and stack."""
     text = str(error).partition("\n==> Context")[0]
@@ -102,6 +108,31 @@ def reason_of(error: Exception) -> str:
 
 
 # Input and output
+
+
+class Names(NamedTuple):
+    """The names of the input and the output in the user's file, as messages show them."""
+
+    input: str
+    output: str
+
+    @property
+    def export(self) -> str:
+        """How to export a network with a dynamic batch size, by both exporters of torch."""
+        old = f"dynamic_axes={{'{self.input}': {{0: 'N'}}, '{self.output}': {{0: 'N'}}}}"
+        return f"export it with dynamic_shapes=({{0: torch.export.Dim('N')}},), or with dynamo=False and {old}"
+
+
+def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs of a graph; older exporters list initializers too."""
+    names = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in names]
+
+
+def names_of(model: onnx.ModelProto) -> Names:
+    """The names of the first input and output; those of the export if there are none."""
+    inputs, outputs = inputs_of(model.graph), model.graph.output
+    return Names(short(inputs[0].name if inputs else INPUT), short(outputs[0].name if outputs else OUTPUT))
 
 
 def shape_of(value: onnx.ValueInfoProto) -> list[int | str] | None:
@@ -116,35 +147,44 @@ def text_of(value: onnx.ValueInfoProto) -> str:
     """An input or output for a message: `image float32 [N, 3, 32, 32]`."""
     kind = value.type.WhichOneof("value") or "of unknown type"
     if kind != "tensor_type":
-        return f"{value.name} ({kind.removesuffix('_type')})"
+        return f"{short(value.name)} ({kind.removesuffix('_type')})"
     element = value.type.tensor_type.elem_type
     known = KINDS.get(element) or TensorProto.DataType.Name(element).lower() if element else "of unknown type"
     shape = shape_of(value)
-    return f"{value.name} {known} " + ("of unknown shape" if shape is None else f"[{', '.join(map(str, shape))}]")
+    return f"{short(value.name)} {known} " + ("of unknown shape" if shape is None else f"[{listed_sizes(shape)}]")
 
 
-def adapt(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
+def listed_sizes(shape: list[int | str]) -> str:
+    """Dimensions for a message."""
+    return ", ".join([short(size) for size in shape[:8]] + ["…"] * (len(shape) > 8))
+
+
+def adapt(model: onnx.ModelProto, given: Names, changes: list[str]) -> onnx.ModelProto:
     """The model with functions inlined and with the IR version, input and output of the export. Adds to `changes` what
-    was changed; raises Fault if input or output do not fit."""
+    was changed; raises Fault if input or output do not fit. `given` are the names in the user's file."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
         changes.append("functions inlined")
     lower_ir(model, changes)
     graph = model.graph
-    names = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in names]
-    if len(inputs) < len(graph.input):  # older exporters list initializers too
+    inputs = inputs_of(graph)
+    if len(inputs) < len(graph.input):
         model.ir_version = max(model.ir_version, 4)
         del graph.input[:]
         graph.input.extend(inputs)
         changes.append("initializers not listed as inputs")
     if len(graph.input) != 1 or len(graph.output) != 1:
-        shown = [", ".join(map(text_of, values)) or "none" for values in (graph.input, graph.output)]
+        shown = [
+            ", ".join([*map(text_of, values[:5]), *["…"] * (len(values) > 5)]) or "none"
+            for values in (graph.input, graph.output)
+        ]
         raise Fault(f"its inputs are {shown[0]}, its outputs {shown[1]}")
-    for value, name, shape in ((graph.input[0], INPUT, IMAGE_SHAPE), (graph.output[0], OUTPUT, (len(CLASSES),))):
-        check_fit(value, shape, graph)
+    ends: Any = ((graph.input[0], INPUT, IMAGE_SHAPE), (graph.output[0], OUTPUT, (len(CLASSES),)))
+    for value, _, shape in ends:
+        check_fit(value, shape, graph, given)
+    for (value, name, shape), old in zip(ends, given):
         if value.name != name:
-            changes.append(f"{value.name} renamed to {name}")
+            changes.append(f"{old} renamed to {name}")
             rename(model, value.name, name)
         if (shape_of(value) or ())[1:] != [*shape] or value.type.tensor_type.shape.dim[0].HasField("dim_value"):
             first = (shape_of(value) or ["N"])[0]
@@ -153,7 +193,7 @@ def adapt(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
     return model
 
 
-def check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...], graph: onnx.GraphProto) -> None:
+def check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...], graph: onnx.GraphProto, given: Names) -> None:
     """Raises Fault unless a declared input or output is float32 [N, *shape], or can be with its dynamic dimensions."""
     declared = shape_of(value)
     text = f"its input is {text_of(graph.input[0])}, its output {text_of(graph.output[0])}"
@@ -166,7 +206,7 @@ def check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...], graph: onnx.Gr
     if len(declared) != 1 + len(shape) or any(type(d) is int and d != e for d, e in zip(declared[1:], shape)):
         raise Fault(text)
     if type(declared[0]) is int:
-        raise Fault(f"{text}, with a fixed batch dimension", EXPORT)
+        raise Fault(f"{text}, with a fixed batch dimension", given.export)
 
 
 def rename(model: onnx.ModelProto, old: str, new: str) -> None:
@@ -202,7 +242,7 @@ def check_operators(model: onnx.ModelProto) -> None:
         raise Fault(f"it contains random operators ({', '.join(random)})", "export it in evaluation mode")
 
 
-def runs(content: bytes) -> Iterator[Any]:
+def runs(content: bytes, given: Names) -> Iterator[Any]:
     """The logits of some random images, in batches of each of SIZES, and of the first one again; raises Fault."""
     images = np.random.default_rng(0).random((max(SIZES), *IMAGE_SHAPE), np.float32)
     try:
@@ -214,21 +254,21 @@ def runs(content: bytes) -> Iterator[Any]:
             (logits,) = session.run([OUTPUT], {INPUT: images[:size]})
         except Exception as error:  # noqa: BLE001
             problem = f"ONNX Runtime cannot run it for a batch of {size} ({reason_of(error)})"
-            raise Fault(problem, f"if a batch size is fixed inside it, {EXPORT}") from None
+            raise Fault(problem, f"if a batch size is fixed inside it, {given.export}") from None
         yield size, logits
 
 
-def try_out(content: bytes) -> None:
+def try_out(content: bytes, given: Names) -> None:
     """Runs a graph in several batch sizes. Raises Fault unless the logits have the right shape and are finite, and do
     not depend on the batch or on the run."""
     results: list[Any] = []
-    for size, logits in runs(content):
+    for size, logits in runs(content, given):
         expected = [size, len(CLASSES)]
         if not isinstance(logits, np.ndarray) or list(logits.shape) != expected:
             shown = list(logits.shape) if isinstance(logits, np.ndarray) else f"a {type(logits).__name__}"
-            problem = f"for a batch of {size} it returns {shown}, not {expected}"
+            problem = f"for a batch of {size} its output {given.output} is {shown}, not {expected}"
             has_classes = expected[1:] == list(getattr(logits, "shape", ()))[1:]
-            raise Fault(problem, f"if a batch size is fixed inside it, {EXPORT}" if has_classes else "")
+            raise Fault(problem, f"if a batch size is fixed inside it, {given.export}" if has_classes else "")
         if not np.isfinite(logits).all():
             raise Fault("its logits for random images are not finite", "check its weights")
         results.append(logits)

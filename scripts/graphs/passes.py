@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support.cli import short
+
 import math
 from functools import partial
 from typing import Any, Callable, Dict, List, Tuple
@@ -126,7 +128,9 @@ def replace_resizes(model: onnx.ModelProto, how: str, is_own: bool = False) -> N
         x, y = node.input[0], node.output[0]
         before, after = shapes.get(x, [])[2:], shapes.get(y, [])[2:]
         if len(before) != 2 or after != [2 * d for d in before]:
-            raise NotApplicable(f"{node.name or node.output[0]} resizes {before} to {after}, not to twice the size")
+            raise NotApplicable(
+                f"{short(node.name or node.output[0])} resizes {before} to {after}, not to twice the size"
+            )
         height, width = before
         if how == "exact":
             rows = add_initializer(graph, f"align_corners_{height}", align_corners_matrix(height))

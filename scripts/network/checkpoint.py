@@ -154,7 +154,7 @@ def read(path: Path) -> dict[str, Any]:
 def check_faults(path: Path, faults: dict[str, list[str]], remedy: str) -> None:
     """Exits 1 if there are any faults, given as {problem: names of tensors}."""
     problems = [
-        f"{len(names)} tensors {fault}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        f"{len(names)} tensors {fault}: {', '.join(map(cli.short, names[:5]))}{', …' if len(names) > 5 else ''}"
         for fault, names in faults.items()
         if names
     ]
@@ -196,7 +196,7 @@ def check(path: Path, otherwise: str = "") -> None:
     if advice:
         die(path, advice[0], otherwise + advice[1])
     if not any(name in expected for name in actual):
-        shown = f" ({', '.join([*actual][:5])}{', …' if len(actual) > 5 else ''})" if actual else ""
+        shown = f" ({', '.join(map(cli.short, [*actual][:5]))}{', …' if len(actual) > 5 else ''})" if actual else ""
         problem = f"none of its {len(actual)} entries is a tensor of this network{shown}"
         die(path, problem, otherwise + REMEDY)
     faults = {

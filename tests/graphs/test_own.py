@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import shutil
+import signal
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -14,7 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from graphs import int8, own
+import import_input
+from conftest import refused, script_here
+from graphs import int8, own, trial
 from graphs.agreement import logits_of
 from graphs.description import description_of
 from graphs.external_data import Fault
@@ -134,6 +140,52 @@ def test_data_whose_size_is_not_that_of_the_tensor_are_refused(tmp_path: Path) -
     assert "w has 40 bytes in net.onnx.data, its shape needs 122880" in fault_of(path)
 
 
+@pytest.mark.parametrize(
+    ("offset", "length", "words"),
+    [
+        ("0", "122884", "its data file net.onnx.data has 122880 bytes, w needs 122884; the file is incomplete"),
+        ("4", None, "w has 122876 bytes in net.onnx.data, its shape needs 122880"),
+        ("122884", None, "w begins at byte 122884 of its data file net.onnx.data, which has 122880 bytes"),
+        ("9" * 400, "40", "w begins at byte " + "9" * 60 + "… of its data file net.onnx.data"),
+        ("0", "9" * 400, "w needs " + "9" * 60 + "…; "),
+        (str(2**63 - 1), str(2**63 - 1), "w begins at byte 9223372036854775807 of"),
+        ("-4", "40", "the place of w in net.onnx.data is negative; save the graph again"),
+        ("0", "-40", "the place of w in net.onnx.data is negative"),
+        ("9" * 5000, "40", "the place of w in net.onnx.data is not a number"),
+        ("x", "40", "the place of w in net.onnx.data is not a number"),
+    ],
+)
+def test_a_wrong_place_of_a_tensor_in_its_data_file_is_named(
+    tmp_path: Path, offset: str, length: str | None, words: str
+) -> None:
+    path = with_data(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    tensor = model.graph.initializer[0]
+    entries = {"location": "net.onnx.data", "offset": offset, **({"length": length} if length else {})}
+    del tensor.external_data[:]
+    for key, text in entries.items():
+        tensor.external_data.add(key=key, value=text)
+    onnx.save(model, path)
+    fault = fault_of(path)
+    assert words in fault
+    assert len(fault) < 300
+
+
+def test_long_names_of_data_files_and_tensors_are_cut_and_printable(tmp_path: Path) -> None:
+    for location in ("a" * 5000, "b/" * 2500 + "c", "\x1b[2J" * 100, "../" * 2000):
+        fault = fault_of(with_data(tmp_path / "own", location))
+        assert "its data file " in fault
+        assert len(fault) < 400 and fault.isprintable()
+    path = with_data(tmp_path / "another")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].name = "w\x1b" * 3000
+    onnx.save(model, path)
+    (tmp_path / "another/net.onnx.data").write_bytes(b"short")
+    fault = fault_of(path)
+    assert "has 5 bytes, w?w?" in fault
+    assert len(fault) < 300 and fault.isprintable()
+
+
 # What is adapted
 
 HALF = {"w": W.astype(np.float16)}
@@ -164,6 +216,21 @@ ADAPTED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
             value("x", ["b", 10]),
         ),
         ["class renamed to image", "x renamed to class"],
+    ),
+    "both names exchanged": (
+        graph(
+            [node("Flatten", "class", "x", axis=1), node("MatMul", "x w", "image")],
+            value("class", ["b", 3, 32, 32]),
+            value("image", ["b", 10]),
+        ),
+        ["class renamed to image", "image renamed to class"],
+    ),
+    "names that a terminal must not get": (
+        graph(
+            [node("Flatten", "i\x1b[2J", "x", axis=1), node("MatMul", "x w", "class")],
+            value("i\x1b[2J", ["b", 3, 32, 32]),
+        ),
+        ["i?[2J renamed to image"],
     ),
     "every dimension dynamic": (
         graph(image=value("image", list("abcd")), logits=value("class", ["a", "k"])),
@@ -209,11 +276,49 @@ def cast(before: str, after: str, kind: int) -> Node:
     return node("Cast", before, after, to=kind)
 
 
+def renamed(model: onnx.ModelProto, image: str = "x.1", logits: str = "logits.1") -> onnx.ModelProto:
+    """The model with other names of input and output."""
+    names = {"image": image, "class": logits}
+    for operation in model.graph.node:
+        operation.input[:] = [names.get(name, name) for name in operation.input]
+        operation.output[:] = [names.get(name, name) for name in operation.output]
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.name = names[tensor.name]
+    return model
+
+
 REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
     "a fixed batch": (
         graph(image=value("image", [1, 3, 32, 32]), logits=value("class", [1, 10])),
         "its input is image float32 [1, 3, 32, 32], its output class float32 [1, 10], with a fixed batch dimension; "
-        "export it with dynamic_axes={'image': {0: 'N'}, 'class': {0: 'N'}}",
+        "export it with dynamic_shapes=({0: torch.export.Dim('N')},), or with dynamo=False and "
+        "dynamic_axes={'image': {0: 'N'}, 'class': {0: 'N'}}",
+    ),
+    "a fixed batch, other names": (
+        renamed(graph(image=value("image", [1, 3, 32, 32]), logits=value("class", [1, 10]))),
+        "its input is x.1 float32 [1, 3, 32, 32], its output logits.1 float32 [1, 10], with a fixed batch dimension; "
+        "export it with dynamic_shapes=({0: torch.export.Dim('N')},), or with dynamo=False and "
+        "dynamic_axes={'x.1': {0: 'N'}, 'logits.1': {0: 'N'}}",
+    ),
+    "a batch of 16 in a Reshape, other names": (
+        renamed(graph([node("Reshape", "image s", "x"), PRODUCT], s=[16, 3072])),
+        "dynamic_axes={'x.1': {0: 'N'}, 'logits.1': {0: 'N'}}",
+    ),
+    "100 classes, other names": (
+        renamed(graph(logits=value("class", ["batch", 100]))),
+        "its input is x.1 float32 [N, 3, 32, 32], its output logits.1 float32 [batch, 100]",
+    ),
+    "100 classes, not declared, other names": (
+        renamed(graph(logits=value("class", None), w=np.ones((3072, 100), np.float32))),
+        "for a batch of 3 its output logits.1 is [3, 100], not [3, 10]",
+    ),
+    "exchanged names and 100 classes": (
+        renamed(graph(logits=value("class", ["N", 100])), "class", "image"),
+        "its input is class float32 [N, 3, 32, 32], its output image float32 [N, 100]",
+    ),
+    "long names with control characters": (
+        renamed(graph(logits=value("class", ["N", 100])), "i\x1b[2J" * 1000, "o" * 5000),
+        "its input is i?[2J",
     ),
     "a batch of 1 in a Reshape": (
         graph([node("Reshape", "image s", "x"), PRODUCT], s=[1, 3072]),
@@ -221,14 +326,14 @@ REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
     ),
     "a batch of 16 in a Reshape": (
         graph([node("Reshape", "image s", "x"), PRODUCT], s=[16, 3072]),
-        "if a batch size is fixed inside it, export it with dynamic_axes",
+        "if a batch size is fixed inside it, export it with dynamic_shapes=",
     ),
     "another size": (graph(image=value("image", ["N", 3, 224, 224])), "its input is image float32 [N, 3, 224, 224]"),
     "channels last": (graph(image=value("image", ["N", 32, 32, 3])), "its input is image float32 [N, 32, 32, 3]"),
     "100 classes": (graph(logits=value("class", ["batch", 100])), "its output class float32 [batch, 100]"),
     "100 classes, not declared": (
         graph(logits=value("class", None), w=np.ones((3072, 100), np.float32)),
-        "for a batch of 3 it returns [3, 100], not [3, 10]",
+        "for a batch of 3 its output class is [3, 100], not [3, 10]",
     ),
     "two inputs": (graph(more=[value("mask", ["N", 10])]), "its inputs are image float32 [N, 3, 32, 32], mask float32"),
     "double input": (
@@ -286,6 +391,7 @@ def test_graphs_that_cannot_replace_the_export_are_refused(tmp_path: Path, name:
     fault = fault_of(saved(model, tmp_path))
     assert words in fault
     assert "onnxruntime_src" not in fault and "\n" not in fault
+    assert fault.isprintable() and len(fault) < 700
 
 
 @pytest.mark.parametrize(
@@ -368,3 +474,61 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SystemExit):
         require_file("onnx", tmp_path / "pipe")
+
+
+# The trial
+
+
+def looping(times: int) -> onnx.ModelProto:
+    """A graph whose logits go through a Loop."""
+    outputs = [value("go_out", [], TensorProto.BOOL), value("y_out", ["N", 10])]
+    inputs = [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("y_in", ["N", 10])]
+    body = helper.make_graph(
+        [node("Identity", "go", "go_out"), node("Identity", "y_in", "y_out")], "body", inputs, outputs
+    )
+    nodes = [FLATTEN, node("MatMul", "x w", "y"), node("Loop", "times yes y", "class", body=body)]
+    return graph(nodes, times=np.array(times, np.int64), yes=np.array(True))
+
+
+def importing(path: Path, out: Path) -> Any:
+    (out / ".make").mkdir(parents=True, exist_ok=True)
+    words = ("--what", "onnx", "--given", path, "--note", out / ".make/onnx", "--engine", "onnxruntime")
+    return script_here("import_input", *words, "--out", out / "models/net.onnx")
+
+
+def test_the_trial_of_a_graph_without_end_is_ended_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert importing(saved(looping(3), tmp_path), tmp_path / "good").returncode == 0
+    monkeypatch.setattr(import_input, "TRIAL_LIMIT", 3.0)
+    path = saved(looping(2**62), tmp_path)
+    done = importing(path, tmp_path / "root")
+    refused(done, f"ONNX={path}: its trial with a few random images takes longer than 3 s; check the number of")
+    assert not multiprocessing.active_children()
+    assert [file for file in (tmp_path / "root").rglob("*") if file.is_file()] == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_graph_that_crashes_its_trial_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(path: Path) -> own.OwnGraph:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    monkeypatch.setattr(own, "read_own", crash)
+    done = importing(saved(graph(), tmp_path), tmp_path / "root")
+    refused(done, "its trial with a few random images was killed (SIGKILL)")
+
+
+def test_what_a_trial_raises_or_prints_comes_through() -> None:
+    def unreadable() -> None:
+        open("/no/such")  # noqa: SIM115
+
+    with pytest.raises(FileNotFoundError) as caught:
+        trial.run(unreadable, 60)
+    assert caught.value.filename == "/no/such"
+    with pytest.raises(SystemExit) as stopped:
+        trial.run(lambda: sys.exit(2), 60)
+    assert stopped.value.code == 2
+    assert trial.run(lambda: 7, 60) == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _support.artifact import Record
+from _support.cli import short
 
 from pathlib import Path
 from typing import Tuple
@@ -18,6 +19,6 @@ def refusal(description: Record, model: Path, options: Options) -> Tuple[str, st
     if opset > OPSET:
         return f"its opset is {opset}, atc reads up to {OPSET}", f"export it with opset_version={OPSET} or lower"
     if domains:
-        problem = f"it has operators of {', '.join(domains)}, which atc does not have"
+        problem = f"it has operators of {', '.join(map(short, domains[:3]))}, which atc does not have"
         return problem, "export it with ONNX's own operators only"
     return None
