@@ -238,7 +238,11 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
         path = artifact.with_name(f".{artifact.name.lstrip('.')}.lock")
     remedy = "copy this folder to another file system" if beside else "set ROOT= to a folder of another file system"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as stream:
+    try:
+        stream = locks.open_regular(path, os.O_RDWR | os.O_CREAT)
+    except locks.NotRegularError as error:
+        die(path, error.strerror or "", "remove it, and run the same command again")
+    with stream:
         locks.lock_exclusively(stream, path, artifact, remedy)
         yield
 

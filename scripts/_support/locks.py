@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, ContextManager, Iterator, List, Sequence
 
 VARIABLE = "RESIDUAL_ATTENTION_LOCKS"  # names another shared folder, for containers and jobs with a private /tmp
+MODE = 0o1777  # of the shared folder, as of /tmp: all users may create files, and only remove their own
 NOWHERE = Path(os.devnull)  # the path of a lock for which there is no place
 # Lustre without -o flock, NFS without lockd, and file systems that have no locks at all
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -55,15 +56,52 @@ def private_folder() -> Path:
     return (temporary if temporary.is_dir() else Path("/tmp")) / f"{PROJECT}-{os.geteuid()}"
 
 
+def kind_of(mode: int) -> str:
+    """What a file is, from its st_mode."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}
+    kinds.update({stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"})
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+class NotRegularError(OSError):
+    """A lock file that is not a regular file."""
+
+    def __init__(self, mode: int, path: Path) -> None:
+        super().__init__(errno.EINVAL, f"{kind_of(mode)}, not a regular file", str(path))
+
+
+def open_regular(path: Path, flags: int) -> IO[str]:
+    """Opens a regular file for locking; raises OSError for links and special files, which are not opened."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegularError(mode, path)
+    # If the file is replaced just now, O_NONBLOCK keeps a named pipe from blocking.
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    mode = os.fstat(file).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(file)
+        raise NotRegularError(mode, path)
+    return open(file, "r+")
+
+
 def check_folder(folder: Path, is_shared: bool) -> None:
-    """Raises OSError if lock files in an existing folder are not safe from other users."""
+    """Raises OSError if lock files in an existing folder are not safe from other users.
+
+    A shared folder belongs to root, to this user, or to the user who ran first. That user is not trusted: files in the
+    folder are only locked, never read, and never followed as links. With mode 1777 all users can create locks in it,
+    and only the owner of the folder could remove those of others, which is_current() notices.
+    """
     state = os.lstat(folder)
     if not stat.S_ISDIR(state.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "not a folder, or a link", str(folder))
+        raise NotADirectoryError(errno.ENOTDIR, f"{kind_of(state.st_mode)}, not a folder", str(folder))
     if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX:
         raise PermissionError(errno.EPERM, "all users may replace its files", str(folder))
     if not is_shared and state.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
+    if state.st_uid not in (0, os.geteuid()) and state.st_mode & MODE != MODE:
+        problem = f"it belongs to another user, and its mode is {stat.S_IMODE(state.st_mode):o}, not {MODE:o}"
+        raise PermissionError(errno.EPERM, problem, str(folder))
 
 
 def make_folder(folder: Path, is_shared: bool) -> None:
@@ -71,7 +109,7 @@ def make_folder(folder: Path, is_shared: bool) -> None:
     mask = os.umask(0)
     try:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o1777 if is_shared else 0o700)
+            os.mkdir(folder, MODE if is_shared else 0o700)
     finally:
         os.umask(mask)
     check_folder(folder, is_shared)
@@ -83,25 +121,17 @@ def open_lock(path: Path) -> IO[str]:
     It is opened without O_CREAT first: in a sticky folder the kernel refuses O_CREAT for a file of another user
     (fs.protected_regular, proc_sys_fs(5)).
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: a FIFO would block
     while True:
         try:
-            file = os.open(path, flags)
-            break
+            return open_regular(path, os.O_RDWR)
         except FileNotFoundError:
             mask = os.umask(0)
             try:
-                file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-                break
+                return open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             except FileExistsError:  # another process has created it
                 continue
             finally:
                 os.umask(mask)
-    stream = open(file, "r+")  # noqa: SIM115 - closed by the caller
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        stream.close()
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return stream
 
 
 def check_lock(path: Path) -> None:
@@ -152,8 +182,11 @@ def fault_of_shared_folder() -> str:
         return f"{folder}: not writable"
     for path in (folder / name for name in names):
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.lstat(path).st_mode) or not os.access(path, os.W_OK):
-                return f"{path}: not a writable file"
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISREG(mode):
+                return f"{path}: {kind_of(mode)}, not a regular file"
+            if not os.access(path, os.W_OK):
+                return f"{path}: not writable"
     return ""
 
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -151,9 +152,31 @@ def dangling_link(shared: Path) -> None:
     (shared / "cpu").symlink_to(shared.parent / "made")
 
 
+def fifo_as_folder(shared: Path) -> None:
+    os.mkfifo(shared)
+
+
 def fifo(shared: Path) -> None:
     shared.mkdir()
     os.mkfifo(shared / "cpu")
+
+
+def socket_file(shared: Path) -> None:
+    shared.mkdir()
+    here = os.getcwd()
+    os.chdir(shared)  # the path of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("cpu")
+    finally:
+        os.chdir(here)
+
+
+def device(shared: Path) -> None:
+    shared.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can make devices")
+    os.mknod(shared / "cpu", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
 
 
 def folder_as_file(shared: Path) -> None:
@@ -165,12 +188,24 @@ def missing_parent(shared: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "trick",
-    [Path.touch, link_folder, open_to_all, link_file, dangling_link, fifo, folder_as_file, missing_parent],
-    ids=lambda trick: trick.__name__,
+    ("trick", "reason"),
+    [
+        (Path.touch, "locks: a file, not a folder, so"),
+        (fifo_as_folder, "locks: a named pipe, not a folder, so"),
+        (link_folder, "locks: a symbolic link, not a folder, so"),
+        (open_to_all, "locks: all users may replace its files, so"),
+        (link_file, "locks/cpu: a symbolic link, not a regular file, so"),
+        (dangling_link, "locks/cpu: a symbolic link, not a regular file, so"),
+        (fifo, "locks/cpu: a named pipe, not a regular file, so"),
+        (socket_file, "locks/cpu: a socket, not a regular file, so"),
+        (device, "locks/cpu: a device, not a regular file, so"),
+        (folder_as_file, "locks/cpu: a folder, not a regular file, so"),
+        (missing_parent, "such: no such file or directory, so"),
+    ],
+    ids=lambda trick: getattr(trick, "__name__", ""),
 )
 def test_an_unsafe_folder_or_file_is_not_used_after_one_line(
-    shared: Path, private: Path, capsys: pytest.CaptureFixture[str], trick: Callable[[Path], None]
+    shared: Path, private: Path, capsys: pytest.CaptureFixture[str], trick: Callable[[Path], None], reason: str
 ) -> None:
     trick(shared)
     for _ in range(2):
@@ -178,6 +213,7 @@ def test_an_unsafe_folder_or_file_is_not_used_after_one_line(
             assert not is_free(private / "cpu")
     (line,) = capsys.readouterr().err.splitlines()
     assert "warning: " in line
+    assert reason in line
     assert line.partition("; ")[0].endswith("so other users' runs are not waited for")
     assert f"set {locks.VARIABLE}=" in line
     assert not (shared.parent / "made").exists()
@@ -199,6 +235,76 @@ def test_a_folder_that_another_user_closed_is_not_used(open_folder: Path, monkey
             assert "60001: it belongs to another user, so other runs are not waited for" in locks.warnings[1]
 
     assert as_user(60001, take) == 0
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mode", "owner", "is_used"),
+    [
+        (0o1777, 60001, True),
+        (0o3777, 60001, True),
+        (0o755, 60001, False),
+        (0o1775, 60001, False),
+        (0o700, 60002, True),
+        (0o755, 60002, True),
+    ],
+)
+def test_a_folder_of_another_user_is_only_used_if_all_users_can_create_locks_in_it(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, is_used: bool
+) -> None:
+    folder = open_folder / "locks"
+    folder.mkdir()
+    os.chown(folder, owner, 60000)
+    folder.chmod(mode)
+    monkeypatch.setenv(locks.VARIABLE, str(folder))
+    monkeypatch.setenv("TMPDIR", str(open_folder))
+    monkeypatch.setattr(locks, "warnings", [])
+
+    def take() -> None:
+        with locks.lock_cpu():
+            assert [
+                f"locks: it belongs to another user, and its mode is {mode:o}, not 1777, so" in text
+                for text in locks.warnings
+            ] == [True] * (not is_used)
+            assert (locks.fault_of_shared_folder() == "") == is_used
+            assert locks.lock_path("cpu").parent == (folder if is_used else locks.private_folder())
+
+    assert as_user(60002, take) == 0
+
+
+def test_a_lock_that_becomes_a_named_pipe_does_not_block(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared.mkdir()
+    (shared / "cpu").touch()
+    lstat = os.lstat
+
+    def replaced_after(path: Path) -> os.stat_result:
+        state = lstat(path)
+        if Path(path) == shared / "cpu" and stat.S_ISREG(state.st_mode):
+            os.unlink(path)
+            os.mkfifo(path)
+        return state
+
+    monkeypatch.setattr(os, "lstat", replaced_after)
+    with pytest.raises(locks.NotRegularError) as caught:
+        locks.open_lock(shared / "cpu")
+    assert caught.value.strerror == "a named pipe, not a regular file"
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "folder", "symbolic link"])
+def test_a_lock_file_of_root_that_is_not_a_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = tmp_path / ".a.bin.lock"
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "made")
+    with pytest.raises(SystemExit), artifact.locked(tmp_path / "a.bin"):
+        pass
+    assert f"{path}: a {kind}, not a regular file; remove it" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 def test_without_any_place_for_locks_the_work_is_done(
@@ -307,7 +413,10 @@ def test_doctor_shows_the_shared_folder_and_creates_nothing(fresh: Project) -> N
     folder.mkdir()
     (folder / "cpu").symlink_to("/etc/passwd")
     done = run(*words, cwd=fresh.tree, **{locks.VARIABLE: str(folder)})
-    assert f"  ! locks of the host  {folder}/cpu: not a writable file  ->  repair or remove it" in done.stdout
+    assert (
+        f"  ! locks of the host  {folder}/cpu: a symbolic link, not a regular file  ->  repair or remove it"
+        in done.stdout
+    )
 
 
 def test_set_up_on_a_file_system_without_locks_is_one_line(tmp_path: Path, no_locks: Path) -> None:
