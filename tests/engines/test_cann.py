@@ -105,6 +105,55 @@ def test_the_version_of_atc_is_that_of_its_component(home: Path, label: str, com
     assert _cann.version(variables, "runtime") == label
 
 
+# {file below CANN's folder: its content}, and the version: that of CANN, never that of a component
+LAYOUTS = [
+    ({"runtime/version.info": "Version=7.6.0.1.220\n"}, "unknown"),
+    ({"runtime/version.info": "Version=8.2.0.2.220\n", "compiler/version.info": "Version=8.2.0.2.220\n"}, "unknown"),
+    ({"runtime/version.info": "Version=9.1.0\n"}, "unknown"),
+    ({"compiler/version.info": "Version=7.6.T13.0.B094\n"}, "unknown"),
+    ({"ARCH/ascend_toolkit_install.info": "package_name=x\nversion=8.0.0\n"}, "8.0.0"),
+    ({"ARCH/ascend_toolkit_install.info": "version=7.6.0.1.220\n"}, "unknown"),
+    ({"ascend_nnrt_install.info": "version=8.0.RC3\n", "runtime/version.info": "Version=7.5.0.1.129\n"}, "8.0.RC3"),
+    ({"ARCH/ascend_nnrt_install.info": "version=8.5.0\n"}, "8.5.0"),
+    ({"ascend_nnae_install.info": "version=7.0.0\n"}, "7.0.0"),
+    ({"ARCH/ascend_nnae_install.info": "version=7.0.0\n"}, "7.0.0"),
+    ({"version.cfg": "# version: 1.0\nruntime_running_version=[7.6.0.1.220:8.0.0]\n"}, "8.0.0"),
+    (
+        {"version.cfg": "runtime_running_version=[1.84.15.1.310:6.0.1]\ntoolkit_running_version=[x:6.3.RC2]\n"},
+        "6.3.RC2",
+    ),
+    ({"version.cfg": "runtime_running_version=[1.83.T8.0.B128:CANN-1.83]\n"}, "unknown"),
+    ({"version.cfg": "runtime_running_version=[9.9]\n", "runtime/version.info": "Version=9.9\n"}, "unknown"),
+    ({}, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("files", "version"), LAYOUTS)
+def test_the_version_of_cann_is_never_that_of_a_component(home: Path, files: dict[str, str], version: str) -> None:
+    folder = home / "Ascend/cann"
+    for name, text in {"set_env.sh": "export ASCEND_HOME_PATH=$PWD\n", **files}.items():
+        path = folder / name.replace("ARCH", _cann.ARCH)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    variables = {"ASCEND_HOME_PATH": str(folder)}
+    assert _cann.label(folder) == version
+    for component in ("compiler", "runtime"):
+        assert _cann.version(variables, component) == version
+    assert _cann.installations()[0].version == version
+
+
+def test_the_version_of_cann_is_in_the_name_of_its_folder(home: Path) -> None:
+    for name, version in (
+        ("8.0.RC3", "8.0.RC3"),
+        ("cann-9.0.0", "9.0.0"),
+        ("7.6.0.1.220", "unknown"),
+        ("x", "unknown"),
+    ):
+        (home / name / "runtime").mkdir(parents=True)
+        (home / name / "runtime/version.info").write_text("Version=7.6.0.1.220\n")
+        assert _cann.label(home / name) == version
+
+
 # What a version needs
 
 
@@ -182,6 +231,11 @@ def test_the_numpy_of_each_cann_and_python(cann: str, python: int, numpy: str, f
         ("8.0.0", "9.0.0", "more than 4 versions before CANN 9.0.0", False),
         ("unknown", "8.0.0", "", False),
         ("9.1.0", "unknown", "", False),
+        ("8.0.0", "7.6.0.1.220", "", False),  # versions of components
+        ("7.6.0.1.220", "7.0.0", "", False),
+        ("8.2.RC2", "8.2.0.2.220", "", False),
+        ("8.2.0.2.220", "8.2.RC2", "", False),
+        ("9.0.0", "8.5.0.1.220", "newer than CANN 8.5.0.1.220", True),
     ],
 )
 def test_an_om_runs_on_the_same_cann_and_on_four_newer_ones(

@@ -155,27 +155,39 @@ def version_in(path: Path) -> str:
     return ""
 
 
+def version_in_cfg(path: Path) -> str:
+    """The version of CANN in a version.cfg, a line such as toolkit_running_version=[7.6.0.1.220:8.0.0]; or empty."""
+    with contextlib.suppress(OSError):
+        text = path.read_text("utf-8", "replace")
+        found = dict(re.findall(r"^(\w+)_running_version=\[[^:\]]*:([^\]]+)\]", text, re.MULTILINE))
+        versions = [found.get(name, "") for name in ("toolkit", "compiler", "runtime")]
+        return next((version for version in versions if _versions.parse(version)), "")
+    return ""
+
+
 def label(home: Path) -> str:
-    """The version of the CANN installed in `home`, from the files of its packages or from the folder's name."""
+    """The version of the CANN installed in `home`, from the files of its packages or from the folder's name.
+
+    A component's version is not taken for it: 7.6.0.1.220 is a component of CANN 8.0.0.
+    """
     names = [f"{ARCH}/ascend_toolkit_install.info", "ascend_nnrt_install.info", f"{ARCH}/ascend_nnrt_install.info"]
     names += ["ascend_nnae_install.info", f"{ARCH}/ascend_nnae_install.info"]
-    texts = [version_in(home / name) for name in names]
+    texts = [version_in(home / name) for name in names] + [version_in_cfg(home / "version.cfg")]
     name = re.fullmatch(r"(?:cann-)?(\d+\.\d+.*)", os.path.basename(os.path.realpath(str(home))))
     texts += [name.group(1) if name else ""]
-    texts += [version_in(home / name) for name in ("compiler/version.info", "runtime/version.info")]
-    return next(filter(None, texts), "unknown")
+    return next((text for text in texts if _versions.parse(text) and not _versions.is_component(text)), "unknown")
 
 
 def version(variables: Dict[str, str], component: str) -> str:
     """CANN's version as far as it concerns a component: "compiler" for atc, "runtime" for running.
 
-    It may be older than the label of the whole. "unknown" if no file has it.
+    It may be older than the label of the whole. "unknown" if no file has that label.
     """
     home = toolkit(variables)
     if not home:
         return "unknown"
     whole, part = label(home), version_in(home / component / "version.info")
-    is_comparable = _versions.minor(part) >= _versions.COMPONENTS_LIKE_CANN
+    is_comparable = whole != "unknown" and _versions.minor(part) >= _versions.COMPONENTS_LIKE_CANN
     return part if is_comparable and _versions.minor(part) != _versions.minor(whole) else whole
 
 

@@ -39,6 +39,11 @@ def parse(text: str) -> Version | None:
     return tuple(int(number or 0) for number in match.groups()[:3]), (*stages, (FINAL, 0))
 
 
+def is_component(text: str) -> bool:
+    """Whether a version has the five parts of a component's, such as 7.6.0.1.220 or 7.6.T13.0.B094."""
+    return re.fullmatch(r"\d+\.\d+(\.\w+){3,}", text, re.ASCII) is not None
+
+
 def minor(text: str) -> Tuple[int, ...]:
     """(8, 5) for 8.5.0 and 8.5.RC1; empty if the version is unknown."""
     version = parse(text)
@@ -75,11 +80,15 @@ def numpy_for(cann: str, python: List[int], installed: str) -> Numpy:
 
 
 def model_problem(compiled: str, running: str) -> Tuple[str, bool]:
-    """(the problem of an .om of CANN `compiled` on CANN `running` or an empty text, whether it cannot run)."""
+    """(the problem of an .om of CANN `compiled` on CANN `running` or an empty text, whether it cannot run).
+
+    Of a component only the minor version is compared, because it has no stage: 8.2.0.2.220 is of 8.2.RC2.
+    """
     by, here = parse(compiled), parse(running)
-    if not by or not here:
+    components = [text for text in (compiled, running) if is_component(text)]
+    if not by or not here or any(minor(text) < COMPONENTS_LIKE_CANN for text in components):
         return "", False
-    if by > here:
+    if (by[0][:2] > here[0][:2]) if components else (by > here):
         return f"compiled by CANN {compiled}, which is newer than CANN {running} of this host", True
     periods = bisect.bisect_right(RELEASES, here[0][:2]) - bisect.bisect_right(RELEASES, by[0][:2])
     if periods > PERIODS:
