@@ -582,7 +582,43 @@ CHIP, MEMORY = _reasons.CHIP, _reasons.MEMORY
         ("[ACL ERROR] ACL_ERROR_RT_TASK_TYPE_NOT_SUPPORT(507009): no\n[ERROR] x", "ACL_ERROR_RT_TASK", "vNPU (vir01"),
         ("[ERROR] load model failed, ret is 507009", "[ERROR] load model failed", "vNPU (vir01"),
         ("[ACL ERROR] the device is on strike\n[ERROR] x", "the device is on strike", "npu-smi info"),
+        # Errors before warnings
+        ("[WARN] EE1001: old flag\n[ERROR] load model failed, ret 500002", "[ERROR] load model failed", CHIP),
+        ("[WARNING] EE1001: old\n[ACL ERROR] EL0004: Failed to allocate memory", "EL0004: Failed", MEMORY),
+        ("[WARNING] EE1001: old flag", "EE1001: old flag", "driver"),
+        # numpy 2, memory and disk of the host
+        (
+            "A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.2.6 as it may crash.\n"
+            "Traceback:\nAttributeError: _ARRAY_API not found",
+            "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.2.6 as it may crash.",
+            "python3 -m pip install 'numpy<2' with the python3 that ais_bench uses",
+        ),
+        ("AttributeError: _ARRAY_API not found\nSegmentation fault", "AttributeError: _ARRAY", "numpy < 2"),
+        ("AttributeError: _ARRAY_API not found\n[ERROR] load failed, 500002\nRuntimeError: x", "[ERROR] load", CHIP),
+        ("AttributeError: module 'numpy' has no attribute 'float'", "AttributeError: module", "'numpy<1.24'"),
+        ("ModuleNotFoundError: No module named 'numpy'", "ModuleNotFoundError", "install that module"),
+        ("OSError: [Errno 12] Cannot allocate memory", "OSError: [Errno 12]", "the host's memory is full"),
+        ("OSError: [Errno 12] Cannot allocate memory\nE19999: Inner Error!", "OSError: [Errno 12]", "host's memory"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "terminate called", "host's memory"),
+        ("OSError: [Errno 28] No space left on device: x", "OSError: [Errno 28]", "free disk space"),
+        # The device and the tool
+        ("[ERROR] open device 0 failed\nRuntimeError: [107001]", "[ERROR] open device 0 failed", "reset it"),
+        ("[ERROR] acl execute failed, ret 507015", "[ERROR] acl execute failed", "failed while it ran"),
+        ("EZ9999: Inner Error!\nEZ9999: there is an aicore error, core id is 0", "EZ9999: there is", "failed while it"),
+        ("[ERROR] path : /x is not owned by current user", "[ERROR] path", "must belong to you"),
+        ("    def f(a, /):\nSyntaxError: invalid syntax", "SyntaxError", "does not run on this python3"),
+        ("ImportError: aclruntime.so: undefined symbol: aclmdlX", "ImportError", "built for another CANN"),
         # The loader
+        (
+            "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by /opt/Ascend/lib64/libge.so)",
+            "ImportError",
+            "this CANN was built for a newer system",
+        ),
+        (
+            "ImportError: libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by /opt/cann/aclruntime.x.so)",
+            "ImportError",
+            "build aclruntime on this host",
+        ),
         ("ImportError: libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x)", "ImportError", "libstdc++"),
         ("x: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by x)", "x: /lib64/libc.so.6", "newer system"),
         (
@@ -611,7 +647,65 @@ def test_progress_and_information_are_not_the_reason() -> None:
         (f"{atc.FAILED}, x\n{STAMP} Invalid_Argument(E10001): Value x", "Invalid_Argument(E10001): Value", "a flag"),
         (f"{atc.FAILED}, x\nEZ9999: Inner Error!\nEZ9999: {STAMP} No kernel", "EZ9999: No kernel", "an operator"),
         (f"E16002: before\n{atc.FAILED}, x", "E16002: before", "onnx.opset"),
-        ("atc.bin: libstdc++.so.6: version `GLIBCXX_3.4.29' not found", "status 1, atc.bin", "libstdc++"),
+        (
+            "atc.bin: libstdc++.so.6: version `GLIBCXX_3.4.29' not found",
+            "status 1, atc.bin",
+            "use a CANN that supports",
+        ),
+        ("atc.bin: libc.so.6: version `GLIBC_2.34' not found", "status 1, atc.bin", "use a CANN that supports"),
+        # Errors before warnings
+        (
+            f"[WARN] EE1001: old\n[ERROR] EZ3003: No Ops kernel\n{atc.FAILED}, x",
+            "EZ3003: No Ops",
+            "operator of the graph",
+        ),
+        (f"{atc.FAILED}, x\n[WARNING] EE1001: old\nE40021: Failed to compile Op", "E40021: Failed", "does not compile"),
+        (
+            f"[WARNING] EE1001: old\n[ERROR] GE(1): build failed\n{atc.FAILED}, x",
+            "status 1, GE(1): build",
+            "make doctor",
+        ),
+        (f"[WARNING] EE1001: old\n{atc.FAILED}, x", "EE1001: old", "make doctor"),
+        # What came before an inner error
+        (f"sh: fork: Cannot allocate memory\n{atc.FAILED}, x\nE19999: Inner Error!", "sh: fork: Cannot", "free memory"),
+        (
+            f"OSError: [Errno 12] Cannot allocate memory\n{atc.FAILED}, x\nE40021: Failed to compile Op",
+            "OSError: [Errno 12] Cannot allocate memory, then E40021",
+            "free memory",
+        ),
+        (f"BrokenProcessPool: a\n{atc.FAILED}, x\nE40021: Failed to compile Op", "BrokenProcessPool: a", "free memory"),
+        (f"OSError: [Errno 28] a\n{atc.FAILED}, x\nE19999: Inner Error!", "OSError: [Errno 28] a", "free disk space"),
+        (f"OSError: [Errno 28] a\n{atc.FAILED}, x\nE16002: No parser", "E16002: No parser", "onnx.opset"),
+        (
+            f"AttributeError: `np.float_` was removed in the NumPy 2.0 release.\n{atc.FAILED}, x\nE19999: Inner Error!",
+            "AttributeError: `np.float_` was removed in the NumPy 2.0 release, then E19999",
+            "python3 -m pip install 'numpy<2' with the python3 that atc takes from PATH",
+        ),
+        (f"{atc.FAILED}, x\nEC0010: Failed to import [`np.float_` was removed in the NumPy 2.0", "EC0010", "'numpy<2'"),
+        (f"{atc.FAILED}, x\nEC0010: [module 'numpy' has no attribute 'float'].", "EC0010", "'numpy<1.24'"),
+        (
+            f"No module named 'decorator'\n{atc.FAILED}, x\nE19999: Inner Error!",
+            "No module named 'dec",
+            "lacks a module",
+        ),
+        (
+            f"cannot pickle 'FrameLocalsProxy' object\n{atc.FAILED}, x\nE40021: F",
+            "cannot pickle",
+            "support this python3",
+        ),
+        (f"mkdir a: Permission denied\n{atc.FAILED}, x\nE19999: Inner Error!", "mkdir a: Perm", "cannot read or write"),
+        (
+            f"{atc.FAILED}, x\nE19999: Inner Error, please contact support!\nE19999: {STAMP} Call Infer failed",
+            "E19999: Call Infer failed",
+            "CANN's own log",
+        ),
+        # The command line
+        (
+            f"ERROR: flag 'log' is missing its argument; flag description: x\n{atc.FAILED}",
+            "ERROR: flag 'log'",
+            "atc.flags",
+        ),
+        (f"ERROR: Non-option parameter: x\n{atc.FAILED}", "ERROR: Non-option", "atc.flags"),
         ("ImportError: libgomp.so.1: cannot allocate memory in static TLS block", "status 1, Import", "LD_PRELOAD="),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "status 1, terminate", "free memory"),
         (f"{atc.FAILED}, x\nE19999: Inner Error!\n  The ops package is not installed", "E19999: Inner", "ops package"),

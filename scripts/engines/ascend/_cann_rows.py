@@ -9,7 +9,7 @@ from typing import Iterator, List, Tuple, Union
 
 from engines import COMPILE, RUN, UNKNOWN, Blocker, Row
 from engines.ascend import _versions
-from engines.ascend._reasons import NEWER, PRELOAD, explain_ais_bench, explain_atc
+from engines.ascend._reasons import LOADER, explain_ais_bench, explain_atc
 from engines.ascend._tools import ADVISED, MODULES, Cann, Compiler, Output, Probe, Runner, Tools
 
 
@@ -181,6 +181,6 @@ def aclruntime_row(is_installed: bool, imported: Union[Output, Fault, None], ins
     status, text = imported
     if status:
         reason, remedy = explain_ais_bench(text, status)
-        fix = remedy if remedy in (NEWER, PRELOAD) else install
+        fix = remedy if remedy in LOADER.values() and "No module" not in reason else install
         return Row("aclruntime", f"its import fails, {reason}", fix, blocks)
     return Row("aclruntime", "installed")

@@ -15,8 +15,10 @@ from network.spec import IMAGE_SHAPE, INPUT
 CODE = re.compile(r"(?:^|[\s(\]])(E[A-Z0-9]\d{4})(?=[:)\]\s,.]|$)", re.ASCII)
 NAMED = re.compile(r"\b([A-Za-z]\w*_\w+\([A-Z0-9]{6}\)\s*:.*)", re.ASCII)
 STAMP = re.compile(r"\[PID: ?\d+\]\s*(\d{4}-[-:.\d]+)?\s*")  # process id and time, since CANN 8
-PREFIX = re.compile(r"^(\[(ACL )?ERROR( msg)?\]\s*)+")
-INNER = re.compile(r"E\w9999\b|Inner Error|Internal Error", re.IGNORECASE)
+PREFIX = re.compile(r"^(\[(ACL )?(ERROR|WARN|WARNING)( msg)?\]\s*)+")
+WARNING = re.compile(r"\[(ACL )?WARN(ING)?\]|WARNING:")  # at the beginning of a line
+INNER = re.compile(r"E\w9999\b|(Inner|Internal) Error|please contact [\w ]+", re.IGNORECASE)
+FLAG = re.compile(r"^ERROR: (unknown command line flag|flag '|Non-option parameter).*", re.MULTILINE)
 NOISE = re.compile(r"^(Possible Cause|Solution|TraceBack)")  # they name causes that need not be the one
 LEVELS = ("[INFO]", "[DEBUG]", "[EVENT]", "Inference ")  # lines without an error, and the progress bar
 
@@ -25,13 +27,41 @@ CHIP = "the model is for another chip or CANN: run npu-smi info, remove the mode
 MEMORY = "the device's memory is full: stop what uses it (npu-smi info), or set another DEVICE= or a smaller BS="
 NEWER = "a library was built for a newer system than this one: build aclruntime on this host, or put a newer libstdc++ "
 NEWER += "first in LD_LIBRARY_PATH"
+PAIRING = (
+    "this CANN was built for a newer system than this one: use a CANN that supports this system, or one of CANN's "
+)
+PAIRING += "container images; for GLIBCXX a newer libstdc++ first in LD_LIBRARY_PATH may be enough"
 PRELOAD = "export LD_PRELOAD= with the path of the library that the line names, then run again"
+HOST_MEMORY = "the host's memory is full: free some, or raise the limit of the job or of its processes, then run again"
+DISK = "free disk space (ROOT, TMPDIR and the home folder), then run again"
+PIP = "python3 -m pip install '{}' with the python3 that {} (make doctor)"
+NUMPY = (
+    r"_ARRAY_API not found|compiled using NumPy 1|`?np\.\w+`? was removed in the NumPy 2|"
+    r"numpy\.core\.multiarray failed|module 'numpy' has no attribute '(\w+_|product|cumproduct|in1d|trapz)'"
+)
+OLD_NUMPY = r"module 'numpy' has no attribute '(bool|int|float|object|complex|str)'"  # removed in numpy 1.24
+NO_HOST_MEMORY = (
+    r"(?i)\[Errno 12\]|\bfork\b.*cannot allocate memory|std::bad_alloc|\bMemoryError\b|resource_tracker.*memory"
+)
+NO_SPACE = r"(?i)\[Errno 28\]|no space left on device|disk quota exceeded"
+GLIBC = r"(GLIBC(XX)?|CXXABI)_[\d.]+'? not found"
+STATIC_TLS = r"cannot allocate memory in static TLS block"
+NO_LIBRARY = r"cannot open shared object"
+NO_SYMBOL = r"undefined symbol"
 # {a pattern in a message of the loader, of Python, or of CANN's runtime: the usual remedy}; the first that fits counts.
 LOADER = {
-    r"(GLIBC(XX)?|CXXABI)_[\d.]+'? not found": NEWER,
-    r"cannot allocate memory in static TLS block": PRELOAD,
-    r"cannot open shared object": "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
+    GLIBC + r"(?!.*aclruntime).*required by \S*(?i:ascend|/cann)": PAIRING,
+    GLIBC: NEWER,
+    STATIC_TLS: PRELOAD,
+    NO_LIBRARY: "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
+    NO_SYMBOL: "aclruntime was built for another CANN or Python: build it again with this CANN (docs/ascend.md)",
+    NUMPY: "it needs numpy < 2: " + PIP.format("numpy<2", "ais_bench uses"),
+    OLD_NUMPY: "it needs an older numpy: " + PIP.format("numpy<1.24", "ais_bench uses"),
+    r"No module named '?(numpy|tqdm|attrs?)\b": "install that module for CANN's python3 (make doctor)",
     r"No module named": "install ais_bench and aclruntime for CANN's python3 (make doctor), or set AIS_BENCH=",
+    r"^SyntaxError": "ais_bench does not run on this python3: put one that CANN supports first on PATH (make doctor)",
+    NO_HOST_MEMORY: HOST_MEMORY,
+    NO_SPACE: DISK,
 }
 AIS_BENCH = {
     r": no such file or directory$": "set AIS_BENCH= to an existing command, or leave it out (make doctor)",  # process
@@ -42,9 +72,11 @@ AIS_BENCH = {
     r"(?i)out of memory|memory is insufficient|(malloc|alloc\w* \w*memory).*fail|fail.*(malloc|alloc\w* \w*memory)|"
     r"MEMORY_ALLOCATION|207001|EL0004": MEMORY,
     r"not match": f"check that BS= is the model's batch size and its input is float32 {SHAPE}",
-    r"ermission|owner|writable|path_security": "find the path in the log; the file or folder must belong to you",
-    r"(?i)open device|507033|507899|set_?device|107001": "the device cannot be opened: reset it, or set another "
-    "DEVICE=",
+    r"ermission|owne[rd]|writable|path_security": "find the path in the log; the file or folder must belong to you",
+    r"(?i)open device|507033|507899|set_?device|107001": "the device cannot be opened: run npu-smi info -t health, end "
+    "what uses it, set another DEVICE= if there is one, or have an administrator reset it",
+    r"(?i)507015|507018|507046|507053|ai_?core.*(exception|error)|\bECC\b": "the device failed while it ran: run "
+    "npu-smi info -t health; if it happens again, have an administrator reset it, and compile the model again",
     r"numpy": "CANN's python3 may need numpy < 2, or another numpy: make doctor shows what this CANN needs",
 }
 # {first characters of an error code: the usual remedy}, docs/ascend-tools.md#atc-exit.
@@ -65,12 +97,30 @@ ATC_CODES = {
     ("EL", "EE"): "the driver or the runtime failed: make doctor",
 }
 NO_OPERATOR = ("E16", "E19", "E2", "E4", "EB", "EZ")  # codes of a failure that the lack of the ops package may cause
+MODULE = ATC_CODES[("EC0010",)]
+# What goes wrong before an operator does not compile, or before an inner error; shown instead of that.
+ATC_ROOTS = {
+    NUMPY: "atc needs numpy < 2: " + PIP.format("numpy<2", "atc takes from PATH"),
+    OLD_NUMPY: "atc needs an older numpy: " + PIP.format("numpy<1.24", "atc takes from PATH"),
+    NO_HOST_MEMORY: "free memory, or run fewer atc at once (raise atc.memory, or a smaller -j)",
+    r"BrokenProcessPool|terminated abruptly|(?i:out of memory)": "free memory, or run fewer atc at once (raise "
+    "atc.memory, or a smaller -j)",
+    NO_SPACE: DISK,
+    GLIBC: PAIRING,
+    STATIC_TLS: PRELOAD,
+    r"FrameLocalsProxy|cannot pickle 'frame": "this CANN does not support this python3: put an older one first on PATH "
+    "(make doctor)",
+    r"No module named": MODULE,
+    NO_SYMBOL: "libraries of two CANN are mixed: run make in a new shell, and set SET_ENV= to one set_env.sh",
+    NO_LIBRARY: LOADER[NO_LIBRARY],
+    r"Permission denied": ATC_CODES[("E13",)],
+}
 ATC = {
     r"(?i)\bops?\b.{0,20}\bpackage\b.{0,40}\bnot\b|ascend_ops_install|\bopp\b.{0,40}not (exist|install|found)": OPS,
-    **{cause: LOADER[cause] for cause in list(LOADER)[:3]},
-    r"(?i)std::bad_alloc|out of memory|cannot allocate memory": "free memory, or run fewer atc at once (raise "
-    "atc.memory, or a smaller -j)",
+    **ATC_ROOTS,
+    r"(?i)cannot allocate memory": ATC_ROOTS[NO_HOST_MEMORY],
 }
+ROOTED = ("E19", "E2", "E4", "EB", "EC", "EZ")  # codes that may follow from one of ATC_ROOTS
 STATUSES = {
     124: "raise atc.time_limit, or read in the log how far it came",
     127: "CANN's libraries are not found: make doctor, or set SET_ENV= to CANN's set_env.sh",
@@ -129,7 +179,7 @@ def message_of(block: List[str]) -> Message:
     """The message of these lines, of which the first has the code."""
     code = code_of(block[0])
     text = shown(block[0], code)
-    is_empty = bool(code) and not re.sub(r"[\s:!.)\]]", "", INNER.sub("", text.partition(code)[2]))
+    is_empty = bool(code) and not re.sub(r"[\s:!,.)\]]", "", INNER.sub("", text.partition(code)[2]))
     if is_empty and len(block) > 1:
         text, is_empty = f"{text.rstrip(' :')} {block[1]}", False
     return Message(text, code, block, is_empty, bool(INNER.search(code)))
@@ -143,11 +193,23 @@ def remedy_in(causes: Dict[str, str], lines: List[str]) -> str:
 def lines_of(text: str) -> List[str]:
     """The lines with content. A line that has only the mark of a level is joined with the next line."""
     joined = re.sub(r"^(\s*\[(?:ACL )?ERROR\])\s*\n", r"\1 ", text, flags=re.MULTILINE)
+    joined = re.sub(r"(compiled using NumPy.* cannot be run in)\s*\n", r"\1 ", joined)
     return [line.strip() for line in joined.splitlines() if line.strip(" .")]
 
 
 def errors_of(lines: List[str]) -> List[str]:
-    return [line for line in lines if not line.startswith(LEVELS)]
+    """The lines that may be about an error: neither information nor warnings."""
+    return [line for line in lines if not line.startswith(LEVELS) and not WARNING.match(line)]
+
+
+def warnings_of(lines: List[str]) -> List[Message]:
+    """CANN's messages in warnings, for an output that has no error."""
+    return messages([line for line in lines if not line.startswith(LEVELS)])
+
+
+def status_of(status: int) -> str:
+    """The status, with the name of the signal that it stands for."""
+    return f"status {status}" + "".join(f", {one.name}" for one in signal.Signals if one == status - 128)
 
 
 def explain_ais_bench(text: str, status: int) -> Tuple[str, str]:
@@ -161,18 +223,21 @@ def explain_ais_bench(text: str, status: int) -> Tuple[str, str]:
     if status == 137:
         return "it was killed, probably out of memory", "free memory, then run the same make command again"
     lines = [line for line in lines_of(text) if "Processing: " not in line]  # not its progress bar
-    said = messages(errors_of(lines))
-    errors = [cleaned(line) for line in lines if line.startswith("[ACL ERROR]") and cleaned(line)]
-    errors += [line[line.index("[ERROR]") :] for line in lines if "[ERROR]" in line]
-    errors += [line for line in lines if re.match(r"[\w.]*Error\b", line) or re.search("|".join(LOADER), line)]
+    failures = errors_of(lines)
+    said = messages(failures)
+    errors = [cleaned(line) for line in failures if line.startswith("[ACL ERROR]") and cleaned(line)]
+    errors += [line[line.index("[ERROR]") :] for line in failures if "[ERROR]" in line]
+    errors += [line for line in failures if re.match(r"[\w.]*Error\b", line) or remedy_in(LOADER, [line])]
+    said = said or ([] if errors else warnings_of(lines))
     known = [line for line in errors if remedy_in(AIS_BENCH, [line])]
-    evidence = [[one.text] for one in said] + [one.block for one in said] + [errors]
+    evidence = [[one.text] for one in said] + [one.block for one in said] + [[line] for line in known]
     remedy = next(filter(None, (remedy_in(AIS_BENCH, part) for part in evidence)), "")
     first = said[0].text if said else (known + errors + lines[-1:] + ["no output"])[0]
     if said and not remedy:
         remedy = next((RUN_CODES[starts] for starts in RUN_CODES if said[0].code.startswith(starts)), "")
-    name = "".join(f"{one.name}, " for one in signal.Signals if one == status - 128)
-    return f"status {status}, {name}{first[:300]}", remedy or "run npu-smi info and make doctor"
+    elif said and said[0].is_inner and known and not any(remedy_in(AIS_BENCH, one.block) for one in said):
+        first = f"{known[0][:200].rstrip('.')}, then {said[0].code}"
+    return f"{status_of(status)}, {first[:300]}", remedy or "run npu-smi info and make doctor"
 
 
 def explain_atc(text: str, status: int, lacks_ops: bool = False) -> Tuple[str, str]:
@@ -182,20 +247,25 @@ def explain_atc(text: str, status: int, lacks_ops: bool = False) -> Tuple[str, s
         return "it exceeded its time limit", STATUSES[124]
     if status == 127 and "libascend_hal.so" in text:
         return "the driver's libascend_hal.so is not found", "add the toolkit's devlib folder to LD_LIBRARY_PATH"
-    if "command line flag" in text:
-        flag = next(line for line in text.splitlines() if "command line flag" in line)
-        return flag.strip(), "check atc.flags and the chip's line in params.yaml"
+    flag = FLAG.search(text)
+    if flag:
+        return flag.group().strip(), "check atc.flags and the chip's line in params.yaml"
     before, _, after = text.partition("ATC run failed")
-    lines = lines_of(text)
-    said = messages(errors_of(lines_of(after.partition("\n")[2]))) or messages(errors_of(lines_of(before)))
-    known = [line for line in lines if not said and remedy_in(ATC, [line])]
+    after, lines = after.partition("\n")[2], lines_of(text)
+    said = messages(errors_of(lines_of(after))) or messages(errors_of(lines_of(before)))
+    known = [line for line in errors_of(lines) if remedy_in(ATC, [line])]
+    errors = known or [line for line in errors_of(lines) if "ERROR" in line]
+    said = said or ([] if errors else warnings_of(lines))
     if not said:
-        errors = known or [line for line in lines if "ERROR" in line] or lines[-1:] or ["no output"]
+        errors = errors or lines[-1:] or ["no output"]
         default = OPS if lacks_ops else "make doctor, or set atc.log: debug"
-        remedy = remedy_in(ATC, known) or STATUSES.get(status, default)
-        return f"status {status}, {errors[0][:300]}", remedy
+        remedy = remedy_in(ATC, known[:1]) or STATUSES.get(status, default)
+        return f"{status_of(status)}, {cleaned(errors[0])[:300]}", remedy
     message = said[0]
+    roots = [line for line in errors_of(lines) if remedy_in(ATC_ROOTS, [line])]
     remedy = remedy_in(ATC, message.block)
+    if not remedy and roots and message.code.startswith(ROOTED):
+        return f"{cleaned(roots[0])[:300].rstrip('.')}, then {message.code}", remedy_in(ATC_ROOTS, roots[:1])
     if not remedy and lacks_ops and message.code.startswith(NO_OPERATOR):
         remedy = OPS
     by_code = (ATC_CODES[starts] for starts in ATC_CODES if message.code.startswith(starts))
