@@ -244,7 +244,8 @@ help: ## list targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
 demo: ## run the whole pipeline on the built-in sample, on the CPU
 	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
-	  PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= MIRROR= LAYERS= T= WHY=$(filter 1,$(WHY))
+	  PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= ATC= AIS_BENCH= SET_ENV= MIRROR= LAYERS= T= \
+	  WHY=$(filter 1,$(WHY))
 	@sh scripts/make/next_steps.sh demo $(call answer_of,fallback)
 doctor: ## check what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \

@@ -11,7 +11,8 @@ set -fu
 
 # The user's settings.
 : "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${PARAMS=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
-: "${DEVICE=}" "${MIRROR=}" "${PYTHON=}" "${FRESH=}" "${LAYERS=}" "${WHY=}" "${T=}"
+: "${DEVICE=}" "${ATC=}" "${AIS_BENCH=}" "${SET_ENV=}" "${MIRROR=}" "${PYTHON=}"
+: "${FRESH=}" "${LAYERS=}" "${WHY=}" "${T=}" "${V=}"
 # The names of all settings; those that come from the environment; those on the command line of make.
 : "${settings=}" "${from_environment=}" "${from_command_line=}"
 # Unknown variables on the command line of make.
@@ -241,11 +242,38 @@ chip_has_devices() {
     [ -f "scripts/engines/$engine/_find.py" ]
 }
 
-# Prints a note if DEVICE is on the command line and has no effect for the reason $1. make starts this script a second
-# time after it has updated an included file.
-note_unused_device() {
-    if [ "$DEVICE" ] && [ ! "$restarts" ] && contains "$from_command_line" DEVICE; then
-        echo "make: DEVICE=$DEVICE has no effect: $1" >&2
+# Prints a note for each of the settings in the list $1 that is on the command line and has no effect for the reason $2.
+# make starts this script a second time after it has updated an included file.
+note_unused() {
+    for name in $1; do
+        eval "value=\$$name"
+        if [ "$value" ] && [ ! "$restarts" ] && contains "$from_command_line" "$name"; then
+            printf '%s' "make: $name=$value has no effect: $2" | LC_ALL=C tr '\001-\037\177' '?' >&2
+            echo >&2
+        fi
+    done
+}
+
+# Rejects a command of the setting $1, whose value is $2, that names a file which cannot be run. A command without a
+# slash is searched later, on the PATH that set_env.sh sets. Values with quotes are left to the scripts.
+check_command() {
+    case $2 in *[\'\"\\]*) return ;; esac
+    for word in $2; do
+        case $word in
+            *=*) continue ;; # a variable of the command's environment
+            */*) if ! is_program "$word"; then refuse_setting "$1" "$1=$2: $word is not a program; check the path"; fi ;;
+        esac
+        return
+    done
+}
+
+# Rejects the settings that name CANN's tools if they name nothing, for a goal that runs one of them.
+check_tools() {
+    check_command ATC "$ATC"
+    check_command AIS_BENCH "$AIS_BENCH"
+    check_path SET_ENV "$SET_ENV"
+    if [ -d "$SET_ENV" ] && [ ! -e "$SET_ENV/set_env.sh" ]; then
+        refuse_setting SET_ENV "SET_ENV=$SET_ENV: contains no set_env.sh; set it to the path of CANN's set_env.sh"
     fi
 }
 
@@ -254,6 +282,17 @@ runs_the_model() {
     for goal in $goals; do
         case $goal in
             infer | accuracy* | compare | verify* | perf* | best | */results/* | results/*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# True if a goal compiles the model or runs it.
+uses_the_model() {
+    if runs_the_model; then return 0; fi
+    for goal in $goals; do
+        case $goal in
+            om | om-all | */models/om/* | models/om/*) return 0 ;;
         esac
     done
     return 1
@@ -327,6 +366,7 @@ ROOT=${ROOT:-.}
 own_onnx=
 own_sizes=
 fallback=
+tools="ATC AIS_BENCH SET_ENV"
 
 for name in $dollars; do
     refuse_setting "$name" "$name: contains a \$, which make would expand; write \$\$ for one"
@@ -389,6 +429,14 @@ for goal in $goals; do
     fi
 done
 
+# In the environment these two may be meant for other programs.
+for name in V WHY; do
+    eval "value=\$$name"
+    if contains "$from_command_line" "$name"; then check_switch "$name" "$value"; fi
+done
+if [ "$PYTHON" ] && [ "$goals" = setup ] && contains "$from_command_line" PYTHON; then
+    refuse "PYTHON=$PYTHON: not used by make setup, which creates .venv; omit it, or run another target with PYTHON= instead"
+fi
 if [ "$PYTHON" ] && ! is_program "$PYTHON"; then
     refuse_setting PYTHON "PYTHON=$PYTHON: no such program; omit it to use .venv"
 fi
@@ -406,7 +454,10 @@ if all_goals_are_in "$bare"; then
     esac
     if contains "$goals" doctor; then find_params; else PARAMS=params.yaml; fi
     if contains "$goals" demo; then read_chips; fi
-    if ! contains "$goals" doctor && ! contains "$goals" help; then note_unused_device "make $goals runs on no device"; fi
+    if ! contains "$goals" doctor && ! contains "$goals" help; then
+        note_unused DEVICE "make $goals runs on no device"
+        note_unused "$tools" "make $goals does not use it"
+    fi
     accept
 fi
 
@@ -546,9 +597,19 @@ esac
 check_reference
 if [ "$DEVICE" ]; then
     if ! runs_the_model; then
-        note_unused_device "make $goals runs on no device"
+        note_unused DEVICE "make $goals runs on no device"
     elif ! chip_has_devices; then
-        note_unused_device "chip $CHIP has no device numbers"
+        note_unused DEVICE "chip $CHIP has no device numbers"
+    fi
+fi
+if [ "$ATC$AIS_BENCH$SET_ENV" ]; then
+    if ! uses_the_model; then
+        note_unused "$tools" "make $goals does not use it"
+    elif chip_has_devices; then
+        check_tools
+        if ! runs_the_model; then note_unused AIS_BENCH "make $goals does not use it"; fi
+    else
+        note_unused "$tools" "chip $CHIP does not use it"
     fi
 fi
 accept

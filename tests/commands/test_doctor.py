@@ -298,6 +298,11 @@ def test_devices_are_shown_by_name_number_and_what_npu_smi_knows(fresh: Project)
     rows = asked(fresh, "910B4-1", ready_host(fresh, STAND_IN_NPU_SMI="910B4-1"), status=0)
     assert rows["device 0"] == "910B4-1, health OK, 3200 / 65536 MB used"
     assert rows["device 2"].startswith("! 910B4-1, health Alarm, 3420 / 65536 MB used")
+    assert "DEVICE=" not in rows["device 2"]  # it is not the one that would be used
+    two = asked(fresh, "910B4-1", ready_host(fresh, STAND_IN_NPU_SMI="910B4-1"), "DEVICE=2", status=0)
+    assert two["device 2"].endswith(
+        "if a run fails, set DEVICE=0, or have an administrator reset it or restart the host"
+    )
     assert rows["CHIP"] == "910B4-1 can run here"
     rows = asked(fresh, "910_9392", ready_host(fresh, STAND_IN_NPU_SMI="910_9392-container"), status=0)
     assert (rows["device 0"], "device 1" in rows, "device 4" in rows) == (
@@ -306,7 +311,11 @@ def test_devices_are_shown_by_name_number_and_what_npu_smi_knows(fresh: Project)
         False,
     )
     rows = asked(fresh, "310B4", ready_host(fresh, STAND_IN_NPU_SMI="310B4"), status=0)
-    assert rows["device 0"].startswith("! 310B4, health Alarm  ->")
+    why = "npu-smi info -t health -i 0 says why; it may still work; if a run fails, have an administrator reset it"
+    assert rows["device 0"] == f"! 310B4, health Alarm  ->  {why} or restart the host"
+    assert (
+        "end the container" in asked(fresh, "310B4", ready_host(fresh, STAND_IN_NPU_SMI="in-use"), status=0)["driver"]
+    )
     rows = asked(fresh, "310P3", ready_host(fresh, STAND_IN_NPU_SMI="310Pvir01"), status=0)
     assert rows["device 0"].startswith("! 310Pvir01, health OK, 249 / 2690 MB used, a vNPU, on which an .om of CANN 8")
     assert rows["CHIP"].endswith("not certain: whether device 0, a 310Pvir01, is a 310P3")

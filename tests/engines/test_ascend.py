@@ -361,7 +361,10 @@ def test_a_set_env_that_is_missing_or_fails_is_one_line(npu: Project) -> None:
         f"source {STAND_INS / 'toolkit/set_env.sh'}\n[ -f /no/such ] && source /no/such\n"
     )
     make(npu, "om", "BS=6", "SET_ENV=false.sh")
-    refused(make(npu, "om", "BS=4", "SET_ENV=/no/such", check=False), "SET_ENV=/no/such", "no such file")
+    for setting in ("SET_ENV=/no/such", "ATC=/no/such"):  # before anything is built
+        done = make(npu, "om", "BS=4", setting, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"*** {setting}: " in done.stderr
     npu.make("bin", "CHIP=cpu", SET_ENV="production")  # ignored if nothing uses it: it may belong to another program
     for end in ("exit", "return"):
         (npu.tree / "bad.sh").write_text(f"echo broken >&2\n{end} 3\n")

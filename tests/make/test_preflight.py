@@ -462,6 +462,98 @@ def test_a_device_without_effect_is_a_note(tree: Path, goals: str, chip: str, re
     assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
 
 
+TOOLS = ("ATC", "AIS_BENCH", "SET_ENV")
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize(
+    ("goals", "chip", "reason"),
+    [
+        ("accuracy", "cpu", "chip cpu does not use it"),
+        ("om", "cpu-bf16", "chip cpu-bf16 does not use it"),
+        ("bin", "310", "make bin does not use it"),
+        ("report", "", "make report does not use it"),
+        ("demo", "", "make demo does not use it"),
+        ("clean", "", "make clean does not use it"),
+        ("doctor", "cpu", ""),
+        ("help", "", ""),
+    ],
+)
+def test_a_tool_without_effect_is_a_note(tree: Path, name: str, goals: str, chip: str, reason: str) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    inputs = {"goals": goals, "CHIP": chip, name: "/no/such", "from_command_line": name}
+    line, note = run(tree, inputs)
+    assert line.startswith("ok ")
+    assert note == (f"make: {name}=/no/such has no effect: {reason}\n" if reason else "")
+    assert run(tree, {**inputs, "restarts": "1"})[1] == ""
+    assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("ATC", "/no/such/atc", "/no/such/atc is not a program; check the path"),
+        ("ATC", "A=/x B=1 ./atc --flag", "./atc is not a program; check the path"),
+        ("ATC", "./plain", "./plain is not a program; check the path"),
+        ("AIS_BENCH", "/no/python3 -m ais_bench", "/no/python3 is not a program; check the path"),
+        ("SET_ENV", "/no/set_env.sh", "no such file or folder; check the path"),
+        ("SET_ENV", "folder", "contains no set_env.sh; set it to the path of CANN's set_env.sh"),
+    ],
+)
+def test_a_tool_that_does_not_exist_is_rejected_before_anything_runs(
+    tree: Path, name: str, value: str, problem: str
+) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    write(tree / "plain")
+    write(tree / "folder/file")
+    for goals in ("om", "accuracy", "om-all", "perf-all", "results/310/bs4/perf.txt", "models/om/310/x_bs4.om"):
+        inputs = {"goals": goals, "CHIP": "310", name: value}
+        assert refusal(tree, **inputs, from_command_line=name) == f"{name}={value}: {problem} (on the command line)"
+        unset = f"(in your environment: unset {name})"
+        assert refusal(tree, **inputs, from_environment=name) == f"{name}={value}: {problem} {unset}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ATC", "atc"),
+        ("ATC", "OPTION=1 python3 tools/atc.py"),
+        ("ATC", "'/path with/a quote'"),
+        ("ATC", sys.executable),
+        ("AIS_BENCH", "python3 -m ais_bench"),
+        ("SET_ENV", "folder"),
+        ("SET_ENV", "folder/set_env.sh"),
+    ],
+)
+def test_a_tool_that_may_exist_is_accepted(tree: Path, name: str, value: str) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    write(tree / "folder/set_env.sh")
+    accepted(tree, goals="accuracy", CHIP="310", from_command_line=name, **{name: value})
+
+
+def test_ais_bench_is_not_used_for_compiling(tree: Path) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    inputs = {"goals": "om", "CHIP": "310", "AIS_BENCH": "x", "from_command_line": "AIS_BENCH"}
+    assert run(tree, inputs)[1] == "make: AIS_BENCH=x has no effect: make om does not use it\n"
+
+
+@pytest.mark.parametrize("name", ["V", "WHY"])
+@pytest.mark.parametrize("goals", ["accuracy", "demo", "help", "clean", "bin report"])
+def test_a_switch_on_the_command_line_is_0_or_1(tree: Path, name: str, goals: str) -> None:
+    for value in ("", "0", "1"):
+        accepted(tree, goals=goals, from_command_line=name, **{name: value})
+    wrong = f"{name}=2: {SWITCH} (on the command line)"
+    assert refusal(tree, goals=goals, from_command_line=name, **{name: "2"}) == wrong
+
+
+def test_make_setup_does_not_ignore_an_interpreter(tree: Path) -> None:
+    line = refusal(tree, goals="setup", PYTHON="python3", from_command_line="PYTHON")
+    assert line.startswith("PYTHON=python3: not used by make setup, which creates .venv; omit it")
+    accepted(tree, goals="setup", PYTHON=sys.executable, from_environment="PYTHON")
+    for origin in ("from_command_line", "from_environment"):
+        assert "no such program" in refusal(tree, goals="bin", PYTHON="no-such-python", **{origin: "PYTHON"})
+
+
 @pytest.mark.parametrize("goals", ["compare", "results/310/bs16/compare.txt"])
 def test_an_own_om_is_not_compared_with_a_checkpoint_that_make_would_download(tree: Path, goals: str) -> None:
     own = {"CHIP": "310", "OM": "file"} if goals == "compare" else {}

@@ -11,6 +11,8 @@ from engines import RUN, UNKNOWN, Found, Row
 from engines.ascend import _cann, _find, _npu_smi
 from engines.ascend._cann_rows import blocker
 
+UNSET = "set it to numbers of npu-smi's column Device, or unset it"
+
 
 class Npus(NamedTuple):
     """The devices that npu-smi shows, or the reason that it does not."""
@@ -18,9 +20,8 @@ class Npus(NamedTuple):
     driver: str = ""  # its version
     devices: Tuple[_npu_smi.Device, ...] = ()
     problem: str = ""
-    late: bool = False  # npu-smi does not end
     unclear: bool = False  # it is not known whether there are devices, or which ones
-    hidden: bool = False  # a variable hides all devices
+    remedy: str = ""  # empty: the usual one
     found: Found = Found("")  # what make does without CHIP=
 
 
@@ -31,9 +32,8 @@ def query_npus(limit: float, chips: List[str]) -> Npus:
     except _npu_smi.NO_DEVICES as reason:
         return Npus(
             problem=_npu_smi.sentence(reason),
-            late=isinstance(reason, _npu_smi.NoAnswer),
             unclear=isinstance(reason, _npu_smi.Unclear),
-            hidden=isinstance(reason, _npu_smi.Hidden),
+            remedy=UNSET if isinstance(reason, _npu_smi.Hidden) else getattr(reason, "remedy", ""),
             found=_find.without_devices(reason, chips),
         )
     return Npus(driver, tuple(devices), found=_find.chip_of_host(devices, chips))
@@ -53,7 +53,8 @@ def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> I
         return
     yield Row("driver", driver or "version unknown")
     for device in npus.devices:
-        yield device_row(device, chip, is_asked=device.number in numbers)
+        healthy = [one.number for one in npus.devices if one.name == device.name and one.health == "OK"]
+        yield device_row(device, chip, is_asked=device.number in numbers, healthy=healthy)
     for number in numbers:
         yield from number_rows(number, npus.devices, chip, chips)
 
@@ -71,29 +72,27 @@ def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
     containers, a device may be usable. `is_asked`: CHIP= is a chip of this engine."""
     nodes = [str(path) for path in sorted(Path("/dev").glob("davinci[0-9]*"))[:1]]
     not_installed = npus.problem == _npu_smi.NOT_ON_PATH
-    remedy = "install the driver; in a container, pass in its devices and npu-smi (docs/ascend.md)"
-    if npus.late:
-        remedy = "run npu-smi info; if it hangs too, restart the host"
-    elif npus.unclear:
-        remedy = "compare the output of npu-smi info with docs/ascend-tools.md#npu-smi; set CHIP= and DEVICE= yourself"
-    elif npus.hidden:
-        remedy = "set it to numbers of npu-smi's column Device, or unset it"
-    elif not_installed and (nodes or not is_asked):
+    remedy = npus.remedy or "install the driver; in a container, pass in its devices and npu-smi (docs/ascend.md)"
+    if not_installed and (nodes or not is_asked):
         remedy = ""
-    is_unknown = npus.late or npus.unclear or (not_installed and nodes)
+    is_unknown = npus.unclear or (not_installed and nodes)
     needed = "the devices that npu-smi shows" if npus.unclear else "an NPU that npu-smi shows"
     blocks = (blocker(needed, UNKNOWN if is_unknown else RUN),)
     return Row("driver", ", ".join(filter(None, [driver, npus.problem, *nodes])), remedy, blocks)
 
 
-def device_row(device: _npu_smi.Device, chip: str, is_asked: bool) -> Row:
-    """A device. `chip`: npu-smi's name of the requested chip, or empty."""
+def device_row(device: _npu_smi.Device, chip: str, is_asked: bool, healthy: List[int]) -> Row:
+    """A device. `chip`: npu-smi's name of the requested chip, or empty. `healthy`: the healthy devices of this name."""
     is_healthy, doubts = device.health == "OK", []
     if is_asked and not is_healthy:
         doubts.append(blocker(f"the health of device {device.number}", UNKNOWN))
     if is_asked and _npu_smi.may_be(device.name, chip):
         doubts.append(blocker(f"whether device {device.number}, a {device.name}, is a {chip}", UNKNOWN))
-    remedy = "" if is_healthy else f"run npu-smi info -t health -i {device.npu}; reset it, or set another DEVICE="
+    remedy = ""
+    if not is_healthy:
+        other = f"set DEVICE={healthy[0]}, or " if is_asked and healthy else ""
+        reset = f"{other}have an administrator reset it or restart the host"
+        remedy = f"npu-smi info -t health -i {device.npu} says why; it may still work; if a run fails, {reset}"
     texts = [f"{device.name}, health {device.health}"]
     texts += [f"{device.memory} MB used"] if device.memory else []
     if _npu_smi.virtual_base(device.name):

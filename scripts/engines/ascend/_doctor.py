@@ -62,7 +62,8 @@ class Checker:
         if not isinstance(npus, Fault):
             return npus
         found = _find.unclear(f"gives no result ({npus.text})", self.chips)
-        return Npus(problem=f"npu-smi: {npus.text}", late=npus.late, unclear=npus.late, found=found)
+        remedy = _npu_smi.HANGS if npus.late else ""
+        return Npus(problem=f"npu-smi: {npus.text}", unclear=npus.late, remedy=remedy, found=found)
 
     def found(self) -> Found:
         """The chip of the devices."""

@@ -208,12 +208,25 @@ class NoNpu(Exception):
     """npu-smi is missing, or says that there is no driver. The text is the reason."""
 
 
+COMPARE = "compare the output of npu-smi info with docs/ascend-tools.md#npu-smi; set CHIP= and DEVICE= yourself"
+HANGS = "run npu-smi info; if it hangs too, restart the host"
+NOT_ALLOWED = "have yourself added to the group of that file, or set CHIP= and DEVICE= yourself"
+OCCUPIED = "end the container that has the device, or pass another device to this one; see docs/ascend.md"
+
+
 class Unclear(Exception):
     """What npu-smi prints does not show whether there are devices, or which ones. The text, a predicate, quotes it."""
+
+    def __init__(self, text: str, remedy: str = COMPARE) -> None:
+        super().__init__(text)
+        self.remedy = remedy
 
 
 class NoAnswer(Unclear):
     """npu-smi exceeds the time limit and does not print a whole page before."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, HANGS)
 
 
 class Hidden(Exception):
@@ -242,7 +255,7 @@ def find_program() -> str:
         return program
     files = [file for file in (os.path.join(folder, "npu-smi") for folder in path.split(":")) if os.path.isfile(file)]
     if files:
-        raise Unclear(f"cannot be run by this user ({files[0]} is not executable)")
+        raise Unclear(f"cannot be run by this user ({files[0]} is not executable)", NOT_ALLOWED)
     raise NoNpu(NOT_ON_PATH)
 
 
@@ -265,7 +278,8 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
     if not page.devices:
         if status and NO_DRIVER.search(text) and not IN_USE.search(text) and not page.driver:
             raise NoNpu(f"npu-smi info: status {status}, {quote(text)}")
-        raise Unclear(f"shows no device and does not say that there is none: status {status}, {quote(text)}")
+        problem = f"shows no device and does not say that there is none: status {status}, {quote(text)}"
+        raise Unclear(problem, OCCUPIED if IN_USE.search(text) else COMPARE)
     full_names: Dict[Tuple[int, str], str] = {}  # the chips of an NPU are equal, and each question takes time
     devices = []
     for device in page.devices:

@@ -24,7 +24,8 @@ LEVELS = ("[INFO]", "[DEBUG]", "[EVENT]", "Inference ")  # lines without an erro
 
 SHAPE = f"[N, {', '.join(map(str, IMAGE_SHAPE))}]"
 CHIP = "the model is for another chip or CANN: run npu-smi info, remove the model, make om"
-MEMORY = "the device's memory is full: stop what uses it (npu-smi info), or set another DEVICE= or a smaller BS="
+MEMORY = "the device's memory is full: stop what uses it (npu-smi info), set a smaller BS=, or another DEVICE= if "
+MEMORY += "there is one"
 NEWER = "a library was built for a newer system than this one: build aclruntime on this host, or put a newer libstdc++ "
 NEWER += "first in LD_LIBRARY_PATH"
 PAIRING = (
