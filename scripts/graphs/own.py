@@ -30,7 +30,7 @@ OLD_IR = 8  # read by every tool of CANN, docs/ascend-tools.md#atc-versions
 NEW_IR = 10  # newer versions are lowered where nothing needs them
 SIZES = (3, 1)  # batch sizes of the trial: a batch size that is fixed inside the graph fails in one of them
 MIXED = 0.05  # relative; above it an image's logits depend on the other images of its batch
-EXPORT_PLAIN = "export it in float32 with ONNX's own operators, opset_version=17 or lower"
+EXPORT_PLAIN = "export it in float32 with ONNX's own operators, opset_version=17 or lower and dynamo=False"
 KINDS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
 
 
@@ -104,7 +104,7 @@ def reason_of(error: Exception) -> str:
     text = str(error).partition("\n==> Context")[0]
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(text))
     text = re.sub(r"/onnxruntime_src/\S+ [^()]*\(.*?\) ", "", text)
-    return f"{type(error).__name__}: {text[:200]}".replace(";", ",")
+    return f"{type(error).__name__}: {text[:200]}".replace(";", ",").removesuffix(": ")
 
 
 # Input and output
@@ -118,9 +118,11 @@ class Names(NamedTuple):
 
     @property
     def export(self) -> str:
-        """How to export a network with a dynamic batch size, by both exporters of torch."""
-        old = f"dynamic_axes={{'{self.input}': {{0: 'N'}}, '{self.output}': {{0: 'N'}}}}"
-        return f"export it with dynamic_shapes=({{0: torch.export.Dim('N')}},), or with dynamo=False and {old}"
+        """How to export a network with a dynamic batch size, by both exporters of torch. The old one knows the axes by
+        names, which it must be given too."""
+        names = f"input_names=['{self.input}'], output_names=['{self.output}']"
+        axes = f"dynamic_axes={{'{self.input}': {{0: 'N'}}, '{self.output}': {{0: 'N'}}}}"
+        return f"export it with dynamic_shapes=({{0: torch.export.Dim('N')}},), or with dynamo=False, {names}, {axes}"
 
 
 def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

@@ -17,7 +17,9 @@ def refusal(description: Record, model: Path, options: Options) -> Tuple[str, st
     """Why atc cannot compile a graph, and the remedy; None if nothing is known against it."""
     opset, domains = description.get("opset", 0), description.get("domains", ())
     if opset > OPSET:
-        return f"its opset is {opset}, atc reads up to {OPSET}", f"export it with opset_version={OPSET} or lower"
+        # With dynamo=True, torch 2.13 writes opset 18 even if it is asked for 17.
+        remedy = f"export it with opset_version={OPSET} or lower and dynamo=False"
+        return f"its opset is {opset}, atc reads up to {OPSET}", remedy
     if domains:
         problem = f"it has operators of {', '.join(map(short, domains[:3]))}, which atc does not have"
         return problem, "export it with ONNX's own operators only"
