@@ -7,11 +7,11 @@ from _support.cli import die
 import difflib
 import re
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, NoReturn, Tuple
 
 import yaml
 
-from params.schema import GATE_SOURCES, SCHEMA, schema_key
+from params.schema import EXAMPLES, GATE_SOURCES, SCHEMA, longer_keys, schema_key, shorter_key
 
 SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
@@ -23,7 +23,8 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
     if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
         return [(prefix, " ".join(item.value for item in node.value), node.start_mark.line + 1)]
     if not isinstance(node, yaml.MappingNode):
-        die(path, f"{prefix or 'the file'} is not a map of keys", "see the comments of params.yaml")
+        where = f"{path}:{node.start_mark.line + 1}" if node else path
+        die(where, f"{prefix or 'the file'} is not a map of keys", "write lines KEY: VALUE, without - before them")
     entries: List[Tuple[str, str, int]] = []
     seen = set()
     for name, value in node.value:
@@ -35,6 +36,41 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
         seen.add(name.value)
         entries += leaves(path, value, f"{prefix}.{name.value}" if prefix else name.value)
     return entries
+
+
+def refuse_key(where: str, key: str, text: str, chips: List[str]) -> NoReturn:
+    """Exits 1 because of a `key` with the value `text` that no key of the schema matches."""
+    longer, shorter, chip = longer_keys(key), shorter_key(key), (chips or ["CHIP"])[0]
+    parent, _, name = key.rpartition(".")
+    if key.split(".")[0] in GATE_SOURCES and schema_key(f"verify.{key}"):
+        die(where, f"unknown key {key}", f"indent {key.split('.')[0]}: and its lines below verify:")
+    if parent == "verify" and name not in GATE_SOURCES and name in chips:
+        die(where, f"{key}: a chip without source", f"indent it below one of {', '.join(GATE_SOURCES)}")
+    if longer:
+        problem = f"is {text!r}, not a map" if text else "no line is indented below it"
+        line = EXAMPLES.get(longer[0], f"{longer[0].split('.')[key.count('.') + 1]}: VALUE").replace("CHIP", chip)
+        if longer[0].count(".") > key.count(".") + 1:  # a map of maps
+            names = GATE_SOURCES if key == "verify" else ("DEVICE",)
+            line = f"{names[0]}: with a line {line} indented below it"
+        die(where, f"{key}: {problem}", f"write below it, indented further than it: {line}")
+    if shorter:
+        setting = ".".join(key.split(".")[: shorter.count(".") + 1])
+        die(
+            where,
+            f"{setting}: has the key {key[len(setting) + 1 :]} below it, but is not a map",
+            f"use {form(shorter)}",
+        )
+    near = difflib.get_close_matches(key, SCHEMA, 3, 0.5)
+    die(where, f"unknown key {key}", f"did you mean {' or '.join(near)}?" if near else "remove it")
+
+
+def form(line: str) -> str:
+    """The description of the allowed values of a key of SCHEMA."""
+    try:
+        SCHEMA[line]("\n")  # no check accepts it
+    except ValueError as allowed:
+        return str(allowed)
+    return "a value"
 
 
 def check_gate(where: str, key: str, chips: List[str]) -> None:
@@ -63,9 +99,9 @@ def read_params(path: Path) -> Dict[str, str]:
     for key, text, line in entries:
         where = f"{path}:{line}"
         match = schema_key(key)
+        text = " ".join(text.split())  # several spaces, or a line break, separate words like one space
         if match is None:
-            near = difflib.get_close_matches(key, SCHEMA, 3, 0.5)
-            die(where, f"unknown key {key}", f"did you mean {' or '.join(near)}?" if near else "remove it")
+            refuse_key(where, key, text, chips)
         try:
             params[key] = SCHEMA[match](text)
         except ValueError as allowed:

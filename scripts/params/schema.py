@@ -6,7 +6,7 @@ A check returns the normalized text of a value, or raises ValueError with a desc
 from __future__ import annotations
 
 import re
-from typing import Callable, Dict
+from typing import Callable, Dict, List
 
 
 def integer(low: int, high: int) -> Callable[[str], str]:
@@ -24,26 +24,35 @@ def number(text: str) -> str:
     return text
 
 
+DECIMAL = r"\d{1,9}(?:\.\d{1,9})?"
+
+
 def decimal(text: str) -> str:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
-        raise ValueError("a number such as 95.34")
+    if not re.fullmatch(DECIMAL, text):
+        raise ValueError("a number without sign and unit, such as 0.50")
     return text
 
 
 def figure(text: str) -> str:
-    if not float(decimal(text)):
-        raise ValueError("a number above 0")
+    if not re.fullmatch(DECIMAL, text) or not float(text):
+        raise ValueError("a number above 0 without unit, such as 95.34")
     return text
 
 
+def is_gate(words: List[str]) -> bool:
+    """Whether the words are a reference in per cent and a smaller tolerance. 0.95 is a fraction, not a per cent."""
+    if len(words) != 2 or not all(re.fullmatch(DECIMAL, word) for word in words):
+        return False
+    reference, tolerance = map(float, words)
+    return 1 < reference <= 100 and tolerance <= reference
+
+
 def gate(text: str) -> str:
-    words = text.split(" ")
-    if len(words) != 2:
-        raise ValueError("a reference and a tolerance such as 95.34 0.10")
-    reference, tolerance = figure(words[0]), decimal(words[1])
-    if not 1 < float(reference) <= 100 or float(tolerance) > float(reference):  # 0.95 is a fraction, not a per cent
-        raise ValueError("a reference in per cent and a smaller tolerance, such as 95.34 0.10")
-    return f"{reference} {tolerance}"
+    if not is_gate(text.split(" ")):
+        numbers = re.findall(DECIMAL, text)
+        example = " ".join(numbers) if is_gate(numbers) else "95.34 0.10"
+        raise ValueError(f"a reference in per cent and a smaller tolerance, two numbers, such as {example}")
+    return text
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -65,14 +74,14 @@ def hexadecimal(length: int) -> Callable[[str], str]:
 
 
 def batch_sizes(text: str) -> str:
-    if not all(re.fullmatch(r"[1-9]|[1-5]\d|6[0-4]", word) for word in text.split()):
-        raise ValueError("a list of whole numbers from 1 to 64")
+    if not text or not all(re.fullmatch(r"[1-9]|[1-5]\d|6[0-4]", word) for word in text.split()):
+        raise ValueError("a list of whole numbers from 1 to 64 such as [1, 16]")
     return text
 
 
 def names(text: str) -> str:
-    if not all(re.fullmatch(r"[\w-]+", word) for word in text.split()):
-        raise ValueError("all, or a list of names")
+    if not text or not all(re.fullmatch(r"[\w-]+", word) for word in text.split()):
+        raise ValueError("all, or a list of names such as [A, B]")
     return text
 
 
@@ -82,8 +91,10 @@ PAIR = re.compile(
 
 
 def pairs(text: str) -> str:
-    if not all(PAIR.fullmatch(word) for word in text.split()):
-        raise ValueError("a list of A/B, A/B,wanted=NUMBER or A/B,wanted=NUMBER,ceiling=C with names for A, B and C")
+    if not text or not all(PAIR.fullmatch(word) for word in text.split()):
+        raise ValueError(
+            "a list of A/B, A/B,wanted=NUMBER or A/B,wanted=NUMBER,ceiling=C with names for A, B and C, one per line"
+        )
     return text
 
 
@@ -94,20 +105,23 @@ def name(text: str) -> str:
 
 
 def urls(text: str) -> str:
-    if not all(re.fullmatch(r"https?://[^/]+/\S*[^/\s]", word) for word in text.split()):
-        raise ValueError("http or https urls that do not end in /")
+    if not text or not all(re.fullmatch(r"https?://[^/]+/\S*[^/\s]", word) for word in text.split()):
+        raise ValueError("http or https urls that do not end in /, such as https://host/folder, one a line after -")
     return text
 
 
 def chip(text: str) -> str:
     if not re.fullmatch(r"engine=\w+( \w+=\S+)*", text):  # atc reads a-b as a_b, so one spelling is enough
-        raise ValueError("engine=NAME and the engine's options as words name=value, names with _, not -")
+        raise ValueError(
+            "engine=NAME and the engine's options as words name=value with spaces between them, names with _, not -, "
+            "as in the other lines of chips"
+        )
     return text
 
 
 def flags(text: str) -> str:
     if text != "none" and not re.fullmatch(r"\w+=\S+( \w+=\S+)*", text):
-        raise ValueError("none, or a list of name=value")
+        raise ValueError("none, or words name=value without --, such as a=1 b=2")
     return text
 
 
@@ -172,11 +186,37 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
 }
 
 
+# Below which key a line is missing, and an example of it: {key of SCHEMA: example}. CHIP stands for a chip of the file.
+EXAMPLES = {
+    "chips.*": "NAME: engine=NAME",
+    "published.accuracy.*": "DEVICE: 95.34",
+    "published.throughput.*.*": "16: 3533.76",
+    "verify.*.*": "CHIP: 93.10 0.20",
+}
+
+
+def starts_with(parts: List[str], pattern: List[str]) -> bool:
+    return all(p in ("*", q) for p, q in zip(pattern, parts))
+
+
+def shorter_key(key: str) -> str | None:
+    """The key of SCHEMA that is a beginning of `key`: the setting below which `key` was written by mistake."""
+    parts = key.split(".")
+    lines = [line for line in SCHEMA if line.count(".") + 1 < len(parts)]
+    return next((line for line in lines if starts_with(parts, line.split("."))), None)
+
+
+def longer_keys(key: str) -> List[str]:
+    """The keys of SCHEMA of which `key` is a beginning: a map that was written as a value."""
+    parts = key.split(".")
+    return [line for line in SCHEMA if line.count(".") + 1 > len(parts) and starts_with(parts, line.split("."))]
+
+
 def schema_key(key: str) -> str | None:
     """The key of SCHEMA that matches `key`, where `*` matches one part; None if no key matches."""
     parts = key.split(".")
     for line in SCHEMA:
         pattern = line.split(".")
-        if len(pattern) == len(parts) and all(p in ("*", q) for p, q in zip(pattern, parts)):
+        if len(pattern) == len(parts) and starts_with(parts, pattern):
             return line
     return None

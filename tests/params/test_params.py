@@ -14,6 +14,7 @@ from params.read import read_params
 from params.schema import SCHEMA
 
 PARAMS = (TREE / "params.yaml").read_text()
+OWN = re.search(r"^  # own:.*\n.*$", PARAMS, re.MULTILINE).group()  # type: ignore[union-attr]
 
 
 def sync(tmp_path: Path, text: str) -> Any:
@@ -34,7 +35,11 @@ def sync(tmp_path: Path, text: str) -> Any:
         ("  opset: 11 ", "", ["onnx.opset is missing"]),
         ("  opset: 11 ", "  opset: 11\n  opset: 12 ", ["duplicate key opset"]),
         ("  opset: 11 ", "  opset: ", ["onnx.opset is ''", "from 11 to 17"]),
-        ("  opset: 11 ", "  opset:\n    a: 1 ", ["unknown key onnx.opset.a"]),
+        (
+            "  opset: 11 ",
+            "  opset:\n    a: 1 ",
+            ["onnx.opset: has the key a below it", "use a whole number from 11 to 17"],
+        ),
         ("      1: 672.122", "      x: 672.122", ["published.throughput.310.x: invalid batch size"]),
         ("      1: 672.122", "      1: 0", ["published.throughput.310.1 is '0'", "above 0"]),
         ("      1: 672.122", "      1: 1e3", ["published.throughput.310.1 is '1e3'"]),
@@ -64,6 +69,49 @@ def sync(tmp_path: Path, text: str) -> Any:
         ("    310P3: 95.34 0.10\n", "    310P3: 100.1 1\n", ["verify.cifar10.310P3 is '100.1 1'", "in per cent"]),
         ("    310P3: 95.34 0.10\n", "    310P3: 0.9534 0.001\n", ["is '0.9534 0.001'", "in per cent"]),
         ("    310P3: 95.34 0.10\n", "    own: 95.34 0.10\n", ["verify.cifar10.own: unknown chip own"]),
+        *(
+            (
+                "    310P3: 95.34 0.10\n",
+                f"    310P3: {text}\n",
+                [f"verify.cifar10.310P3 is '{text}'", f"smaller tolerance, two numbers, such as {example}"],
+            )
+            for text, example in {
+                **dict.fromkeys(
+                    ("93.10, 0.20", "93.10% 0.20", "93.10 ± 0.20 %", "93.10 -0.20", "93.10/0.2"), "93.10 0.2"
+                ),
+                **dict.fromkeys(
+                    ("93.10", "93,10 0,20", "0.931 0.002", "high", "101 1", "1 2", "93.10 0 0"), "95.34 0.10"
+                ),
+            }.items()
+        ),
+        (OWN, "  own:", ["verify.own: no line is indented below it", "indented further than it: cpu: 93.10 0.20"]),
+        (OWN, "  own:\n  cpu: 93.10 0.20", ["verify.own: no line is indented below it", "cpu: 93.10 0.20"]),
+        (OWN, "  own: 93.10 0.20", ["verify.own: is '93.10 0.20', not a map", "cpu: 93.10 0.20"]),
+        (OWN, "  cpu: 93.10 0.20", ["verify.cpu: a chip without source", "cifar10, sample, own"]),
+        (OWN, "  own:\n    - cpu: 93.10 0.20", ["verify.own is not a map of keys", "KEY: VALUE, without -"]),
+        (OWN, "  own: {cpu: {top1: 93.10}}", ["verify.own.cpu: has the key top1 below it", "such as 95.34 0.10"]),
+        (OWN, "own:\n  cpu: 93.10 0.20", ["unknown key own.cpu", "indent own: and its lines below verify:"]),
+        (OWN, "  own:\n    cpu:\n", ["verify.own.cpu is ''", "such as 95.34 0.10"]),
+        (
+            "verify:\n",
+            "verify:\nx:\n",
+            ["verify: no line is indented below it", "cifar10: with a line cpu: 93.10 0.20"],
+        ),
+        (
+            "    310:\n      1: 6",
+            "    310: 44\n    311:\n      1: 6",
+            ["published.throughput.310: is '44'", "16: 3533.76"],
+        ),
+        ("    GPU: 95.40", "    GPU: 95.40 %", ["published.accuracy.GPU is '95.40 %'", "without unit, such as 95.34"]),
+        ("onnx:\n", "onnx: 3\nonnx2:\n", ["onnx: is '3', not a map", "opset: VALUE"]),
+        ("chips:\n", "chips:\nold:\n", ["chips: no line is indented below it", "NAME: engine=NAME"]),
+        ("  loss: 0.50 ", "  loss: 0.50% ", ["int8.loss is '0.50%'", "without sign and unit, such as 0.50"]),
+        ("batch_sizes:\n", "batch_sizes: 1, 4\nx:\n", ["batch_sizes is '1, 4'", "such as [1, 16]"]),
+        ("batch_sizes:\n", "batch_sizes:\nx:\n", ["batch_sizes is ''", "such as [1, 16]"]),
+        ("contenders: all ", "contenders: a, b ", ["bench.contenders is 'a, b'", "such as [A, B]"]),
+        ("contenders: all ", "contenders: ", ["bench.contenders is ''", "such as [A, B]"]),
+        ("flags: none ", "flags: --a=1 ", ["atc.flags is '--a=1'", "without --, such as a=1 b=2"]),
+        ("310: engine=ascend ", "310: engine=ascend, ", ["chips.310 is", "with spaces between them"]),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_and_nothing_is_written(
@@ -97,6 +145,12 @@ def test_every_key_that_is_missing_is_named(tmp_path: Path, line: str, capsys: p
     with pytest.raises(SystemExit):
         read_params(tmp_path / "params.yaml")
     assert f"{first}." in capsys.readouterr().err or first == line
+
+
+def test_several_spaces_separate_words_like_one(tmp_path: Path) -> None:
+    text = PARAMS.replace("    310P3: 95.34 0.10\n", "    310P3: 95.34\u00a0  0.10\n")
+    (tmp_path / "params.yaml").write_text(text)
+    assert read_params(tmp_path / "params.yaml")["verify.cifar10.310P3"] == "95.34 0.10"
 
 
 def test_names_are_never_read_as_numbers(tmp_path: Path) -> None:
