@@ -17,7 +17,14 @@ from typing import Dict
 from formats.outputs import read_labels, read_outputs
 from network.spec import CLASSES
 from reporting.agreement import compare_logits
-from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
+from reporting.provenance import (
+    conditions_line,
+    labels_of,
+    needed_outputs,
+    provenance_lines,
+    source_line,
+    without_paths,
+)
 
 SETTINGS: Dict[str, str] = {}
 REFERENCE = ("runtime", "onnx", "threads", "precision", "given")  # what the record contains of the reference
@@ -74,8 +81,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="compare.txt; compare.json is written beside it")
     args = parser.parse_args()
-    outputs = needed_record(args.outputs, args.outputs)
-    reference = needed_record(args.reference, args.reference)
+    outputs, reference = needed_outputs(args.outputs), needed_outputs(args.reference)
     labels_record = needed_record(args.labels)
     inputs = {"outputs": outputs["digest"], "reference": reference["digest"], "labels": labels_record["sha256"]}
     provenance = without_paths(outputs["provenance"])

@@ -28,7 +28,14 @@ from engines.timed import batch_numbers
 from formats.bins import check_bins
 from formats.outputs import read_outputs
 from reporting import timing
-from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
+from reporting.provenance import (
+    conditions_line,
+    labels_of,
+    needed_outputs,
+    provenance_lines,
+    source_line,
+    without_paths,
+)
 from reporting.timing import Measured
 
 SETTINGS = {
@@ -147,7 +154,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     model, bins = needed_record(args.model, args.record), needed_record(args.bins, args.bins)
-    outputs = needed_record(args.outputs, args.outputs)
+    outputs = needed_outputs(args.outputs)
     engine, batch_size = model["provenance"]["engine"], model["provenance"]["batch_size"]
     output_format = outputs["format"]
     check_origin(outputs, model, bins, args.outputs)

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
-from reporting.provenance import conditions_line, labels_of, provenance_lines, source_line, without_paths
+from reporting.provenance import (
+    conditions_line,
+    labels_of,
+    needed_outputs,
+    provenance_lines,
+    source_line,
+    without_paths,
+)
 
 SETTINGS: Dict[str, str] = {}
 
@@ -83,7 +90,7 @@ def main() -> None:
     parser.add_argument("--published", default="", help="device and Top-1 to quote: `DEVICE PERCENT`")
     parser.add_argument("--out", type=Path, required=True, help="accuracy.txt; accuracy.json is written beside it")
     args = parser.parse_args()
-    outputs, model = needed_record(args.outputs, args.outputs), read_record(args.model_record)
+    outputs, model = needed_outputs(args.outputs), read_record(args.model_record)
     inputs = Inputs(args.outputs, outputs, args.labels, needed_record(args.labels))
     digests_of_inputs = {"outputs": outputs["digest"], "labels": inputs.labels["sha256"]}
     provenance = without_paths(outputs["provenance"])

@@ -22,12 +22,13 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator
+from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Tuple
 
 UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
 OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
 RECORD_DIGEST = "record_sha256"  # the entry of a record with the digest of all other entries
 Record = Dict[str, Any]
+DAMAGED = "damaged, or written by another version"  # the reason to reject a record; the names of its fields follow
 
 
 def blocks(path: Path) -> Iterator[bytes]:
@@ -98,15 +99,59 @@ def read_record(path: Path) -> Record:
     return record if RECORD_DIGEST not in record or is_intact(path, record) else {}
 
 
+class Entries(Dict[str, Any]):
+    """A map of a record. A command that reads an entry which is missing exits 1 with one line."""
+
+    def __init__(self, entries: Record, path: Path, artifact: Path) -> None:
+        super().__init__(entries)
+        self.path, self.artifact = path, artifact
+
+    def __missing__(self, name: str) -> NoReturn:
+        die(self.path, f"{DAMAGED} ({name})", rebuild_hint(self.artifact))
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def is_count(value: Any) -> bool:
+    """Whether `value` is a whole number above 0, and not a boolean."""
+    return type(value) is int and value > 0
+
+
+Checks = Dict[str, Callable[[Any], bool]]
+MANIFEST: Checks = {"digest": is_text, "count": is_count}  # what the record in a folder of bins or outputs must contain
+OPTIONAL: Checks = {"engine": is_map, "graph": is_map, "format": is_text}  # of a record, if it contains them
+OF_PROVENANCE: Checks = {"batch_size": is_count, **dict.fromkeys(("chip", "engine", "options", "precision"), is_text)}
+
+
+def record_problem(artifact: Path, path: Path, record: Record) -> Tuple[Path, str] | None:
+    """The file and the reason why the `record` at `path` cannot be used for `artifact`; None if it can."""
+    if not isinstance(record.get("provenance"), dict):
+        return path, "missing, or not a record of this project"
+    provenance, is_folder = record["provenance"], artifact.name == "manifest.json"
+    if not is_folder and not is_file(artifact):
+        return artifact, "missing"
+    if not is_folder and record.get("sha256") != digest(artifact):
+        return artifact, f"its digest differs from the one in {path.name}"
+    wrong = [name for name, is_valid in MANIFEST.items() if is_folder and not is_valid(record.get(name))]
+    wrong += [name for name, is_valid in OPTIONAL.items() if name in record and not is_valid(record[name])]
+    wrong += [name for name, is_valid in OF_PROVENANCE.items() if name in provenance and not is_valid(provenance[name])]
+    return (path, f"{DAMAGED} ({', '.join(wrong)})") if wrong else None
+
+
 def needed_record(artifact: Path, path: Path | None = None) -> Record:
     """The record of `artifact`; exits 1 if it is missing or invalid, or if its digest differs from the artifact's."""
     path = path or record_of(artifact)
     record = read_record(path)
-    if not isinstance(record.get("provenance"), dict):
-        die(path, "missing, or not a record of this project", rebuild_hint(artifact))
-    if artifact.name != "manifest.json" and record.get("sha256") != digest(artifact):
-        die(artifact, f"its digest differs from the one in {path.name}", rebuild_hint(artifact))
-    return record
+    problem = record_problem(artifact, path, record)
+    if problem:
+        die(*problem, rebuild_hint(artifact))
+    return Entries({**record, "provenance": Entries(record["provenance"], path, artifact)}, path, artifact)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record
+from _support.artifact import DAMAGED, Record, needed_record, rebuild_hint
+from _support.cli import die
 from _support.run_facts import run_facts
 
-from typing import Dict, List
+from pathlib import Path
+from typing import Any, Dict, List
 
 CONDITIONS = (
     *("chip", "batch_size", "resize", "precision", "rest", "instructions"),
@@ -15,6 +17,26 @@ ORIGIN_WORDS = {"sample": "built-in sample", "official": "official", "own": "own
 PARTS = ("data", "checkpoint", "graph", "model")
 PATHS = tuple(f"{part}_path" for part in PARTS)  # where an own input was imported from, as the user passed it
 SOURCES = {"official": "cifar10", "sample": "sample"}  # source of a result by the origin that all its parts have
+
+
+def is_provenance(value: Any) -> bool:
+    """Whether the provenance of a result has the origins of its parts."""
+    return (
+        isinstance(value, dict)
+        and all(
+            isinstance(value.get(name), str) and value[name] in ORIGIN_WORDS
+            for name in ("data_origin", "checkpoint_origin")
+        )
+        and isinstance(value.get("given", ""), str)
+    )
+
+
+def needed_outputs(manifest: Path) -> Record:
+    """The record of outputs; exits 1 if it is missing or invalid."""
+    record = needed_record(manifest, manifest)
+    if not is_provenance(record["provenance"]):
+        die(manifest, f"{DAMAGED} (provenance)", rebuild_hint(manifest))
+    return record
 
 
 def origins_of(provenance: Record) -> Dict[str, str]:

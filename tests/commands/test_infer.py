@@ -548,6 +548,23 @@ def test_mixed_inputs_have_no_limit(tmp_path: Path) -> None:
     refused(verify(tmp_path, 0.99, "official+sample", *limits), "no reference", "data and checkpoint of one source")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"provenance": value} for value in (None, {}, {"model": "m"})),
+        *({"count": value} for value in (None, "40", True, -1, 0)),
+        *({"format": value} for value in (None, 1, "gif")),
+        {"digest": None},
+        {"digest": "0"},
+    ],
+)
+def test_a_damaged_manifest_of_outputs_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    outputs = Outputs(tmp_path)
+    outputs.record.update(change)
+    write_record(outputs.manifest, outputs.record)
+    refused(outputs.judge(), "outputs", "rm ")
+
+
 def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
     done = project.make("verify", check=False)
     assert done.returncode == 2
