@@ -170,6 +170,9 @@ accuracy := $(root)results/$(CHIP)/bs%/accuracy.txt
 compare := $(root)results/$(CHIP)/bs%/compare.txt
 perf := $(root)results/$(CHIP)/bs%/perf.txt
 reference := $(root)results/reference/outputs/manifest.json
+# $(call incomplete,PATTERN,NAMES): the pages of a pattern that exist without all of the files NAMES beside them.
+without = $(strip $(foreach name,$2,$(if $(wildcard $(dir $1)$(name)),,$(name))))
+incomplete = $(foreach page,$(wildcard $(subst %,*,$1)),$(if $(call without,$(page),$2),$(page)))
 # A user's own .onnx or .om is imported when ONNX or OM is set, and stays in use when it is not.
 own_onnx := $(call answer_of,own_onnx)
 comma := ,
@@ -236,6 +239,11 @@ $(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.
   $(if $(filter 1,$(FRESH)),FORCE)
 	$(call run,MEASURE,measure) --model $< --record $(om_record) --bins $(bins) --outputs $(word 2,$^) \
 	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) $(if $(filter 1,$(FRESH)),--fresh) --out $@
+
+# A page without the files that are written with it is built again.
+$(call incomplete,$(accuracy),accuracy.json predictions.csv): FORCE
+$(call incomplete,$(compare),compare.json): FORCE
+$(call incomplete,$(perf),perf.json): FORCE
 endif
 
 # --------------------------------------------------------------------------------------------- targets

@@ -94,14 +94,16 @@ def main() -> None:
     inputs = Inputs(args.outputs, outputs, args.labels, needed_record(args.labels))
     digests_of_inputs = {"outputs": outputs["digest"], "labels": inputs.labels["sha256"]}
     provenance = without_paths(outputs["provenance"])
+    predictions = args.out.with_name("predictions.csv")
+    reason = "" if artifact.is_file(predictions) else f"no {predictions.name}"
     key = artifact.key_of({**digests_of_inputs, "provenance": provenance}, {"published": args.published})
-    with artifact.build_file(args.out, key) as job:
+    with artifact.build_file(args.out, key, reason=reason) as job:
         check_origins(inputs, model)
         labels = read_labels(args.labels)
         logits = read_logits(inputs, labels)
         origin = {**provenance, "labels": inputs.labels["sha256"]}
         accuracy = accuracy_record(logits, labels, args.published, origin)
-        artifact.write_text(args.out.with_name("predictions.csv"), format_predictions(logits, labels))
+        artifact.write_text(predictions, format_predictions(logits, labels))
         job.path.write_text("\n".join(format_page(accuracy)) + "\n", "utf-8")
         job.record.update(accuracy, **labels_of(outputs["provenance"]))
 

@@ -25,7 +25,8 @@ def wilson(correct: int, total: int) -> Tuple[float, float]:
     p, n = correct / total, total
     middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # The ends are exactly 0 and 1 if nothing or everything is correct, which rounding would miss.
+    return max(0.0, middle - half) if correct else 0.0, min(1.0, middle + half) if correct < total else 1.0
 
 
 def confidence_of(logits: NDArray[Any]) -> NDArray[Any]:

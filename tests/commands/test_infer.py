@@ -548,6 +548,28 @@ def test_mixed_inputs_have_no_limit(tmp_path: Path) -> None:
     refused(verify(tmp_path, 0.99, "official+sample", *limits), "no reference", "data and checkpoint of one source")
 
 
+def test_files_of_a_result_that_were_deleted_are_written_again(project: Project) -> None:
+    folder = project.root / "results/null/bs16"
+    before = {name: (folder / name).read_text() for name in ("accuracy.txt", "predictions.csv")}
+    for name in ("predictions.csv", "accuracy.json"):
+        (folder / name).unlink()
+        project.make("accuracy")
+        assert project.pythons() == ["postprocess"]
+        assert (folder / name).is_file()
+        assert {name: (folder / name).read_text() for name in before} == before
+        project.make("accuracy")
+        assert project.pythons() == []
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 1000, 10000, 123457])
+def test_the_interval_ends_exactly_at_its_bounds(total: int) -> None:
+    assert accuracy.wilson(total, total)[1] == 1
+    assert accuracy.wilson(0, total)[0] == 0
+    for correct in (0, total // 2, total):
+        low, high = accuracy.wilson(correct, total)
+        assert 0 <= low <= correct / total <= high <= 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
