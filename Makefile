@@ -143,6 +143,10 @@ stale := $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
+# If inputs.mk or .venv could not be updated, make -k would go on with the previous settings or packages. -S cancels -k
+# until the restart.
+outdated := $(if $(environment),$(if $(wildcard $(environment)),$(call differs,requirements.txt,$(environment)),FORCE))
+$(if $(restarts),,$(if $(strip $(stale) $(outdated)),$(eval MAKEFLAGS += -S)))
 # FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
 $(state)/inputs.mk: $(if $(restarts),,$(if $(strip $(stale)),FORCE)) | $(environment)
 	$(quiet)$(python) scripts/sync_inputs.py --params $(PARAMS) --requirements requirements.txt --scripts scripts \

@@ -9,16 +9,17 @@ give the same bytes. A record that cannot be read is left out, and the page name
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import Record, read_record, write_text
+from _support.artifact import Record, read_record, remove, write_text
 from _support.cli import die
 
 import contextlib
 from pathlib import Path
 
 from reporting import words
-from reporting.junit import judge_case, render_junit
+from reporting.gate import References
+from reporting.junit import error_case, judge_case, render_junit
 from reporting.pages import render_html, render_markdown
-from reporting.records import collect_results
+from reporting.records import Result, collect_results
 from reporting.results_csv import format_results
 from reporting.sections import Settings, notes_of, sections_of
 from reporting.tables import Published
@@ -30,6 +31,21 @@ SETTINGS = {
     "references": "verify.*.*",
     "chips": "quote.*",
 }
+
+
+def write_junit(path: Path, results: list[Result], not_judged: list[tuple[str, int, str]], gate: References) -> None:
+    """Writes the verdicts of all results; without any, removes those of an earlier run."""
+    judged = [result for result in results if "accuracy" in result.records]
+    cases = [judge_case(result.chip, result.batch, result.records["accuracy"], gate) for result in judged]
+    for chip, batch, reason in not_judged:
+        remedy = (
+            f"remove {path.parent / chip / f'bs{batch}'}/accuracy.txt, then run make accuracy CHIP={chip} BS={batch}"
+        )
+        cases.append(error_case(chip, batch, reason, remedy))
+    if cases or results:
+        write_text(path, render_junit(cases, "skipped"))
+    else:
+        remove(path)
 
 
 def main() -> None:
@@ -47,9 +63,10 @@ def main() -> None:
     throughput = words.by_names(args.published_throughput)
     published = Published(dict(args.published_accuracy), throughput, dict(args.chips))
     settings = Settings(args.batch_sizes, args.bins, words.by_names(args.references), published)
-    results, left_out = collect_results(args.results, list(published.devices))
+    results, left_out, not_judged = collect_results(args.results, list(published.devices))
     for line in left_out:
         print(f"  {line}")
+    write_junit(args.out.with_name("junit.xml"), results, not_judged, settings.references)
     if not results:
         remedy = "run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
         die(args.results, "no readable results", remedy)
@@ -59,9 +76,6 @@ def main() -> None:
     sections, notes = sections_of(results, settings, bench), notes_of(results, left_out)
     write_text(args.out, render_html(sections, notes))
     write_text(args.out.with_name("report.md"), render_markdown(sections, notes))
-    judged = [result for result in results if "accuracy" in result.records]
-    cases = [judge_case(r.chip, r.batch, r.records["accuracy"], settings.references) for r in judged]
-    write_text(args.out.with_name("junit.xml"), render_junit(cases, "skipped"))
     write_text(args.out.with_name("results.csv"), format_results(results, settings.references))
     print(f"Full report: {args.out} (report.md, results.csv and junit.xml are in the same folder)")
 

@@ -9,7 +9,8 @@ written too, because its outputs are needed anyway.
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, needed_record, read_record
+from _support.artifact import Record, needed_record, read_record, rebuild_hint
+from _support.cli import die
 
 import csv
 import io
@@ -128,18 +129,30 @@ def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
     for size, perf in sorted(perfs.items()):
         times, provenance = perf["latency_ms"], perf["provenance"]
         line = [size, perf["throughput_images_per_s"], times["p50"], times["p90"], times["p99"]]
-        line += [perf["end_to_end"]["throughput_images_per_s"], perf["queries"]]
+        line += [perf.get("end_to_end", {}).get("throughput_images_per_s", ""), perf["queries"]]
         line += [str(perf["stable"]).lower(), str(size == best).lower()]
         line += ["" if ratio is None else ratio for ratio in ratios(perf, published).values()]
-        line += [*(provenance.get(name, "") for name in conditions), provenance["model"], *label_cells(perf)]
+        line += [*(provenance.get(name, "") for name in conditions), provenance.get("model", ""), *label_cells(perf)]
         writer.writerow(line)
     return stream.getvalue()
+
+
+def needed_perf(page: Path) -> Record:
+    """The record of perf.txt; exits 1 if it is missing or invalid."""
+    record, path = needed_record(page), page.with_suffix(".json")
+    problem = validation_error(path, record)
+    if problem:
+        die(path, problem, rebuild_hint(page))
+    return record
 
 
 def differences(perf: Record, baseline: Record) -> list[str]:
     """The names of the conditions in which two results differ; if there are any, they must not share a table."""
     names = [name for name in SHARED if perf["provenance"].get(name) != baseline["provenance"].get(name)]
-    return names + [name for name in ("flags", "scripts") if perf["key"].get(name) != baseline["key"].get(name)]
+    key, other = perf.get("key"), baseline.get("key")
+    if not isinstance(key, dict) or not isinstance(other, dict):
+        return [*names, "key"]
+    return names + [name for name in ("flags", "scripts") if key.get(name) != other.get(name)]
 
 
 def comparable_perfs(results: Path, baseline: Record) -> Perfs:
@@ -190,7 +203,7 @@ def main() -> None:
         page = args.out.with_name(f"bs{size}") / "perf.txt"
         for target in (page.with_name("accuracy.txt"), page):
             make_target(args.make, size, target)
-        baseline = perfs[size] = needed_record(page)
+        baseline = perfs[size] = needed_perf(page)
         is_best = len(perfs) > 1 and size == fastest(perfs)
         print(format_row(baseline, published, "  best so far" if is_best else ""), flush=True)
     perfs = comparable_perfs(args.out.parent, baseline)

@@ -1,58 +1,95 @@
 """Compares Top-1 of each accuracy.json with its reference in params.yaml, and writes the verdicts to junit.xml.
 
-Exits 1 if a Top-1 is below reference - tolerance, or if there is no reference for its source and chip. junit.xml is
-written in any case, unless a record is missing or damaged: then it is absent.
+Exits 1 if a Top-1 is below reference - tolerance, if there is no reference for its source, chip and number of images,
+or if a record is missing or damaged. junit.xml is written in any case, with a test case for each record.
 """
 
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import needed_record, remove, write_text
-from _support.cli import die
+from _support.artifact import Record, read_record, rebuild_hint, record_problem, write_text
+from _support.cli import PERMISSIONS, die
 
+import argparse
+import re
 from pathlib import Path
-from typing import List
+from typing import List, NamedTuple
 
 from reporting import gate, words
-from reporting.junit import Case, judge_case, render_junit
+from reporting.junit import Case, error_case, judge_case, render_junit
+from reporting.records import validation_error
 
 SETTINGS = {"references": "verify.*.*"}
 
 
-def print_verdicts(paths: List[Path], cases: List[Case]) -> None:
+class Judged(NamedTuple):
+    """A verdict, and the file that it is about."""
+
+    file: Path
+    case: Case
+
+
+def record_path(text: str) -> Path:
+    """The path of an accuracy.json, whose folder has the name of its batch size."""
+    path = Path(text)
+    if len(path.parts) < 3 or path.name != "accuracy.json" or not re.fullmatch(r"bs[1-9]\d?", path.parent.name):
+        raise argparse.ArgumentTypeError(f"{text!r} does not have the form results/CHIP/bsN/accuracy.json")
+    return path
+
+
+def batch_of(path: Path) -> int:
+    return int(path.parent.name[2:])
+
+
+def judge(path: Path, chip: str, references: gate.References) -> Judged:
+    """The verdict on the accuracy.json at `path`. A record that is missing, damaged or not readable is an error."""
+    page, file, remedy = path.with_suffix(".txt"), path, rebuild_hint(path.with_suffix(".txt"))
+    record: Record = {}
+    try:
+        record = read_record(path)
+        file, problem = record_problem(page, path, record) or (path, validation_error(path, record))
+    except OSError as error:
+        problem, remedy = f"it cannot be read ({(error.strerror or '').lower()})", PERMISSIONS
+    if problem:
+        return Judged(file, error_case(chip, batch_of(path), problem, remedy))
+    return Judged(path, judge_case(chip, batch_of(path), record, references))
+
+
+def print_verdicts(results: List[Judged]) -> None:
     """Prints a line for each verdict that passed; exits 1 with one line that names the others."""
-    failed = [(path, case.verdict) for path, case in zip(paths, cases) if case.verdict.outcome != gate.PASSED]
-    for case in cases:
+    failed = [result for result in results if result.case.verdict.outcome != gate.PASSED]
+    for _, case in results:
         if case.verdict.outcome == gate.PASSED:
-            size = f", batch size {case.batch}" if len(cases) > 1 else ""
+            size = f", batch size {case.batch}" if len(results) > 1 else ""
             print(f"verified: {case.verdict.finding}{size}", flush=True)
-    if len(failed) == 1:
-        path, verdict = failed[0]
-        die(path, verdict.finding, verdict.remedy)
     if failed:
-        sizes = " ".join(path.parent.name for path, _ in failed)
-        path, verdict = failed[0]
-        problem = f"{len(failed)} of {len(cases)} did not pass ({sizes}), the first: {verdict.finding}"
-        die(path.parent.parent, problem, verdict.remedy)
+        file, (_, _, _, verdict) = failed[0]
+        if len(failed) == 1:
+            die(file, verdict.finding, verdict.remedy)
+        sizes = " ".join(f"bs{case.batch}" for _, case in failed)
+        problem = f"{len(failed)} of {len(results)} did not pass ({sizes}), the first: {verdict.finding}"
+        die(file.parent.parent, problem, verdict.remedy)
 
 
 def main() -> None:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="results/<chip>/bs<n>/accuracy.json …")
+    parser.add_argument("--accuracy", type=record_path, nargs="+", required=True, help="results/CHIP/bsN/accuracy.json")
     parser.add_argument("--chip", required=True)
     parser.add_argument(
         "--references", nargs="*", default=[], type=words.reference, help="SOURCE:CHIP=PERCENT,TOLERANCE …"
     )
     parser.add_argument("--out", type=Path, required=True, help="junit.xml")
     args = parser.parse_args()
-    remove(args.out)  # a verdict of an earlier run must not look like this one's
+    # First all as errors: if this command is interrupted, no verdict of an earlier run must be left.
+    pending = [
+        error_case(args.chip, batch_of(path), "not judged: verify.py did not end", "see its output")
+        for path in args.accuracy
+    ]
+    write_text(args.out, render_junit(pending, "error"))
     references = words.by_names(args.references)
-    cases = []
-    for path in args.accuracy:
-        accuracy = needed_record(path.with_suffix(".txt"))
-        cases.append(judge_case(args.chip, accuracy["provenance"]["batch_size"], accuracy, references))
-    write_text(args.out, render_junit(cases, "error"))
-    print_verdicts(args.accuracy, cases)
+    results = [judge(path, args.chip, references) for path in args.accuracy]
+    write_text(args.out, render_junit([result.case for result in results], "error"))
+    print_verdicts(results)
 
 
 if __name__ == "__main__":

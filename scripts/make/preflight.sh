@@ -1,5 +1,6 @@
 #!/bin/sh
 # Checks goals and variables before make installs or writes anything. The Makefile runs it once while it is parsed.
+# For the goals verify and verify-all it also writes a junit.xml that says that nothing was judged yet.
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
 #   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
@@ -28,11 +29,34 @@ set -fu
 # The network's file name without ending; .venv's copy of requirements.txt, empty if PYTHON is given.
 : "${network=}" "${environment=}"
 
+# results/junit.xml of ROOT; empty as long as ROOT is not known to be usable.
+junit=
+
+# If the gate is a goal, replaces junit.xml of an earlier run by one that says that nothing was judged. The gate replaces
+# it by its verdicts. So CI never reads old verdicts, wherever make stops. False if it cannot be written.
+replace_junit() {
+    case $flags in
+        *[nq]*) return ;; # writes nothing
+    esac
+    if ! contains "$goals" verify && ! contains "$goals" verify-all; then return; fi
+    mkdir -p -- "${junit%/*}" && cat << 'END' > "$junit.tmp.$$" && mv -f -- "$junit.tmp.$$" "$junit"
+<?xml version='1.0' encoding='utf-8'?>
+<testsuites>
+  <testsuite name="accuracy gate" tests="1" failures="0" errors="1" skipped="0">
+    <testcase classname="make" name="stages before the gate">
+      <error message="not judged: a stage before the gate failed; see the output of make" />
+    </testcase>
+  </testsuite>
+</testsuites>
+END
+} 2> /dev/null
+
 # Prints an error message and stops. Line breaks and escape sequences of a value must not reach make or the terminal.
 refuse() {
     case $1 in
         ok*) set -- "make: $1" ;; # a goal may be named ok, but only the line of an accepted call begins with ok
     esac
+    if [ "$junit" ] && [ -d "${junit%/*}" ]; then replace_junit; fi
     printf '%s' "$1" | LC_ALL=C tr '\001-\037\177' '?'
     echo
     exit 0
@@ -236,10 +260,31 @@ find_the_chip() {
     fi
 }
 
-# True if the engine of CHIP has numbered devices, for DEVICE.
-chip_has_devices() {
+# Prints the folder of the engine of CHIP.
+engine_folder() {
     engine=$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*${CHIP}[\"']* *:.*engine=\([A-Za-z0-9_]*\).*/\1/p" "$PARAMS")
-    [ -f "scripts/engines/$engine/_find.py" ]
+    echo "scripts/engines/$engine"
+}
+
+# True if the engine of CHIP has numbered devices, for DEVICE.
+chip_has_devices() { [ -f "$(engine_folder)/_find.py" ]; }
+
+# True if CHIP runs .om files. An unknown engine is refused later, with its line in PARAMS.
+chip_runs_om() {
+    constants=$(engine_folder)/__init__.py
+    [ ! -f "$constants" ] || grep -q '^ENDING = "om"' "$constants"
+}
+
+# Rejects a report of a ROOT without results, before make writes .make into it.
+check_results() {
+    set +f
+    for record in "${prefix}results"/*/bs*/*.json "${prefix}results"/*/bs*/*.txt; do
+        if [ -e "$record" ]; then
+            set -f
+            return
+        fi
+    done
+    refuse "report: ROOT=$ROOT has no results; run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
 }
 
 # Prints a note for each of the settings in the list $1 that is on the command line and has no effect for the reason $2.
@@ -321,6 +366,9 @@ check_reference() {
 
 # Prints the values of an accepted call and stops.
 accept() {
+    if ! replace_junit; then
+        refuse "$junit: cannot be replaced, and must not show the verdicts of an earlier run; check its owner and permissions"
+    fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
     printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes"
     exit 0
@@ -368,6 +416,14 @@ own_sizes=
 fallback=
 tools="ATC AIS_BENCH SET_ENV"
 
+# ROOT in front of a path, as the Makefile writes it.
+case $ROOT in
+    . | ./) prefix= ;;
+    *) prefix=${ROOT#./} ;;
+esac
+prefix=${prefix%/}${prefix:+/}
+if is_plain_path "$ROOT"; then junit=${prefix}results/junit.xml; fi
+
 for name in $dollars; do
     refuse_setting "$name" "$name: contains a \$, which make would expand; write \$\$ for one"
 done
@@ -375,13 +431,6 @@ if ! is_plain_path "$ROOT"; then
     refuse_setting ROOT \
         "ROOT=$ROOT: not usable as a folder; use only letters, digits and . _ / + -, and do not begin with -"
 fi
-
-# ROOT in front of a path, as the Makefile writes it.
-case $ROOT in
-    . | ./) prefix= ;;
-    *) prefix=${ROOT#./} ;;
-esac
-prefix=${prefix%/}${prefix:+/}
 
 # A goal is a target, or a file that a rule builds.
 unknown=
@@ -567,6 +616,11 @@ else
     find_npu_smi
     if [ "$npu_smi" ]; then find_the_chip "${prefix}.make/chip-$(uname -n)"; else CHIP=$fallback; fi
 fi
+
+if [ "$OM" ] && contains "$used" OM && ! chip_runs_om; then
+    refuse_setting OM "OM=$OM: chip $CHIP does not run .om files; set CHIP= to a chip that does"
+fi
+if [ "$goals" = report ]; then check_results; fi
 
 # A model that was passed to an earlier make stays in use. Its record shows its origin.
 onnx=${prefix}models/onnx/$network.onnx

@@ -244,12 +244,13 @@ RESULTS_CSV: Fields = {
     **CONDITIONS,
 }
 JUNIT: Fields = {
-    "testsuite: tests": "number of results",
+    "testsuite: tests": "number of results; 1 if make stopped before the gate",
     "testsuite: failures": "results that failed the gate",
-    "testsuite: errors": "results without a limit, written by `make verify` and `make verify-all`",
+    "testsuite: errors": "records that are missing or damaged; in the file of `make verify` and `make verify-all` also "
+    "results without a limit, and one if make stopped before the gate",
     "testsuite: skipped": "results without a limit, written by `make report`",
-    "testcase: classname": "the chip",
-    "testcase: name": "batch size and source",
+    "testcase: classname": "the chip; `make` if make stopped before the gate",
+    "testcase: name": "batch size and source; without source if the record is missing or damaged",
     "failure, error, skipped: message": "the reason and the remedy",
     "property top1": "fraction of correct predictions",
     **{f"property {name}": text for name, text in COLUMNS.items()},

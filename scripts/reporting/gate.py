@@ -20,11 +20,16 @@ class Reference(NamedTuple):
 
 References = Dict[str, Dict[str, Reference]]  # by source and chip
 
-PASSED, FAILED, NO_REFERENCE = "passed", "failed", "no reference"
+PASSED, FAILED, NO_REFERENCE, ERROR = "passed", "failed", "no reference", "error"
+# The references of these sources are of this many images: all of CIFAR-10, and the sample at its default size.
+IMAGES = {"cifar10": 10000, "sample": 1000}
 
 
 class Verdict(NamedTuple):
-    """The outcome (PASSED, FAILED or NO_REFERENCE), the reason, and the remedy, which is empty if it passed."""
+    """The outcome, the reason, and the remedy, which is empty if it passed.
+
+    The outcome is PASSED, FAILED, NO_REFERENCE, or ERROR for a record that cannot be judged.
+    """
 
     outcome: str
     finding: str
@@ -32,7 +37,7 @@ class Verdict(NamedTuple):
 
 
 def judge_accuracy(accuracy: Record, chip: str, references: References) -> Verdict:
-    """The verdict on accuracy.json of `chip`, by the reference of its source and chip.
+    """The verdict on a valid accuracy.json of `chip`, by the reference of its source and chip.
 
     The source follows from the provenance, so that own inputs are never compared with the reference of other inputs.
     """
@@ -45,6 +50,13 @@ def judge_accuracy(accuracy: Record, chip: str, references: References) -> Verdi
         if source not in GATE_SOURCES:
             remedy = "use data and checkpoint of one source"
         return Verdict(NO_REFERENCE, f"no reference accuracy for {inputs}, so nothing was verified", remedy)
+    images, needed = accuracy["total"], IMAGES.get(source, accuracy["total"])
+    if images != needed:
+        finding = f"the gate of {source} is for {needed} images, not {images}, so nothing was verified"
+        remedy = "use all test images"
+        if source == "sample":
+            remedy = f"set sample.test_images to {needed} in {SETTINGS_FILE}, or use another ROOT="
+        return Verdict(NO_REFERENCE, finding, remedy)
     top1 = 100 * accuracy["top1"]
     if round(top1 - (reference.top1 - reference.tolerance), 6) < 0:  # rounded: 95.24 is not below 95.34 - 0.10
         limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}"

@@ -6,7 +6,7 @@ several Results, so that unrelated figures never share a row.
 
 from __future__ import annotations
 
-from _support.artifact import Record, is_file, read_record
+from _support.artifact import DAMAGED, Record, is_file, read_record
 from _support.cli import one_line
 
 import re
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from network.spec import CLASSES
+from reporting.provenance import is_provenance
 
 ORIGINS = ("data_origin", "checkpoint_origin", "given")
 INPUTS = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these can still share a table
@@ -36,6 +37,10 @@ def is_count(value: Any) -> bool:
     return type(value) is int and is_number(value)
 
 
+def is_fraction(value: Any) -> bool:
+    return is_number(value) and value <= 1
+
+
 def is_class(value: Any) -> bool:
     return is_count(value) and value < len(CLASSES)
 
@@ -52,15 +57,7 @@ def is_mistake(value: Any) -> bool:
         and is_count(value.get("image"))
         and is_class(value.get("label"))
         and is_class(value.get("found"))
-        and is_number(value.get("probability"))
-    )
-
-
-def is_provenance(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(value.get(name) in ("official", "own", "sample") for name in ("data_origin", "checkpoint_origin"))
-        and isinstance(value.get("given", ""), str)
+        and is_fraction(value.get("probability"))
     )
 
 
@@ -89,7 +86,25 @@ def invalid_fields(record: Record, valid: dict[str, bool]) -> str:
     """The reason to reject a record, from {field: whether it is valid}; empty if all of them are."""
     valid = {**valid, "provenance": is_provenance(record.get("provenance")), "run": is_run(record.get("run", {}))}
     fields = [name for name, is_valid in valid.items() if not is_valid]
-    return f"damaged, or written by another version ({', '.join(fields)})" if fields else ""
+    return f"{DAMAGED} ({', '.join(fields)})" if fields else ""
+
+
+ROUNDING = 1e-6  # allowed difference between figures that must be equal
+
+
+def contradiction(record: Record) -> str:
+    """Why the valid fields of an accuracy.json contradict each other; empty if they do not."""
+    top1, correct, total, (low, high) = (record[name] for name in ("top1", "correct", "total", "wilson95"))
+    if correct > total:
+        return f"{correct} correct of {total} images"
+    if abs(top1 - correct / total) > ROUNDING:
+        return f"top1 is {top1}, but {correct} of {total} images are correct"
+    if not low - ROUNDING <= top1 <= high + ROUNDING:
+        return f"top1 is {top1}, but its interval is {low} to {high}"
+    rows = record["confusion"]
+    if (sum(map(sum, rows)), sum(row[i] for i, row in enumerate(rows))) != (total, correct):
+        return f"confusion does not have {correct} correct of {total} images"
+    return ""
 
 
 def check_accuracy(record: Record) -> str:
@@ -98,18 +113,20 @@ def check_accuracy(record: Record) -> str:
     def is_row(value: Any) -> bool:
         return is_list(value, is_count, len(CLASSES))
 
-    return invalid_fields(
+    reason = invalid_fields(
         record,
         {
-            "top1": is_number(record.get("top1")),
+            "top1": is_fraction(record.get("top1")),
             "correct": is_count(record.get("correct")),
-            "total": is_positive(record.get("total")),
-            "wilson95": is_list(record.get("wilson95"), is_number, 2),
+            "total": is_count(record.get("total")) and record["total"] > 0,
+            "wilson95": is_list(record.get("wilson95"), is_fraction, 2),
             "source": record.get("source") in ("cifar10", "sample", "own", "mixed"),
             "confusion": is_list(record.get("confusion"), is_row, len(CLASSES)),
             "mistakes": is_list(record.get("mistakes", []), is_mistake),
         },
     )
+    contradicts = "" if reason else contradiction(record)
+    return f"{DAMAGED}: {contradicts}" if contradicts else reason
 
 
 def check_perf(record: Record) -> str:
@@ -117,6 +134,7 @@ def check_perf(record: Record) -> str:
     return invalid_fields(
         record,
         {
+            "batch_size": is_count(record.get("batch_size")) and record["batch_size"] > 0,
             "throughput_images_per_s": has_throughput(record),
             "latency_ms": has_percentiles(record.get("latency_ms")),
             "queries": is_count(record.get("queries")),
@@ -130,8 +148,9 @@ def check_perf(record: Record) -> str:
 
 def check_compare(record: Record) -> str:
     """Why a compare.json is rejected; empty if it is valid."""
-    figures = ("agreement", "mended", "broken", "other", "mcnemar_p")
-    return invalid_fields(record, {name: is_number(record.get(name)) for name in figures})
+    valid = {name: is_fraction(record.get(name)) for name in ("agreement", "mcnemar_p")}
+    valid.update({name: is_count(record.get(name)) for name in ("mended", "broken", "other")})
+    return invalid_fields(record, valid)
 
 
 def check_layers(record: Record) -> str:
@@ -197,12 +216,21 @@ def add_record(results: list[Result], path: Path, record: Record) -> None:
     results.append(new)
 
 
-def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[str]]:
-    """All results of `chips` below `folder`, and a line for each file, or chip, that is left out."""
+class Collected(NamedTuple):
+    """What is below a folder of results."""
+
+    results: list[Result]
+    left_out: list[str]  # a line for each file, or chip, that is left out
+    not_judged: list[tuple[str, int, str]]  # chip, batch size and reason of each accuracy.json that is left out
+
+
+def collect_results(folder: Path, chips: list[str]) -> Collected:
+    """All results of `chips` below `folder`."""
     results: list[Result] = []
-    left_out = []
+    left_out, not_judged = [], []
     gone: dict[str, str] = {}  # reasons by chip
-    for path in sorted(folder.glob("*/bs*/*.json")):
+    pages = [path.with_suffix(".json") for path in folder.glob("*/bs*/*.txt")]
+    for path in sorted({*folder.glob("*/bs*/*.json"), *pages}):
         is_result = path.stem in CHECKS and path.parts[-3] != "reference"
         if not is_result or not re.fullmatch(r"bs[1-9]\d{0,3}", path.parts[-2]):
             continue
@@ -212,12 +240,14 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
             record = read_record(path)
             if not is_file(page):
                 continue
-            reason = validation_error(path, record)
+            reason = validation_error(path, record) if is_file(path) else "it is missing, but its page exists"
         except PermissionError as error:  # written by another user of this ROOT
             reason = f"it cannot be read ({(error.strerror or '').lower()})"
         if path.parts[-3] not in chips:
             gone[path.parts[-3]] = "it is not a chip of params.yaml"
             continue
+        if reason and path.stem == "accuracy":
+            not_judged.append((path.parts[-3], int(path.parts[-2][2:]), reason))
         if reason:
             left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {reason}")
         else:
@@ -225,7 +255,7 @@ def collect_results(folder: Path, chips: list[str]) -> tuple[list[Result], list[
     order = {chip: i for i, chip in enumerate(chips)}
     results.sort(key=lambda result: (order[result.chip], result.batch))
     left_out += [f"{one_line(chip)} is left out of the report: {reason}" for chip, reason in gone.items()]
-    return results, left_out
+    return Collected(results, left_out, not_judged)
 
 
 def rows_of(results: list[Result], kinds: set[str], sizes: list[int]) -> Iterator[tuple[str, int, Result | None]]:

@@ -29,7 +29,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import SCRIPTS, Inputs, Project, environment, refused, script, script_here
+from conftest import SCRIPTS, Inputs, Project, accuracy_figures, environment, refused, script, script_here
 from engines.feed import AHEAD, OneAtATime, Work, run_all
 from formats.bins import BLOCK, read_bin
 from formats.outputs import decode, encode, read_outputs
@@ -508,10 +508,22 @@ def test_wrong_or_missing_outputs_are_refused(tmp_path: Path, fault: str) -> Non
 def verify(tmp_path: Path, top1: float, origin: str, *references: str) -> Any:
     data, _, checkpoint = origin.partition("+")
     provenance = {"data_origin": data, "checkpoint_origin": checkpoint or data, "batch_size": 16}
-    (tmp_path / "accuracy.txt").write_text("")
-    record = {"top1": top1, "source": "cifar10", "provenance": provenance, "sha256": digest(tmp_path / "accuracy.txt")}
-    write_record(tmp_path / "accuracy.json", record)
-    flags = ("--accuracy", tmp_path / "accuracy.json", "--chip", "cpu", "--out", tmp_path / "junit.xml")
+    total = 1000 if origin == "sample" else 10000
+    write_accuracy(tmp_path, {**accuracy_figures(round(top1 * total), total), "provenance": provenance})
+    return run_verify(tmp_path, *references)
+
+
+def write_accuracy(tmp_path: Path, record: dict[str, Any]) -> Path:
+    """Writes cpu/bs16/accuracy.txt and accuracy.json with this record; returns the path of the latter."""
+    path = tmp_path / "cpu/bs16/accuracy.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".txt").write_text("")
+    path.write_text(json.dumps({"source": "cifar10", "sha256": digest(path.with_suffix(".txt")), **record}))
+    return path
+
+
+def run_verify(tmp_path: Path, *references: str) -> Any:
+    flags = ("--accuracy", tmp_path / "cpu/bs16/accuracy.json", "--chip", "cpu", "--out", tmp_path / "junit.xml")
     return script("verify", *flags, "--references", *references)
 
 
@@ -546,6 +558,175 @@ def test_own_inputs_are_judged_by_own_limits_only(tmp_path: Path, origin: str) -
 def test_mixed_inputs_have_no_limit(tmp_path: Path) -> None:
     limits = [f"{source}:cpu=1,0" for source in ("cifar10", "sample", "own", "mixed")]
     refused(verify(tmp_path, 0.99, "official+sample", *limits), "no reference", "data and checkpoint of one source")
+
+
+def cases_of(path: Path) -> dict[tuple[str | None, str | None], tuple[str, str]]:
+    """{(chip, name): (outcome, message)} of a junit.xml."""
+    cases = {}
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        outcome = next((child for child in case if child.tag != "properties"), None)
+        verdict = ("passed", "") if outcome is None else (outcome.tag, str(outcome.get("message")))
+        cases[case.get("classname"), case.get("name")] = verdict
+    return cases
+
+
+NOT_JUDGED = {
+    ("make", "stages before the gate"): ("error", "not judged: a stage before the gate failed; see the output of make")
+}
+OFFICIAL = {"data_origin": "official", "checkpoint_origin": "official", "batch_size": 16}
+FIGURES = accuracy_figures(9534, 10000)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(
+            ({"top1": value}, ["(top1)"])
+            for value in (float("nan"), float("inf"), True, 2, -0.5, "0.95", "x", None, [])
+        ),
+        *(({"correct": value}, ["(correct)"]) for value in (True, -1, 9534.0, "9534", None, float("nan"))),
+        *(({"total": value}, ["(total)"]) for value in (True, 0, -1, 10000.0, "10000", None, float("inf"))),
+        *(({"wilson95": value}, ["(wilson95)"]) for value in (None, [0.9], [0.9, 1.5], [float("nan"), 1])),
+        *(
+            ({"provenance": value}, [])
+            for value in (None, {}, {**OFFICIAL, "data_origin": "mine"}, {**OFFICIAL, "given": 1})
+        ),
+        ({"provenance": {**OFFICIAL, "batch_size": 8}}, ["its chip or batch size differs"]),
+        ({"provenance": {**OFFICIAL, "chip": "other"}}, ["its chip or batch size differs"]),
+        ({"provenance": {**OFFICIAL, "batch_size": True}}, ["(batch_size)"]),
+        ({"top1": 0.99}, ["top1 is 0.99, but 9534 of 10000 images are correct"]),
+        ({"correct": 9999}, ["top1 is 0.9534, but 9999 of 10000"]),
+        ({"correct": 10001, "top1": 1.0}, ["10001 correct of 10000 images"]),
+        ({"wilson95": [0.96, 0.97]}, ["its interval is 0.96 to 0.97"]),
+        ({"top1": 0.9999, "correct": 9999, "wilson95": [0.99, 1.0]}, ["confusion does not have 9999 correct"]),
+        ({"sha256": "0"}, ["its digest differs"]),
+        ({"run": {"date": 1}}, ["(run)"]),
+    ],
+)
+def test_a_damaged_accuracy_is_never_verified(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
+    write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL, **change})
+    done = run_verify(tmp_path, "cifar10:cpu=1.5,0")
+    refused(done, str(tmp_path / "cpu/bs16/accuracy."), "rm ", "then the same make command", *words)
+    assert "verified" not in done.stdout
+    ((name, (outcome, message)),) = cases_of(tmp_path / "junit.xml").items()
+    assert (name, outcome) == (("cpu", "bs16"), "error")
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"top1": 1e400}', '{"top1": 1' + "0" * 5000 + "}", "[" * 9999, None]
+)
+def test_a_record_that_is_none_is_never_verified(tmp_path: Path, text: str | None) -> None:
+    path = write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL})
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{path}: missing, or not a record of this project", "rm ")
+    assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
+
+
+def test_without_its_page_a_record_is_never_verified(tmp_path: Path) -> None:
+    page = write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL}).with_suffix(".txt")
+    page.unlink()
+    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{page}: missing")
+
+
+@pytest.mark.parametrize(
+    ("origin", "images"), [("official", 500), ("official", 50000), ("sample", 500), ("sample", 10000)]
+)
+def test_a_limit_is_not_applied_to_another_number_of_images(tmp_path: Path, origin: str, images: int) -> None:
+    provenance = {**OFFICIAL, "data_origin": origin, "checkpoint_origin": origin}
+    write_accuracy(tmp_path, {**accuracy_figures(images, images), "provenance": provenance})
+    needed = {"official": 10000, "sample": 1000}[origin]
+    done = run_verify(tmp_path, "cifar10:cpu=1.5,0", "sample:cpu=1.5,0")
+    refused(done, f"is for {needed} images, not {images}, so nothing was verified")
+    assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
+
+
+def test_the_limit_of_own_inputs_is_for_any_number_of_images(tmp_path: Path) -> None:
+    write_accuracy(tmp_path, {**accuracy_figures(7, 7), "provenance": {**OFFICIAL, "data_origin": "own"}})
+    assert run_verify(tmp_path, "own:cpu=99,0").stdout.startswith("verified: Top-1 100.00%")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read every file")
+def test_a_record_that_this_user_may_not_read_is_an_error(tmp_path: Path) -> None:
+    write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL}).chmod(0)
+    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), "it cannot be read (permission denied)", "owner and permissions")
+    assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
+
+
+def test_make_verify_of_a_small_sample_states_the_number_of_images(project: Project) -> None:
+    project.set("verify.sample.null", "1.01 1.01")
+    done = project.make("verify", check=False)
+    assert done.returncode == 2
+    assert (
+        "the gate of sample is for 1000 images, not 40, so nothing was verified; set sample.test_images" in done.stderr
+    )
+
+
+def test_junit_never_shows_the_verdicts_of_an_earlier_run(project: Project) -> None:
+    junit = project.root / "results/junit.xml"
+    project.judge_sample()
+    project.set("verify.sample.null", "1.01 1.01")
+    project.make("verify")
+    passed = junit.read_text()
+    assert list(cases_of(junit).values()) == [("passed", "")]
+
+    def check(*arguments: str) -> None:
+        junit.write_text(passed)
+        done = project.make(*arguments, check=False)
+        assert done.returncode == 2, arguments
+        assert "verified" not in done.stdout
+        assert cases_of(junit) == NOT_JUDGED, arguments
+
+    for flag in ("-n", "-q"):
+        project.make(flag, "verify", check=False)
+        assert junit.read_text() == passed
+    for arguments in (
+        ["OM=/no/such"],
+        ["BS=99"],
+        ["CHIP=x"],
+        ["typo"],
+        ["-i"],
+        ["--ignore-errors", "-k"],
+        ["-j2", "-i"],
+    ):
+        check("verify", *arguments)
+    shutil.rmtree(project.root / "results/null/bs16")
+    image = project.root / "data/bin/image_3.bin"
+    data = image.read_bytes()
+    image.write_bytes(b"")
+    check("verify")
+    check("verify-all", "-k", "-j2")
+    image.write_bytes(data)
+    project.set("onnx.opset", "99")
+    check("verify")
+    check("accuracy", "verify", "-k")
+    project.set("onnx.opset", "11")
+    project.make("verify")
+    assert list(cases_of(junit).values()) == [("passed", "")]
+
+
+def test_a_damaged_record_leaves_the_other_verdicts(project: Project) -> None:
+    project.judge_sample()
+    project.set("batch_sizes", "[1, 4, 16]")
+    project.set("verify.sample.null", "1.01 1.01")
+    project.make("verify-all")
+    assert set(cases_of(project.root / "results/junit.xml").values()) == {("passed", "")}
+    record = project.root / "results/null/bs4/accuracy.json"
+    record.write_text(record.read_text().replace('"top1": ', '"top1": 1'))
+    done = project.make("verify-all", check=False)
+    assert done.returncode == 2
+    assert re.findall(r"^verified: .*, batch size (\d+)$", done.stdout, re.M) == ["1", "16"]
+    assert re.search(r"^verify.py: root/results/null/bs4/accuracy.json: .*; type: rm ", done.stderr, re.MULTILINE)
+    cases = cases_of(project.root / "results/junit.xml")
+    assert {name: outcome for (_, name), (outcome, _) in cases.items()} == {
+        "bs1 (sample)": "passed",
+        "bs4": "error",
+        "bs16 (sample)": "passed",
+    }
+    (project.root / "results/null/bs4/accuracy.txt").unlink()  # as the message says
+    project.make("verify-all")
 
 
 def test_files_of_a_result_that_were_deleted_are_written_again(project: Project) -> None:
@@ -591,12 +772,14 @@ def test_make_verify_checks_the_result_of_this_chip(project: Project) -> None:
     done = project.make("verify", check=False)
     assert done.returncode == 2
     assert "no reference accuracy for sample data with sample checkpoint on null" in done.stderr
+    project.judge_sample()
     project.set("verify.sample.null", "1.01 1.01")
     assert "verified: Top-1" in project.make("verify").stdout
     assert junit_counts(project.root / "results/junit.xml") == {"tests": 1, "failures": 0, "errors": 0, "skipped": 0}
 
 
 def test_verify_all_judges_every_batch_size_and_writes_junit_when_it_fails(project: Project) -> None:
+    project.judge_sample()
     project.set("batch_sizes", "[1, 16]")
     project.set("verify.sample.null", "99.99 0.01")
     done = project.make("verify-all", check=False)

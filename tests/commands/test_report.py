@@ -22,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import TREE, refused, script
+from conftest import TREE, accuracy_figures, refused, script
 from reporting import tables
 from reporting.curves import steps
 from reporting.records import CHECKS
@@ -55,9 +55,9 @@ class Tree:
         path.with_suffix(".txt").touch()
 
     def accuracy(self, chip: str, batch: int, top1: float, origin: str = "official", **more: Any) -> dict[str, Any]:
-        confusion = [[10 * (i == j) for j in range(10)] for i in range(10)]
-        record: dict[str, Any] = {"top1": top1, "correct": round(top1 * 10000), "total": 10000, "confusion": confusion}
-        record.update(wilson95=[top1 - 0.01, top1 + 0.01], source="sample" if origin == "sample" else "cifar10")
+        total = 1000 if origin == "sample" else 10000
+        record: dict[str, Any] = {**accuracy_figures(round(top1 * total), total)}
+        record["source"] = "sample" if origin == "sample" else "cifar10"
         mistakes = [{"image": i, "label": 3, "found": 5, "probability": 0.998 - i / 100} for i in (2, 0)]
         record.update(mistakes=mistakes, provenance=self.provenance(chip, batch, origin, **more))
         self.write(chip, batch, "accuracy", record)
@@ -102,7 +102,7 @@ class Tree:
         self.accuracy("310P3", 16, 0.9012)
         self.perf("310P3", 8, 6543.21, stable=False)
         self.accuracy("910A", 16, 0.8123, "own", given="own .om", bins="others")
-        self.accuracy("cpu", 4, 0.9991, "sample")
+        self.accuracy("cpu", 4, 0.998, "sample")
         self.perf("cpu", 4, 77.75, "sample")
         return self
 
@@ -152,7 +152,7 @@ def test_groups_share_nothing(tree: Tree) -> None:
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)[1:]
     for title, figures in (
         (OFFICIAL, ("95.26", "222.25")),
-        (SAMPLE, ("99.91", "77.75")),
+        (SAMPLE, ("99.80", "77.75")),
         ("own data, own .om", ("81.23",)),
     ):
         for figure in figures:
@@ -273,10 +273,10 @@ RATES = {"throughput_images_per_s": 1.0, "latency_ms": {"p50": 1.0, "p90": 1.0, 
 @pytest.mark.parametrize(
     ("kind", "field", "values"),
     [
-        ("accuracy", "top1", [True, "0.9", None, -1, 1e12, float("nan")]),
+        ("accuracy", "top1", [True, "0.9", None, -1, 2, 1e12, float("nan")]),
         ("accuracy", "correct", [1.5, True, -1]),
-        ("accuracy", "total", [0, "10000"]),
-        ("accuracy", "wilson95", [[0.5], [0.5, 0.6, 0.7], [0.5, None], {"0": 0.5, "1": 0.6}]),
+        ("accuracy", "total", [0, "10000", True, 10000.0]),
+        ("accuracy", "wilson95", [[0.5], [0.5, 2], [0.5, 0.6, 0.7], [0.5, None], {"0": 0.5, "1": 0.6}]),
         ("accuracy", "source", ["mine", ["sample"]]),
         ("accuracy", "run", [None, [], {"date": 1}, {"clean": "yes"}, {"paths": []}, {"paths": {"data": 1}}]),
         ("accuracy", "confusion", [[], [[0] * 10] * 9, [[0] * 9] * 10, [[0.5] * 10] * 10]),
@@ -284,10 +284,12 @@ RATES = {"throughput_images_per_s": 1.0, "latency_ms": {"p50": 1.0, "p90": 1.0, 
         ("perf", "throughput_images_per_s", [0, None, [1.0]]),
         ("perf", "latency_ms", [{}, [1.0] * 3, {**RATES["latency_ms"], "p99": 0}]),
         ("perf", "queries", [1.0, None]),
+        ("perf", "batch_size", [0, None, True, "16"]),
         ("perf", "stable", ["yes", None, 2]),
         ("perf", "device", [None, {}, {**RATES, "latency_ms": {}}]),
         ("perf", "end_to_end", [None, {}, {"throughput_images_per_s": 0}]),
         ("perf", "stability", [None, []]),
+        *(("compare", name, [2, float("nan")]) for name in ("agreement", "mcnemar_p")),
         *(("compare", name, [None, "1", True]) for name in ("agreement", "mended", "broken", "other", "mcnemar_p")),
     ],
 )
@@ -302,6 +304,44 @@ def test_a_record_with_one_invalid_field_is_rejected_by_its_name(
         assert check({**record, field: value}).endswith(f"({field})"), value
     for provenance in (None, {}, {**record["provenance"], "data_origin": "mine"}, {**record["provenance"], "given": 1}):
         assert check({**record, "provenance": provenance}).endswith("(provenance)"), provenance
+
+
+def test_figures_that_contradict_each_other_are_rejected(tree: Tree) -> None:
+    record = tree.accuracy("cpu", 16, 0.9)
+    check = CHECKS["accuracy"]
+    assert check({**record, "top1": 0.95}).endswith("top1 is 0.95, but 9000 of 10000 images are correct")
+    assert check({**record, "correct": 10001}).endswith("10001 correct of 10000 images")
+    assert check({**record, "wilson95": [0.95, 0.96]}).endswith("its interval is 0.95 to 0.96")
+    assert check({**record, "total": 9000, "top1": 1.0, "wilson95": [0.9, 1]}).endswith("9000 correct of 9000 images")
+
+
+def test_junit_has_an_error_for_each_accuracy_that_is_left_out(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    tree.accuracy("310P3", 1, 0.9)
+    tree.write("cpu", 1, "accuracy", "{")
+    (tree.results / "310P3/bs1/accuracy.json").unlink()
+    suite = ElementTree.fromstring(tree.page("junit.xml").encode()).find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("errors")) == ("3", "2")
+    errors = {(case.get("classname"), case.get("name")): case.find("error") for case in suite}
+    assert errors["cpu", "bs16 (cifar10)"] is None
+    for chip, word in (("cpu", "damaged"), ("310P3", "it is missing, but its page exists")):
+        error = errors[chip, "bs1"]
+        assert error is not None
+        assert word in str(error.get("message"))
+        assert f"make accuracy CHIP={chip} BS=1" in str(error.get("message"))
+    assert "310P3/bs1/accuracy.json is left out of the report: it is missing" in tree.page("report.md")
+
+
+def test_without_readable_results_no_verdict_of_an_earlier_report_is_left(tree: Tree) -> None:
+    tree.accuracy("cpu", 16, 0.9526)
+    assert "error" not in tree.page("junit.xml").split("<testcase")[1]
+    tree.write("cpu", 16, "accuracy", "{")
+    refused(tree.run(), "no readable results")
+    assert "<error " in (tree.results / "junit.xml").read_text()
+    shutil.rmtree(tree.results / "cpu")
+    refused(tree.run(), "no readable results")
+    assert not (tree.results / "junit.xml").exists()
 
 
 def test_without_results_the_error_names_the_remedy(tree: Tree) -> None:

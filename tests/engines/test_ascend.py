@@ -540,7 +540,9 @@ def test_an_own_om_is_run_unchanged_and_kept(npu: Project, tmp_path: Path) -> No
     before = npu.artifacts()
     make(npu, "accuracy")
     assert npu.rebuilt(before) == set()
-    refused(make(npu, "accuracy", f"OM={own}", "CHIP=cpu", check=False), "cpu does not run .om files")
+    done = make(npu, "accuracy", f"OM={own}", "CHIP=cpu", check=False)
+    assert f"OM={own}: chip cpu does not run .om files; set CHIP= to a chip that does" in done.stderr
+    assert done.stdout == ""
     (npu.tree / "empty.om").write_bytes(b"")
     for wrong in ("empty.om", "params.yaml"):
         refused(make(npu, "accuracy", f"OM={npu.tree / wrong}", check=False), wrong, "not an .om file")

@@ -683,6 +683,7 @@ def test_a_fault_in_another_settings_file_is_named_with_that_file(project: Proje
     assert re.search(r"sync_inputs.py: other.yaml:\d+: onnx.opset is '99'", done.stderr)
     set_setting(other, "onnx.opset", "11")
     set_setting(other, "verify.sample.null", "100 0.10")
+    project.judge_sample()
     project.make("accuracy", "PARAMS=other.yaml", NULL='{"wrong": 1}')
     done = project.make("verify", check=False)
     assert "below 100.00% - 0.10, the reference of sample on null" in done.stderr

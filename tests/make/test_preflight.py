@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -395,6 +396,93 @@ def test_dry_runs_need_an_up_to_date_environment(tree: Path, flag: str) -> None:
     accepted(tree, flags=flag)
 
 
+# The gate: no verdict of an earlier run is left
+
+OLD = "verdicts of an earlier run"
+
+
+@pytest.mark.parametrize("root", ["", ".", "root", "./root/", "a/b"])
+@pytest.mark.parametrize("goals", ["verify", "verify-all", "accuracy verify"])
+def test_the_gate_begins_with_a_junit_that_says_that_nothing_was_judged(tree: Path, root: str, goals: str) -> None:
+    junit = tree / root / "results/junit.xml"
+    for inputs in ({}, {"flags": "k"}):
+        accepted(tree, goals=goals, ROOT=root, **inputs)
+        suite = ElementTree.parse(junit).getroot().find("testsuite")
+        assert suite is not None
+        assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+        assert "not judged: a stage before the gate failed" in junit.read_text()
+        junit.write_text(OLD)
+    for inputs in (
+        *({"flags": flag} for flag in ("i", "t", "ik")),
+        {"BS": "99"},
+        {"CHIP": "no"},
+        {"OM": "/no/such"},
+        {"goals": f"{goals} typo"},
+        {"goals": f"{goals} clean"},
+        {"unknown_variables": "X"},
+        {"dollars": "BS", "BS": "$x"},
+        {"PARAMS": "no.yaml"},
+    ):
+        refusal(tree, **{"goals": goals, "ROOT": root, **inputs})
+        assert "not judged" in junit.read_text(), inputs
+        junit.write_text(OLD)
+    assert os.listdir(junit.parent) == ["junit.xml"]
+
+
+def test_the_junit_of_other_goals_and_of_dry_runs_is_kept(tree: Path) -> None:
+    shutil.copytree(tree, tree / "venv")
+    junit = write(tree / "results/junit.xml", OLD)
+    for goals in ("accuracy", "perf", "help", "clean", "demo"):
+        accepted(tree, goals=goals)
+    for flags in ("n", "q", "nk"):
+        accepted(tree, goals="verify", flags=flags, environment="", PYTHON="sh")
+        refusal(tree, goals="verify", flags=flags, BS="99")
+    assert junit.read_text() == OLD
+
+
+def test_a_refused_gate_creates_no_root(tree: Path) -> None:
+    for root in ("new", "../new", "-x", "a b", "$x"):
+        refusal(tree, goals="verify", ROOT=root, BS="99")
+    assert not (tree / "new").exists()
+    assert not (tree.parent / "new").exists()
+
+
+def test_a_junit_that_cannot_be_replaced_is_refused(tree: Path) -> None:
+    write(tree / "results", "not a folder")
+    message = (
+        "results/junit.xml: cannot be replaced, and must not show the verdicts of an earlier run; check its owner "
+    )
+    assert refusal(tree, goals="verify") == f"{message}and permissions"
+
+
+# Refused before anything is written
+
+ENGINES = {"ascend": 'ENDING = "om"\n', "onnxruntime": 'ENDING = "onnx"\n'}
+
+
+def test_a_compiled_model_for_a_chip_of_another_kind_is_refused(tree: Path) -> None:
+    for engine, text in ENGINES.items():
+        write(tree / f"scripts/engines/{engine}/__init__.py", text)
+    message = f"OM=file: chip cpu does not run .om files; set CHIP= to a chip that does{ON_THE_COMMAND_LINE}"
+    for goals in ("accuracy", "om", "bin", "infer", "verify"):
+        assert refusal(tree, goals=goals, OM="file", CHIP="cpu") == message
+        accepted(tree, goals=goals, OM="file", CHIP="310P3")
+    accepted(tree, goals="upstream", OM="file", from_environment="OM")
+
+
+@pytest.mark.parametrize("root", [".", "empty", "missing"])
+def test_a_report_without_results_is_refused_and_leaves_nothing(tree: Path, root: str) -> None:
+    (tree / "empty/results/cpu").mkdir(parents=True)
+    before = sorted(tree.rglob("*"))
+    assert refusal(tree, goals="report", ROOT=root).startswith(
+        f"report: ROOT={root} has no results; run make accuracy "
+    )
+    assert sorted(tree.rglob("*")) == before
+    accepted(tree, goals="accuracy report", ROOT=root)
+    write(tree / root / "results/cpu/bs16/perf.json")
+    accepted(tree, goals="report", ROOT=root)
+
+
 # Settings that no goal uses
 
 UNUSED = [
@@ -416,6 +504,7 @@ def test_a_value_on_the_command_line_that_no_goal_uses_is_rejected(
 ) -> None:
     message = f"{name}={value}: not used by make {goals}; {remedy}"
     assert refusal(tree, goals=goals, from_command_line=f"V {name}", **{name: value}) == message
+    write(tree / "results/cpu/bs1/accuracy.json")
     accepted(tree, goals=goals, from_environment=name, **{name: value})  # it may be meant for another program
 
 
@@ -576,6 +665,7 @@ def test_an_own_om_is_not_compared_with_a_checkpoint_that_make_would_download(tr
 def test_root_remembers_its_settings_file(tree: Path) -> None:
     write(tree / "own/other.yaml", PARAMS.replace("  cpu:", "  mine:"))
     write(tree / "root/.make/given/params", "own/other.yaml\n")
+    write(tree / "root/results/cpu/bs1/accuracy.json")
     for goals in ("accuracy", "report", "bench"):
         write(tree / "root/models/checkpoint.pkl")
         values = accepted(tree, goals=goals, ROOT="root", CHIP="mine" if goals == "accuracy" else "")
