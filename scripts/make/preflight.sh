@@ -223,15 +223,17 @@ find_npu_smi() {
     unset IFS
 }
 
-# Sets `host` to what the stored chip is valid for: this boot, the devices, those that are visible, and npu-smi.
+# Sets `host` to what the stored chip is valid for: this boot, the devices, those that are visible, and the file npu-smi.
 describe_host() {
     boot=
     { read -r boot < /proc/sys/kernel/random/boot_id; } 2> /dev/null || :
     set +f
     set -- /dev/davinci[0-9]*
     set -f
+    # shellcheck disable=SC2012  # nothing parses the name
+    file=$(ls -lLdi --time-style=full-iso -- "$npu_smi" 2> /dev/null || echo "$npu_smi")
     visible="${ASCEND_RT_VISIBLE_DEVICES-all} ${ASCEND_VISIBLE_DEVICES-all}"
-    split_words "boot=$boot npu-smi=$npu_smi devices=$* visible=$visible"
+    split_words "boot=$boot npu-smi=$file devices=$* visible=$visible"
     host=$words
 }
 

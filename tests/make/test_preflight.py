@@ -772,7 +772,7 @@ def test_the_chip_that_npu_smi_shows_is_queried_once_and_stored(tree: Path, root
     asked = (tree / "asked.log").read_text()
     assert asked.startswith(f"--chips {CHIPS} --note {note_path} --host boot=")
     host = asked.strip().partition(" --host ")[2]
-    assert f"npu-smi={tree}/bin/npu-smi devices=/dev/davinci" in host
+    assert f" {tree}/bin/npu-smi devices=/dev/davinci" in host
     write(tree / note_path, f"910B {host}\n")
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "910B"
     assert len((tree / "asked.log").read_text().splitlines()) == 1
@@ -783,6 +783,9 @@ def test_the_chip_that_npu_smi_shows_is_queried_once_and_stored(tree: Path, root
     for name in ("ASCEND_RT_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES"):
         write(tree / note_path, f"910B {host}\n")
         assert run(tree, {"ROOT": root, "PATH": path, name: "1"})[0].startswith("ok chip=310P3 ")
+    write(tree / note_path, f"910B {host}\n")
+    os.utime(tree / "bin/npu-smi", (1, 1))
+    assert run(tree, {"ROOT": root, "PATH": path})[0].startswith("ok chip=310P3 ")
     (tree / note_path).unlink()
     (tree / note_path).mkdir()
     assert accepted(tree, ROOT=root, PATH=path)["chip"] == "310P3"
