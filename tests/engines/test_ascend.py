@@ -598,6 +598,11 @@ CHIP, MEMORY = _reasons.CHIP, _reasons.MEMORY
             "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.2.6 as it may crash.",
             "python3 -m pip install 'numpy<2' with the python3 that ais_bench uses",
         ),
+        (
+            "  raise ImportError('numpy.core.multiarray failed')\nImportError: numpy.core.multiarray failed",
+            "Imp",
+            "< 2",
+        ),
         ("AttributeError: _ARRAY_API not found\nSegmentation fault", "AttributeError: _ARRAY", "numpy < 2"),
         ("AttributeError: _ARRAY_API not found\n[ERROR] load failed, 500002\nRuntimeError: x", "[ERROR] load", CHIP),
         ("AttributeError: module 'numpy' has no attribute 'float'", "AttributeError: module", "'numpy<1.24'"),

@@ -20,7 +20,8 @@ WARNING = re.compile(r"\[(ACL )?WARN(ING)?\]|WARNING:")  # at the beginning of a
 INNER = re.compile(r"E\w9999\b|(Inner|Internal) Error|please contact [\w ]+", re.IGNORECASE)
 FLAG = re.compile(r"^ERROR: (unknown command line flag|flag '|Non-option parameter).*", re.MULTILINE)
 NOISE = re.compile(r"^(Possible Cause|Solution|TraceBack)")  # they name causes that need not be the one
-LEVELS = ("[INFO]", "[DEBUG]", "[EVENT]", "Inference ")  # lines without an error, and the progress bar
+# Lines without an error: information, the progress bar, and the source lines of a traceback.
+LEVELS = ("[INFO]", "[DEBUG]", "[EVENT]", "Inference ", 'File "', "raise ")
 
 SHAPE = f"[N, {', '.join(map(str, IMAGE_SHAPE))}]"
 CHIP = "the model is for another chip or CANN: run npu-smi info, remove the model, make om"
