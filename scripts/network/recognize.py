@@ -5,6 +5,8 @@ No code of the file is run: the instructions of its pickle are only listed. Pyth
 
 from __future__ import annotations
 
+from _support.cli import short
+
 import pickletools
 import re
 import zipfile
@@ -65,7 +67,7 @@ def container(path: Path) -> Advice | None:
         others = [name for name in names if name.split(".")[0] not in ("torch", "collections", "numpy")]
         if others:
             remedy = "save a state_dict by torch.save, which contains tensors only"
-            return f"a plain pickle, not a file saved by torch, with the unexpected name {others[0]}", remedy
+            return f"a plain pickle, not a file saved by torch, with the unexpected name {short(others[0])}", remedy
         return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({path.name!r}, 'rb'))")
     if not head:
         return "an empty file", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
@@ -132,16 +134,16 @@ def unreadable(path: Path, data: bytes) -> Advice | None:
     found = listing(data)
     npu = next((name for name in found.names if name.startswith("torch_npu.")), "")
     if npu:
-        problem = f"saved on an NPU, it asks for {npu}"
+        problem = f"saved on an NPU, it asks for {short(npu)}"
         expression = f"{{k: v.cpu() for k, v in torch.load({path.name!r}).items()}}"
         return problem, f"save it again on the NPU's host: torch.save({expression}, 'cpu.pth')"
     if found.first and found.first != "collections.OrderedDict":
         inner = {"DataParallel": ".module", "OptimizedModule": "._orig_mod"}.get(found.first.rpartition(".")[2], "")
         if "nn" in found.first or any(name.startswith("torch.nn.") for name in found.names):
-            return f"a whole pickled module ({found.first})", saved(f"model{inner}.state_dict()")
+            return f"a whole pickled module ({short(found.first)})", saved(f"model{inner}.state_dict()")
     module = next((name for name in found.names if re.match(r"torch\.nn\.(modules|parallel)\.", name)), "")
     if module:
-        return f"it contains a whole pickled module ({module})", saved("model.state_dict()")
+        return f"it contains a whole pickled module ({short(module)})", saved("model.state_dict()")
     key = next((text for text in found.texts if text in KEYS), "")
     if key and any(text.endswith(".weight") for text in found.texts):
         return f"a training checkpoint with weights at {key!r}", saved(f"{loaded(path)}[{key!r}]")
