@@ -316,7 +316,7 @@ def default_rows(searches: List[Found], chips: List[str], root: Path) -> Iterato
     noted = "".join(note.read_text("utf-8", "replace").split()[:1]) if note.is_file() else ""
     if noted in chips and noted != first.chip:
         now = f"{first.source} {f'shows {first.chip}' if first.chip else first.problem}"
-        text = f"make may still use {noted}, stored at an earlier make; now {now}"
+        text = f"{noted} is stored and may still be used; now {now}"
         yield Row("CHIP", text, f"rm {note}, or set CHIP=")
     elif first.problem:
         yield Row("CHIP", f"not set, and {first.source} {first.problem}", first.remedy)

@@ -404,7 +404,7 @@ def test_without_a_chip_it_says_which_one_make_takes(fresh: Project) -> None:
     note = fresh.root / f".make/chip-{os.uname().nodename}"
     note.parent.mkdir(parents=True)
     note.write_text("310 boot=1\n")
-    wanted = "! make may still use 310, stored at an earlier make; now npu-smi shows 310P3"
+    wanted = "! 310 is stored and may still be used; now npu-smi shows 310P3"
     assert row("310P3") == f"{wanted}  ->  rm {note.relative_to(fresh.tree)}, or set CHIP="
 
 
