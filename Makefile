@@ -35,7 +35,7 @@ V ?=## 1: print the commands
 
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean clean-results distclean
-bare := help demo doctor $(alone)
+bare := help demo doctor pins $(alone)
 any_chip := bin onnx optimized report bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all
 
@@ -330,13 +330,17 @@ spell_checked := $(wildcard *.md */README.md) docs scripts Makefile params.yaml
 spelled_so := cann,classfication,rocess# CANN, a folder of ModelZoo, a part of a regular expression
 test: $(environment:.txt=-dev.txt) ## run the tests
 	$(quiet)$(python) -m pytest $(call quote,$(or $(T),tests))
-check: test ## run the tests, linters (Python, sh, make files, documentation) and type checks
+check: test ## run the tests, linters, type checks, and the search for known vulnerabilities
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 	$(quiet)$(python) scripts/make/lint_make.py Makefile scripts/make/*.mk
 	$(quiet)if command -v shellcheck > /dev/null; then shellcheck scripts/make/*.sh; \
 	  else echo 'shellcheck: not installed, so scripts/make/*.sh are not linted'; fi
 	$(quiet)$(python) scripts/make/lint_docs.py
 	$(quiet)$(python) -m codespell_lib --ignore-words-list=$(spelled_so) $(spell_checked)
+	$(quiet)$(python) -m bandit --quiet --configfile pyproject.toml --recursive scripts
+	$(quiet)$(python) scripts/check_advisories.py requirements.txt requirements-cuda.txt requirements-dev.txt
+pins: $(environment:.txt=-dev.txt) ## write requirements*.txt, with the digest of each file, from requirements*.in
+	$(quiet)$(python) scripts/pin_requirements.py
 clean = $(quiet)sh scripts/make/clean.sh $@ $(or $(root),.)
 clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep measurements, inputs and .venv
 	$(clean)

@@ -1,8 +1,9 @@
 """requirements.txt -> .venv, which every target but help, doctor, clean and distclean makes when needed.
 
-`--dev` adds requirements-dev.txt. A copy of the pins is written into .venv last: if it is missing, the installation is
-incomplete and starts over. The same pins install nothing. pip's output is in .venv/pip.log. On Linux the CPU build of
-torch is installed where pip's configuration or --cpu-index offers it; docs/install.md says more.
+`--dev` adds requirements-dev.txt. Only wheels are installed, and only those whose digests the pins contain. A copy of
+the pins is written into .venv last: if it is missing, the installation is incomplete and starts over. The same pins
+install nothing. pip's output is in .venv/pip.log. On Linux the CPU build of torch is installed where pip's
+configuration or --cpu-index offers it; docs/install.md says more.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ REMEDIES = {  # what the output of a failed step contains: what to do; the first
     r"NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ProtocolError|IncompleteRead|name resolution": (
         f"check the network and run the same command again, or {OTHER_INDEX}"
     ),
+    r"DO NOT MATCH THE HASHES": (
+        "pip found a file that is not a pinned one (its path or URL is above): see the indexes and folders of "
+        f"python3 -m pip config list, remove the file, or {OTHER_INDEX}"
+    ),
+    r"require-hashes": "the pins contain no digest for it: run make pins (docs/internals.md)",
     r"ResolutionImpossible|conflicting dependencies": "see which constraints pip has: python3 -m pip config list",
     r"from versions: none": f"no index that pip reached has it: check the network and the proxy, or {OTHER_INDEX}",
     r"No matching distribution": f"the index has no such version for this Python and machine: {OTHER_INDEX}",
@@ -144,7 +150,10 @@ def create(base: str, target: Environment) -> None:
 
 
 def torch_for(target: Environment, cpu_index: str) -> List[str]:
-    """pip's arguments for the build of torch, after a line that names it; none if the requirements do not pin it."""
+    """pip's arguments for the build of torch, after a line that names it; none if the requirements do not pin it.
+
+    The plain build for Linux needs the packages of requirements-cuda.txt, which is beside the requirements.
+    """
     pin = torch_build.pinned_version(target.requirements.read_text("utf-8"))
     if not pin:
         return []
@@ -160,18 +169,22 @@ def torch_for(target: Environment, cpu_index: str) -> List[str]:
     else:
         target.line.clear()
         print(f"{Path(sys.argv[0]).name}: warning: {build.warning}", file=sys.stderr, flush=True)
-    return build.arguments
+    constraints = target.folder / "torch.txt"
+    artifact.write_text(constraints, f"torch==={build.version}\n")  # == would allow any build of this version
+    cuda = target.requirements.with_name("requirements-cuda.txt")
+    needs_cuda = sys.platform == "linux" and build.version == pin and cuda.is_file()
+    return [*build.options, "--constraint", str(constraints), *(["--requirement", str(cuda)] if needs_cuda else [])]
 
 
 def install(target: Environment, arguments: List[str]) -> None:
-    """Installs the requirements by pip, with its output in pip.log."""
+    """Installs the requirements by pip, with its output in pip.log: wheels only, and each must have a pinned digest."""
     path = target.folder / "pip.log"
 
     def output() -> str:
         return path.read_text("utf-8", "replace")
 
     command = [target.python, "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
-    command += ["--requirement", str(target.requirements), *arguments]
+    command += ["--require-hashes", "--only-binary", ":all:", "--requirement", str(target.requirements), *arguments]
     with open(path, "wb") as log:
         status = run(command, log, target.lock, lambda: target.line.update(stage_of(output())))
     target.line.clear()

@@ -1,7 +1,7 @@
 """Which build of torch pip would install, found by asking pip. Shapes no bytes; Python 3.7, standard library only.
 
-For Linux on x86-64 the plain build of Python's package index needs GPU packages that nothing here uses. The CPU build
-has the same version with "+cpu" appended, which a pin without it matches as well.
+For Linux the plain build of Python's package index needs GPU packages that nothing here uses. The CPU build has the
+same version with "+cpu" appended, which a pin without it matches as well. requirements.txt has the digests of both.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SOURCES = ("global", "install", ":env:")  # of pip's settings, in the order of i
 
 
 class Build(NamedTuple):
-    """A build of torch: its version, where it comes from, and what pip install needs to take it."""
+    """A build of torch: its version, where it comes from, and pip install's options for that."""
 
     version: str
     source: str
-    arguments: List[str]
+    options: List[str]
     warning: str = ""
 
 
 def pinned_version(requirements: str) -> str:
     """The version in the line `torch==…`; empty if that line is missing or names a local version such as +cu130."""
-    match = re.search(r"^torch *== *([\w.]+) *(?:[;#]|$)", requirements, re.MULTILINE | re.IGNORECASE)
+    match = re.search(r"^torch *== *([\w.]+) *(?:[;#\\]|--hash|$)", requirements, re.MULTILINE | re.IGNORECASE)
     return match[1] if match else ""
 
 
@@ -85,15 +85,6 @@ def is_set(settings: Dict[str, str], option: str) -> bool:
     return settings.get(option, "0").lower() not in ("0", "n", "no", "f", "false", "off")
 
 
-def is_constrained(settings: Dict[str, str]) -> bool:
-    """Whether a constraints file of pip's configuration names a local version or a file of torch."""
-    texts = []
-    for name in settings.get("constraint", "").split():
-        with contextlib.suppress(OSError, ValueError):
-            texts.append(Path(name).read_text("utf-8"))
-    return bool(re.search(r"^\s*torch\s*(?:===?[^#;]*\+|@)", "\n".join(texts), re.MULTILINE | re.IGNORECASE))
-
-
 def choose_build(pin: str, settings: Dict[str, str], versions: Callable[..., List[str]], cpu_index: str) -> Build:
     """The build of torch to install for the pinned version.
 
@@ -103,14 +94,12 @@ def choose_build(pin: str, settings: Dict[str, str], versions: Callable[..., Lis
     cpu = f"{pin}+cpu"
     if sys.platform != "linux":
         return Build(pin, "the only build for this system", [])
-    if is_constrained(settings):
-        return Build(pin, "in the build that pip's constraints name", [])
     if cpu in versions("--retries", "1"):
-        return Build(cpu, "offered by pip's configuration", [f"torch=={cpu}"])
+        return Build(cpu, "offered by pip's configuration", [])
     if is_set(settings, "no-index"):
         return Build(pin, "in the build that pip's folders of wheels contain", [])
     if cpu in versions("--index-url", cpu_index, *PROBE):
-        return Build(cpu, f"from {web.host(cpu_index)}", ["--extra-index-url", cpu_index, f"torch=={cpu}"])
+        return Build(cpu, f"from {web.host(cpu_index)}", ["--extra-index-url", cpu_index])
     size = " (about 2.7 GB to download)" if platform.machine() == "x86_64" else ""
     problem = f"no CPU build of torch {pin} in pip's configuration or at {web.host(cpu_index)}"
     remedy = "to avoid it, name an index or a folder that has it by pip's own variables (docs/install.md)"

@@ -138,7 +138,7 @@ check_switch() {
 settings_of_goal() {
     inputs="ROOT CHIP SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM"
     case $1 in
-        demo | setup | docs | check) ;;
+        demo | setup | docs | check | pins) ;;
         test) echo T ;;
         clean | clean-results | distclean) echo ROOT ;;
         doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;

@@ -6,7 +6,7 @@ from _support.artifact import Record
 from _support.cli import one_line
 
 from typing import List, NamedTuple
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # only written  # nosec B405
 
 from reporting.gate import ERROR, FAILED, NO_REFERENCE, PASSED, References, Verdict, judge_accuracy
 from reporting.provenance import LABELS, label_cells

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from _support import PYTHONS, VERSIONS, machine, torch_build
+from _support import PYTHONS, VERSIONS, artifact, machine, torch_build
 
 import functools
 import http.server
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import documents
 import setup_env
 from conftest import SCRIPTS, TREE, Project, environment, run
+from wheels import write_wheel
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
 INSTALL = TREE / "docs/install.md"
@@ -70,7 +73,7 @@ def test_a_link_to_an_environment_with_other_packages_is_refused_and_nothing_is_
 
 
 def test_a_failed_installation_shows_the_error_and_starts_over(pins: Project) -> None:
-    (pins.tree / "requirements.txt").write_text("no-such-package-here==1\n")
+    (pins.tree / "requirements.txt").write_text(f"no-such-package-here==1 --hash=sha256:{'0' * 64}\n")
     done = setup(pins)
     assert done.returncode == 2
     *shown, error, _ = done.stderr.splitlines()  # the last line is make's
@@ -142,20 +145,43 @@ def test_an_interpreter_without_the_packages_is_one_line(pins: Project, tmp_path
 # Versions of Python
 
 
-def pins_of(page: str, version: str) -> list[str]:
-    """The packages that a page of requirements pins for a version of Python on x86-64."""
-    place = {"python_version": version, "platform_machine": "x86_64"}
-    lines = [Requirement(line.partition("#")[0]) for line in page.splitlines() if line.partition("#")[0].strip()]
-    assert all(str(line.specifier).startswith("==") for line in lines)
-    return sorted(line.name for line in lines if not line.marker or line.marker.evaluate(place))
+def pins_of(page: str, version: str, machine: str) -> dict[str, str]:
+    """{name: ==version} of the packages that a page of requirements pins for a version of Python on Linux."""
+    place = {"python_version": version, "python_full_version": f"{version}.0", "platform_machine": machine}
+    place |= {"sys_platform": "linux"}
+    lines = [line.partition("#")[0].rstrip(" \\") for line in page.splitlines() if re.match(r"\w", line)]
+    requirements = [Requirement(line) for line in lines]
+    assert all(re.fullmatch(r"==[\w.]+", str(one.specifier)) for one in requirements)  # exact and without a +
+    pins = [
+        (canonicalize_name(one.name), str(one.specifier))
+        for one in requirements
+        if not one.marker or one.marker.evaluate(place)
+    ]
+    assert len(pins) == len(dict(pins))
+    return dict(pins)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_each_version_of_python_has_one_pin_of_each_package(name: str) -> None:
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_version_of_python_has_one_pin_of_each_package(version: str, machine: str) -> None:
+    def pins(name: str) -> dict[str, str]:
+        return pins_of((TREE / name).read_text("utf-8"), version, machine)
+
+    for name in ("requirements", "requirements-dev"):
+        assert len(pins(f"{name}.txt")) > len(pins(f"{name}.in")) > 5
+        assert pins(f"{name}.txt").items() >= pins(f"{name}.in").items()  # make pins was run after the last edit
+    both = pins("requirements.txt").keys() & pins("requirements-dev.txt").keys()
+    assert all(pins("requirements.txt")[name] == pins("requirements-dev.txt")[name] for name in both)
+    assert not pins("requirements-cuda.txt").keys() & pins("requirements.txt").keys()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-cuda.txt"])
+def test_each_pin_has_digests_and_no_page_names_an_index(name: str) -> None:
     page = (TREE / name).read_text("utf-8")
-    oldest = pins_of(page, VERSIONS[-1])
-    assert len(oldest) == len(set(oldest)) > 5
-    assert all(pins_of(page, version) == oldest for version in VERSIONS)
+    head, *pins = re.split(r"^(?=\w)", page, flags=re.MULTILINE)
+    assert head.splitlines()[1:] == ["--require-hashes", "--only-binary :all:"]
+    assert all(re.fullmatch(r"[^\n]+(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n", pin) for pin in pins)
+    assert "://" not in page
 
 
 def test_the_supported_versions_are_the_same_everywhere() -> None:
@@ -205,6 +231,9 @@ def test_an_unsupported_python_alone_is_one_line(
 # Which build of torch it gets: from an index of this test, with wheels of some bytes
 
 
+BUILDS = {"simple": "", "cpu": "+cpu"}  # of torch, by the index that has them
+
+
 class Index(NamedTuple):
     """An index at `url`/simple with the plain torch and another package, and one at `url`/cpu with the CPU build."""
 
@@ -213,13 +242,10 @@ class Index(NamedTuple):
     requests: list[str]  # paths that were asked for
 
 
-def write_wheel(folder: Path, name: str, version: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+def pin_of(*wheels: Path) -> str:
+    """A line of requirements with the digests of wheels of one version."""
+    name, version = wheels[0].name.split("-")[:2]
+    return " ".join([f"{name}=={version}", *(f"--hash=sha256:{artifact.digest(wheel)}" for wheel in wheels)]) + "\n"
 
 
 @pytest.fixture
@@ -232,6 +258,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
     write_wheel(folder / "simple/torch", "torch", "2.13.0")
     write_wheel(folder / "simple/extra", "extra", "1.0")
+    write_wheel(folder / "simple/gpu", "gpu", "1.0")
     write_wheel(folder / "cpu/torch", "torch", "2.13.0+cpu")
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -240,13 +267,27 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         server.shutdown()
 
 
+def write_pins(index: Index) -> None:
+    """Pins two packages of the index, and one that the plain torch needs."""
+    torch = [index.folder / f"{place}/torch/torch-2.13.0{local}-py3-none-any.whl" for place, local in BUILDS.items()]
+    extra, gpu = (index.folder / f"simple/{name}/{name}-1.0-py3-none-any.whl" for name in ("extra", "gpu"))
+    (index.folder / "requirements.txt").write_text(f"{pin_of(*torch)}{pin_of(extra)}")
+    (index.folder / "requirements-cuda.txt").write_text(pin_of(gpu))
+
+
 def install(index: Index, cpu_index: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command in the index's folder, with requirements of two packages."""
-    (index.folder / "requirements.txt").write_text("torch==2.13.0\nextra==1.0  # another\n")
+    """Runs the command in the index's folder, with the pins of write_pins unless there are others."""
+    if not (index.folder / "requirements.txt").exists():
+        write_pins(index)
     settings = {**OFFLINE, "PIP_NO_INDEX": "", "PIP_INDEX_URL": f"{index.url}/simple", "PIP_NO_CACHE_DIR": "1"}
     settings |= {"PIP_RETRIES": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     words = ["--out", ".venv", "--requirements", "requirements.txt", "--cpu-index", cpu_index or f"{index.url}/cpu"]
     return run(sys.executable, SCRIPTS / "setup_env.py", *words, cwd=index.folder, **{**settings, **more})
+
+
+def messages(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What it printed on stderr, without the progress lines of a slow machine."""
+    return [line for line in done.stderr.splitlines() if not re.fullmatch(r"  .*, \d+ s", line)]
 
 
 def test_the_page_names_the_pinned_torch_and_the_index_that_is_asked() -> None:
@@ -264,7 +305,7 @@ def torch_of(index: Index) -> str:
 
 def test_the_cpu_build_comes_from_the_cpu_index_and_pips_output_is_only_in_the_log(index: Index) -> None:
     done = install(index)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, messages(done)) == (0, [])
     assert torch_of(index) == "2.13.0+cpu"
     first, torch, last = done.stdout.splitlines()
     assert first == "  SETUP     .venv from requirements.txt"
@@ -278,7 +319,7 @@ def test_the_cpu_build_comes_from_the_cpu_index_and_pips_output_is_only_in_the_l
 
 
 def test_a_cpu_build_that_pips_configuration_offers_is_taken_and_no_other_index_is_asked(index: Index) -> None:
-    write_wheel(index.folder / "wheels", "torch", "2.13.0+cpu")
+    shutil.copytree(index.folder / "cpu/torch", index.folder / "wheels")
     write_wheel(index.folder / "wheels", "torch", "2.13.0+cu130")  # which pip would prefer
     done = install(index, PIP_FIND_LINKS=str(index.folder / "wheels"), MAKEFLAGS="s")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -290,7 +331,8 @@ def test_the_plain_build_is_installed_after_one_line_where_no_index_offers_the_c
     done = install(index, "http://127.0.0.1:9/cpu")
     assert done.returncode == 0
     assert torch_of(index) == "2.13.0"
-    (line,) = done.stderr.splitlines()
+    assert [*index.folder.glob(".venv/lib/python*/site-packages/gpu-1.0.dist-info")]
+    (line,) = messages(done)
     assert line.startswith(
         "setup_env.py: warning: no CPU build of torch 2.13.0 in pip's configuration or at 127.0.0.1:9"
     )
@@ -312,20 +354,64 @@ def chosen_build(index: Index, monkeypatch: pytest.MonkeyPatch, **more: str) -> 
 def test_without_an_index_only_the_folders_of_wheels_are_asked(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wheel(index.folder / "wheels", "torch", "2.13.0")
     build = chosen_build(index, monkeypatch, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index.folder / "wheels"))
-    assert (build.version, build.arguments, build.warning) == ("2.13.0", [], "")
+    assert (build.version, build.options, build.warning) == ("2.13.0", [], "")
     assert index.requests == []
     write_wheel(index.folder / "wheels", "torch", "2.13.0+cpu")
     build = chosen_build(index, monkeypatch, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index.folder / "wheels"))
-    assert build.arguments == ["torch==2.13.0+cpu"]
+    assert (build.version, build.options) == ("2.13.0+cpu", [])
 
 
-def test_a_local_version_that_a_constraint_names_is_left_to_pip(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_of_torch_that_is_not_pinned_is_refused_though_a_constraint_names_it(index: Index) -> None:
+    write_wheel(index.folder / "wheels", "torch", "2.13.0+cu130")
     constraints = index.folder / "constraints.txt"
-    constraints.write_text("torch<=2.14\n")
-    assert chosen_build(index, monkeypatch, PIP_CONSTRAINT=str(constraints)).version == "2.13.0+cpu"
-    constraints.write_text("numpy<3\nTorch == 2.13.0+cu130\n")
-    build = chosen_build(index, monkeypatch, PIP_CONSTRAINT=str(constraints))
-    assert (build.arguments, build.warning) == ([], "")
+    constraints.write_text("Torch == 2.13.0+cu130\n")
+    done = install(index, PIP_FIND_LINKS=str(index.folder / "wheels"), PIP_CONSTRAINT=str(constraints))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("see which constraints pip has: python3 -m pip config list")
+
+
+# Only pinned files are installed
+
+
+def foreign_file(index: Index, kind: str) -> dict[str, str]:
+    """Puts a file that is not pinned beside, or in place of, the one of the package `extra`; returns pip's settings."""
+    place = index.folder / "simple/extra"
+    if kind == "other bytes":
+        write_wheel(place, "extra", "1.0", comment="changed")
+    elif kind == "local version":
+        write_wheel(place, "extra", "1.0+evil")
+    elif kind == "sdist":
+        shutil.rmtree(place)
+        place.mkdir()
+        with tarfile.open(place / "extra-1.0.tar.gz", "w:gz") as archive:
+            setup = index.folder / "setup.py"
+            setup.write_text("open('executed', 'w')\n")
+            archive.add(setup, "extra-1.0/setup.py")
+    else:
+        write_wheel(index.folder / "wheels", "extra", "1.0+evil")
+        return {"PIP_FIND_LINKS": str(index.folder / "wheels")}
+    return {}
+
+
+@pytest.mark.parametrize("kind", ["other bytes", "local version", "local version in a folder", "sdist"])
+def test_a_file_that_is_not_pinned_is_never_installed(index: Index, kind: str) -> None:
+    write_pins(index)
+    done = install(index, **foreign_file(index, kind))
+    assert done.returncode == 1, done.stdout
+    problem = done.stderr.splitlines()[-1]
+    assert ("no index that pip reached has it" if kind == "sdist" else "that is not a pinned one") in problem
+    assert not [*index.folder.glob(".venv/lib/python*/site-packages/extra-*")]
+    assert not (index.folder / ".venv/requirements.txt").exists()
+    assert not [*index.folder.rglob("executed")]
+
+
+def test_a_pin_without_a_digest_is_refused(index: Index) -> None:
+    write_pins(index)
+    pins = index.folder / "requirements.txt"
+    pins.write_text(re.sub(r"(extra==1\.0).*", r"\1", pins.read_text()))
+    done = install(index)
+    assert done.returncode == 1
+    assert "the pins contain no digest for it: run make pins" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -333,6 +419,7 @@ def test_a_local_version_that_a_constraint_names_is_left_to_pip(index: Index, mo
     [
         ("torch==2.13.0  # why", "2.13.0"),
         ("torch == 2.13.0; x", "2.13.0"),
+        ("torch==2.13.0 \\\n    --hash=sha256:0", "2.13.0"),
         ("torch==2.13.0+cu130", ""),
         ("torchaudio==1", ""),
     ],
@@ -353,6 +440,11 @@ def test_the_pin_is_read_from_the_requirements(line: str, pin: str) -> None:
             "check the network",
         ),
         ("pip._vendor.urllib3.exceptions.ReadTimeoutError: HTTPSConnectionPool: Read timed out.", "check the network"),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+            "a file that is not a pinned one",
+        ),
+        ("ERROR: Hashes are required in --require-hashes mode, but they are missing", "make pins"),
         ("ERROR: ResolutionImpossible: for help visit", "pip config list"),
         ("ERROR: Could not find a version that satisfies torch==2 (from versions: none)", "the network and the proxy"),
         ("ERROR: No matching distribution found for torch==2.13.0", "name another index or a folder of wheels"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import TREE, Project, run
 
+WORKFLOWS = sorted((TREE / ".github/workflows").iterdir())
 FOLDERS = ("data", "models", "results")
 DEBIAN = Path("/usr/share/common-licenses/Apache-2.0")
 
@@ -42,3 +45,17 @@ def test_clean_keeps_the_pages_of_folders_and_removes_what_make_built(fresh: Pro
     assert all(path.exists() for path in pages)
     assert not any(path.exists() for path in built)
     assert [path.name for path in (fresh.tree / "results").iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.name for path in WORKFLOWS])
+def test_a_workflow_may_only_read_ends_in_time_and_uses_actions_by_commit(path: Path) -> None:
+    text = path.read_text("utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert "permissions" not in job
+        assert 0 < job["timeout-minutes"] <= 180
+    used = re.findall(r"\buses: *(.*)", text)
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
