@@ -293,7 +293,8 @@ def messages(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_the_page_names_the_pinned_torch_and_the_index_that_is_asked() -> None:
     page = INSTALL.read_text("utf-8")
     pin = torch_build.pinned_version((TREE / "requirements.txt").read_text("utf-8"))
-    assert f" torch=={pin}+cpu \\\n     --extra-index-url {torch_build.CPU_INDEX}\n" in page
+    assert f"   echo 'torch==={pin}+cpu' > torch.txt\n" in page
+    assert f" --constraint torch.txt \\\n     --extra-index-url {torch_build.CPU_INDEX}\n" in page
     assert f" torch {pin}+cpu, from " in page
 
 
