@@ -1,7 +1,7 @@
 """Known vulnerabilities of the pinned packages, by pip-audit. `make check` runs it.
 
-A known vulnerability is an error. Without access to the data, one line says so and the status is 0. The data are those
-of PyPI: https://docs.pypi.org/api/json/#known-vulnerabilities. Nothing is installed or resolved: the pins are exact.
+A known vulnerability is an error. Without access to the data, one line says so and the status is 0. The data are
+those of Python's package index. Nothing is installed or resolved: the pins are exact.
 """
 
 from __future__ import annotations
