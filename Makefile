@@ -36,8 +36,8 @@ V ?=## 1: print the commands
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean clean-results distclean
 bare := help demo doctor pins $(alone)
-any_chip := bin onnx optimized report bench upstream docs test check
-stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all
+any_chip := bin onnx optimized report audit-all bench upstream docs test check
+stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all audit
 
 # --------------------------------------------------------------------------------- checks of arguments
 # The lines below use features of make 4.0, such as the export of a recursive variable.
@@ -123,6 +123,8 @@ input.weights :=
 ifneq ($(filter-out $(bare) test check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
+# A file that is incomplete, or not of sync_inputs.py, is not read: see has_own_inputs() in preflight.sh.
+$(if $(filter damaged,$(call answer_of,inputs)),$(shell rm -f $(state)/inputs.mk))
 include $(state)/inputs.mk
 watched := $(PARAMS) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
 quoted = $(foreach word,$1,$(call quote,$(word)))
@@ -269,7 +271,7 @@ ifneq ($(chips),)
 user_files := $(if $(ARCHIVE),$(archive)) $(if $(WEIGHTS),$(weights)) $(if $(ONNX),$(onnx)) \
   $(if $(OM),$(subst %,$(BS),$(om)))
 goal_files := $(filter $(call each,$(root)%,data/% models/% results/%),$(goals))
-$(filter-out $(any_chip),$(stages)) bin onnx optimized $(filter-out $(user_files),$(goal_files)): | $(user_files)
+$(filter-out $(any_chip) audit,$(stages)) bin onnx optimized $(filter-out $(user_files),$(goal_files)): | $(user_files)
 
 # $(call check_device,RECORD): a note if DEVICE is set, but the file was computed on another device and is up to date.
 check_device = $(if $(DEVICE),@sh scripts/make/other_device.sh $(DEVICE) $(subst %,$(BS),$1))
@@ -295,6 +297,11 @@ verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in para
 	$(verify)
 verify-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
 	$(verify)
+audit = $(quiet)$(python) scripts/audit.py --root $(or $(root),.) --params $(PARAMS)
+audit: ## check that the results of CHIP and BS follow from their inputs: all digests and figures, computed again
+	$(audit) --chips $(CHIP) --batch-sizes $(BS)
+audit-all: ## the same for every result in ROOT
+	$(audit)
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
 	@head -n 8 $< && echo 'Full report: $<'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \

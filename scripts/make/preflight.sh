@@ -3,7 +3,7 @@
 # For the goals verify and verify-all it also writes a junit.xml that says that nothing was judged yet.
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
-#   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=…    accepted; make uses these values
+#   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=… inputs=…    accepted; make uses these values
 #   subject: problem; remedy                                                 refused
 # The exit status is always 0, because GNU Make 4.0 does not look at it.
 
@@ -142,7 +142,8 @@ settings_of_goal() {
         test) echo T ;;
         clean | clean-results | distclean) echo ROOT ;;
         doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;
-        report) echo ROOT PARAMS ;;
+        report | audit-all) echo ROOT PARAMS ;;
+        audit) echo ROOT PARAMS CHIP BS ;;
         upstream) echo ROOT PARAMS SOURCE WEIGHTS ;;
         bench) echo ROOT BS PARAMS SOURCE ARCHIVE WEIGHTS ONNX OM ;; # the last two are refused with another message
         perf-all | best) echo "$inputs" FRESH ;;
@@ -366,13 +367,27 @@ check_reference() {
     done
 }
 
+# True if .make/inputs.mk has only lines that sync_inputs.py writes, and its last line. make includes the file, so any
+# other line could run commands.
+has_own_inputs() {
+    awk '
+        { last = $0; gsub(/\$\(state\)\//, "") }
+        /^# [A-Za-z0-9 _.;\/]+$/ { next }
+        !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
+            exit failed = 1
+        }
+        END { exit failed || last !~ /^# sha256 / }' "${prefix}.make/inputs.mk"
+}
+
 # Prints the values of an accepted call and stops.
 accept() {
     if ! replace_junit; then
         refuse "$junit: cannot be replaced, and must not show the verdicts of an earlier run; check its owner and permissions"
     fi
+    inputs=
+    if [ ! "$restarts" ] && [ -f "${prefix}.make/inputs.mk" ] && ! has_own_inputs; then inputs=damaged; fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
-    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes"
+    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs"
     exit 0
 }
 

@@ -13,6 +13,7 @@ from _support.cli import die
 from _support.imports import local_imports, tree_of
 
 import ast
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -21,6 +22,7 @@ from engines import REFERENCE, module_of
 from params.chips import Chip, words_of
 
 Settings = Dict[str, str]
+LAST_LINE = "# sha256 "  # with the digest of all lines above it
 PINS = "requirements.txt"
 DEPTH = 3  # of scripts/engines/<engine>/<part>.py
 
@@ -58,6 +60,18 @@ def flags_of(settings: Settings, params: Dict[str, str], command: Path) -> str:
             die(command, f"SETTINGS has {key}, which params.yaml does not have", "use a key of params/schema.py")
         words += [f"--{flag.replace('_', '-')}", *values]
     return " ".join(words)
+
+
+def close_file(lines: List[str]) -> str:
+    """The text of inputs.mk with these lines. preflight.sh makes make write a file without the last line again."""
+    text = "\n".join(lines) + "\n"
+    return f"{text}{LAST_LINE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the last line of inputs.mk has the digest of all lines above it."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return lines[-1:] == [f"{LAST_LINE}{hashlib.sha256(b''.join(lines[:-1])).hexdigest()}\n".encode()]
 
 
 class Rules:

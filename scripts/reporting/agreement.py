@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from _support.artifact import Record
 
-import math
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,14 @@ def mcnemar(fixed: int, broken: int) -> float:
     It is the probability of a split at least as uneven as `fixed` to `broken` under a binomial distribution with 1/2.
     """
     n, k = fixed + broken, min(fixed, broken)
-    tail: int = sum(math.comb(n, i) for i in range(k + 1))
+    term = tail = 1  # binomial coefficients; Python 3.7 has no math.comb
+    for i in range(k):
+        term = term * (n - i) // (i + 1)
+        tail += term
     return float(min(1.0, tail / 2 ** max(n - 1, 0)))
 
 
-def find_flips(predictions: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> list[Record]:
+def find_flips(predictions: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any]) -> List[Record]:
     """Every image whose prediction differs from the reference's, with its true label; arguments: int [images]."""
     return [
         {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import FAKES, SCRIPTS, STAND_INS, Project, refused, run, script
+from engines.ascend import _find
 
 CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B3", "910_9392"]
 
@@ -54,6 +55,19 @@ def test_a_name_that_params_lacks_and_a_slice_are_refused_by_name(tmp_path: Path
     refused(found(tmp_path, "910B4-1"), f"npu-smi: shows 910B4-1, which params.yaml does not list; {remedy}")
     refused(found(tmp_path, "950PR_9579"), "shows 950PR_9579, which params.yaml does not list")
     refused(found(tmp_path, "310Pvir01"), "shows 310Pvir01, a vNPU", "set CHIP= to one of 310P1, 310P3")
+
+
+def test_devices_without_npu_smi_are_not_taken_for_a_host_without_an_npu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _find.find(CHIPS).absent == "npu-smi is not on PATH"
+    (tmp_path / "davinci0").touch()
+    monkeypatch.setattr(_find, "NODES", str(tmp_path / "davinci[0-9]*"))
+    answer = _find.find(CHIPS)
+    assert (answer.chip, answer.absent) == ("", "")
+    assert answer.problem == f"is not installed, but {tmp_path}/davinci0 exists"
+    assert answer.remedy == "set CHIP= to the chip of this host, or set CHIP=cpu"
 
 
 def npu_smi(tmp_path: Path, page: str, status: int = 0) -> subprocess.CompletedProcess[str]:

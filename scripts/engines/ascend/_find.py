@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _support.cli import SETTINGS_FILE
 
+import glob
 import os
 from typing import List, Sequence
 
@@ -11,6 +12,7 @@ from engines import Found
 from engines.ascend import _npu_smi
 
 SOURCE = "npu-smi"
+NODES = "/dev/davinci[0-9]*"  # the driver's devices
 
 
 def find(chips: List[str]) -> Found:
@@ -28,6 +30,9 @@ def without_devices(reason: Exception, chips: List[str]) -> Found:
         return hidden(reason, chips)
     if isinstance(reason, _npu_smi.Unclear):
         return unclear(str(reason), chips)
+    nodes = sorted(glob.glob(NODES))
+    if nodes and str(reason) == _npu_smi.NOT_ON_PATH:  # a container that gets the devices without the program
+        return unclear(f"is not installed, but {nodes[0]} exists", chips)
     return Found("", absent=str(reason), source=SOURCE)
 
 

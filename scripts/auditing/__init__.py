@@ -1,0 +1,1 @@
+"""Proof that a result is what its records say: see chain.py. Python 3.7."""

@@ -1,0 +1,200 @@
+"""The chain of files from which a result was computed, and the check that every link of it holds. Python 3.7.
+
+Each file has a record beside it with its digest and, in the cache key, the digests of the files that it was made from.
+A link holds if the record is undamaged, the file has the digest of its record, and the record names the digests of the
+files from which it was made. The record of a result must also be that of its chip and batch size, and its figures those
+that follow from the outputs and the labels.
+"""
+
+from __future__ import annotations
+
+from _support import artifact
+from _support.artifact import Record
+from _support.cli import die
+
+from pathlib import Path
+from typing import Dict, NamedTuple, Set
+
+import engines
+from formats.bins import check_bins
+from formats.outputs import digest_of, name_of
+from network.spec import NAME
+
+IMPORT_AGAIN = "pass your own file again, as the first time; to get the official or the sample's: type: rm {} {}"
+
+
+class Link(NamedTuple):
+    """One file of the chain, or one folder of files with its manifest. Paths are below ROOT."""
+
+    path: str  # {chip} and {size} are those of the result; the engine decides on the ending *
+    record: str
+    made_from: Dict[str, str]  # entry of the record's key.inputs: the link whose digest it is
+
+
+LINKS = {
+    "archive": Link("data/archive.tar.gz", "data/archive.json", {}),
+    "checkpoint": Link("models/checkpoint.pkl", "models/checkpoint.json", {}),
+    "bins": Link("data/bin/manifest.json", "data/bin/manifest.json", {"archive": "archive"}),
+    "labels": Link("data/labels.txt", "data/labels.json", {"archive": "archive"}),
+    "calibration": Link("data/calibration.bin", "data/calibration.json", {"archive": "archive"}),
+    "onnx": Link(f"models/onnx/{NAME}.onnx", f"models/onnx/{NAME}.json", {"checkpoint": "checkpoint", "bins": "bins"}),
+    "optimized": Link(
+        f"models/optimized/{NAME}.onnx", f"models/optimized/{NAME}.json", {"onnx": "onnx", "bins": "bins"}
+    ),
+    "int8": Link(
+        f"models/int8/{NAME}.onnx",
+        f"models/int8/{NAME}.json",
+        {"onnx": "optimized", "calibration": "calibration"},
+    ),
+    "model": Link(f"models/om/{{chip}}/{NAME}_bs{{size}}.*", "models/om/{chip}/bs{size}.json", {"onnx": "optimized"}),
+    "outputs": Link(
+        "results/{chip}/bs{size}/outputs/manifest.json",
+        "results/{chip}/bs{size}/outputs/manifest.json",
+        {"model": "model", "bins": "bins"},
+    ),
+    "reference": Link(
+        "results/reference/outputs/manifest.json",
+        "results/reference/outputs/manifest.json",
+        {"onnx": "onnx", "bins": "bins"},
+    ),
+    "accuracy": Link(
+        "results/{chip}/bs{size}/accuracy.txt",
+        "results/{chip}/bs{size}/accuracy.json",
+        {"outputs": "outputs", "labels": "labels"},
+    ),
+    "compare": Link(
+        "results/{chip}/bs{size}/compare.txt",
+        "results/{chip}/bs{size}/compare.json",
+        {"outputs": "outputs", "reference": "reference", "labels": "labels"},
+    ),
+    "perf": Link(
+        "results/{chip}/bs{size}/perf.txt",
+        "results/{chip}/bs{size}/perf.json",
+        {"model": "model", "bins": "bins", "outputs": "outputs"},
+    ),
+}
+QUANTIZED = {"onnx": "int8", "unquantized": "optimized"}  # made_from of a model of the int8 graph
+IMPORTED = ("archive", "checkpoint", "onnx", "model")  # may be the user's own
+
+
+def ancestors(name: str) -> Set[str]:
+    """The names of all links that a link is or may be made from, at any distance."""
+    sources = {*LINKS[name].made_from.values(), *(QUANTIZED.values() if name == "model" else ())}
+    return sources.union(*map(ancestors, sources))
+
+
+class Checked(NamedTuple):
+    """A link that holds."""
+
+    path: Path
+    record: Record
+    digest: str
+
+
+class Chain:
+    """The links of one result. `shared` holds the links that all results of a ROOT have in common."""
+
+    def __init__(self, root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> None:
+        self.root, self.chip, self.size = root, chip, size
+        self.own: Dict[str, Checked] = {}
+        self.shared = shared
+
+    def links(self) -> Dict[str, Checked]:
+        """The links that were checked so far, by name."""
+        return {**self.shared, **self.own}
+
+    def check(self, name: str) -> Checked:
+        """Checks a link after all links that it was made from; exits 1 at the first one that does not hold."""
+        known = self.links().get(name)
+        if known:
+            return known
+        path, record_path = (
+            self.root / text.format(chip=self.chip, size=self.size) for text in (LINKS[name].path, LINKS[name].record)
+        )
+        remedy = self.remedy_of(name, path, record_path)
+        record = intact_record(record_path, remedy)
+        if name == "model":
+            path = path.with_suffix(f".{engines.constants_of(record['provenance']['engine']).ENDING}")
+        if "{chip}" in LINKS[name].record:
+            self.check_place(record["provenance"], record_path, remedy)
+        self.check_sources(name, record, record_path, remedy)
+        checked = Checked(path, record, check_bytes(path, record, remedy))
+        self.check_provenance(name, record["provenance"], record_path, remedy)
+        (self.own if "{chip}" in LINKS[name].record else self.shared)[name] = checked
+        return checked
+
+    def remedy_of(self, name: str, path: Path, record_path: Path) -> str:
+        """What to do if a link does not hold."""
+        if name in IMPORTED and artifact.read_json(record_path).get("origin") == "given" or name in IMPORTED[:2]:
+            return IMPORT_AGAIN.format(path, record_path)
+        return artifact.rebuild_hint(path)
+
+    def check_sources(self, name: str, record: Record, record_path: Path, remedy: str) -> None:
+        """Checks the links from which a link was made; exits 1 if its record names other digests than theirs."""
+        key = record.get("key")
+        inputs = key.get("inputs") if isinstance(key, dict) else None
+        if name in IMPORTED and not inputs:
+            return
+        if not isinstance(inputs, dict):
+            die(record_path, "does not name what it was made from", remedy)
+        made_from = QUANTIZED if name == "model" and "unquantized" in inputs else LINKS[name].made_from
+        for entry, source in made_from.items():
+            value = inputs.get(entry)
+            expected = value.get("sha256") if isinstance(value, dict) else value
+            if self.check(source).digest != expected:
+                problem = f"was made from another {source} than the present {self.check(source).path}"
+                die(record_path, problem, remedy)
+
+    def check_place(self, provenance: Record, record_path: Path, remedy: str) -> None:
+        """Exits 1 if a record below the folder of a chip and batch size is that of another one."""
+        for entry, expected in {"chip": self.chip, "batch_size": self.size}.items():
+            if provenance.get(entry) != expected:
+                problem = f"is of {entry.replace('_', ' ')} {provenance.get(entry)}, not {expected}"
+                die(record_path, f"{problem}: it was copied from another place", remedy)
+
+    def check_provenance(self, name: str, provenance: Record, record_path: Path, remedy: str) -> None:
+        """Exits 1 if a provenance names other digests than those of the links that it was made from."""
+        known = self.links()
+        for entry in sorted(ancestors(name) & known.keys()):
+            if provenance.get(entry, known[entry].digest) != known[entry].digest:
+                die(record_path, f"its provenance names another {entry} than the present {known[entry].path}", remedy)
+
+
+def intact_record(path: Path, remedy: str) -> Record:
+    """The record at `path`; exits 1 unless it exists and has exactly the bytes that this project wrote."""
+    if not artifact.is_file(path):
+        die(path, "no such file", remedy)
+    record = artifact.read_json(path)
+    if artifact.RECORD_DIGEST not in record:
+        die(path, "damaged, or written by an earlier version, without a digest of itself", remedy)
+    if not artifact.is_intact(path, record) or not isinstance(record.get("provenance"), dict):
+        die(path, "damaged: it has not the digest that it names", remedy)
+    return record
+
+
+def check_bytes(path: Path, record: Record, remedy: str) -> str:
+    """The digest of a link's file or folder; exits 1 if it is not the one in its record."""
+    if path.name == "manifest.json":
+        return check_folder(path, record, remedy)
+    if not artifact.is_file(path):
+        die(path, "no such file", remedy)
+    sha256 = artifact.digest(path)
+    if sha256 != record.get("sha256"):
+        die(path, "its digest differs from the one in its record", remedy)
+    return sha256
+
+
+def check_folder(manifest: Path, record: Record, remedy: str) -> str:
+    """The digest of a folder's files in order; exits 1 if they are not those that its manifest describes."""
+    folder, count, output_format = manifest.parent, record["count"], record.get("format")
+    names = [name_of(i, output_format) if output_format else f"image_{i}.bin" for i in range(count)]
+    present = {entry.name for entry in folder.iterdir()} - {manifest.name}
+    wrong = sorted(present.symmetric_difference(names))
+    if wrong:
+        what = "an unexpected file" if wrong[0] in present else "missing"
+        die(folder / wrong[0], f"{what}, {len(wrong)} such files in all", remedy)
+    if not output_format:
+        check_bins(manifest, record)
+    elif digest_of(folder, count, output_format) != record["digest"]:
+        die(folder, "the digest of the outputs differs from the one in manifest.json", remedy)
+    return str(record["digest"])

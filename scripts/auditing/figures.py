@@ -1,0 +1,103 @@
+"""Computes the figures of a result again, from the outputs and the labels, and compares them. Python 3.7."""
+
+from __future__ import annotations
+
+from _support.artifact import Record, rebuild_hint
+from _support.cli import die
+
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+from numpy.typing import NDArray
+
+from auditing.chain import Chain, Checked
+from formats.outputs import read_labels, read_outputs
+from reporting.accuracy import accuracy_record, format_predictions
+from reporting.agreement import compare_logits
+from reporting.timing import latency
+
+PRECISION = 1e-9  # relative; exp() and sums of numpy differ in the last digits between CPUs
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are equal, floats to PRECISION."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=PRECISION, abs_tol=PRECISION)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def check_figures(link: Checked, computed: Record) -> None:
+    """Exits 1 if the record of a result differs from the figures that were computed again."""
+    for name, value in computed.items():
+        if not is_same(link.record.get(name), value):
+            path = link.path.with_suffix(".json")
+            die(path, f"{name} is not what follows from outputs and labels", rebuild_hint(link.path))
+
+
+class Logits:
+    """The logits and labels of a result, which are read once."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.labels: NDArray[Any] = read_labels(chain.check("labels").path)
+        self.outputs = self.read("outputs")
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The logits of a folder of outputs, float64 [images, classes]."""
+        link = self.chain.check(name)
+        return read_outputs(link.path, link.record, len(self.labels))
+
+
+def check_accuracy(link: Checked, logits: Logits) -> None:
+    """Top-1, interval, classes, confusion and mistakes of accuracy.json, and the rows of predictions.csv."""
+    record = link.record
+    computed = accuracy_record(logits.outputs, logits.labels, "", record["provenance"])
+    check_figures(link, {name: value for name, value in computed.items() if name not in ("published", "provenance")})
+    path = link.path.with_name("predictions.csv")
+    if not same_rows(path, format_predictions(logits.outputs, logits.labels)):
+        die(path, "missing, or not what follows from outputs and labels", rebuild_hint(link.path))
+
+
+def same_rows(path: Path, expected: str) -> bool:
+    """Whether a CSV file has the expected text, apart from the last digits of numbers."""
+    try:
+        lines: List[str] = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    pairs = [(line, other) for line, other in zip(lines, expected.split("\n")) if line != other]
+    return len(lines) == expected.count("\n") + 1 and all(same_cells(line, other) for line, other in pairs)
+
+
+def same_cells(one: str, other: str) -> bool:
+    """Whether two rows have the same cells, numbers to 8 digits."""
+    try:
+        pairs = [(float(a), float(b)) for a, b in zip(one.split(","), other.split(",")) if a != b]
+    except ValueError:
+        return False
+    return one.count(",") == other.count(",") and all(math.isclose(a, b, rel_tol=1e-8) for a, b in pairs)
+
+
+def check_compare(link: Checked, logits: Logits) -> None:
+    """The figures of compare.json: agreement, McNemar's test, errors of the logits."""
+    check_figures(link, compare_logits(logits.outputs, logits.read("reference"), logits.labels))
+
+
+def check_perf(link: Checked, logits: Logits) -> None:
+    """The figures of perf.json that follow from its times."""
+    record = link.record
+    times = record["times_ms"]
+    throughput = 1000 * record["images"] / sum(times)
+    computed = {"throughput_images_per_s": throughput, "latency_ms": latency(times), "queries": len(times)}
+    check_figures(link, computed)
+
+
+CHECKS: Dict[str, Callable[[Checked, Logits], None]] = {
+    "accuracy": check_accuracy,
+    "compare": check_compare,
+    "perf": check_perf,
+}

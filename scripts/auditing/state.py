@@ -1,0 +1,41 @@
+"""Checks the copies of settings and scripts in ROOT/.make, from which make decides what is stale. Python 3.7."""
+
+from __future__ import annotations
+
+from _support.cli import SCRIPTS, die
+
+from pathlib import Path
+from typing import Dict
+
+from params.chips import chips_of, derived
+from params.makefile import PINS, is_complete
+from params.read import read_params
+
+
+def expected_copies(params_file: Path) -> Dict[str, bytes]:
+    """What sync_inputs.py writes for the present settings and scripts: {name below .make: bytes}."""
+    params = read_params(params_file)
+    params.update(derived(chips_of(params_file, params, SCRIPTS / "engines"), params))
+    copies = {f"params/{key}": text.encode() + b"\n" for key, text in params.items()}
+    copies[PINS] = (SCRIPTS.parent / PINS).read_bytes()
+    return copies
+
+
+def check_state(root: Path, params_file: Path) -> None:
+    """Exits 1 if a file of ROOT/.make differs from what the present settings and scripts give.
+
+    make brings the folder up to date before this command runs, so a difference is damage.
+    """
+    state = root / ".make"
+    expected = expected_copies(params_file)
+    scripts = [path for path in (state / "scripts").rglob("*") if path.is_file()]
+    expected.update({f"scripts/{path.relative_to(state / 'scripts').as_posix()}": b"" for path in scripts})
+    for name, data in expected.items():
+        if name.startswith("scripts/"):
+            source = SCRIPTS.parent / name
+            data = source.read_bytes() if source.is_file() else b""
+        path = state / name
+        if not path.is_file() or path.read_bytes() != data:
+            die(path, "differs from the setting or script of which it is a copy", f"type: rm -r {state}")
+    if not is_complete(state / "inputs.mk"):
+        die(state / "inputs.mk", "damaged: it has not the digest in its last line", f"type: rm -r {state}")

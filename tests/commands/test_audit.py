@@ -1,0 +1,199 @@
+"""make audit: every damaged, copied or edited file is named, and nothing else."""
+
+from __future__ import annotations
+
+from _support import artifact
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Project, copy_of, new_project, refused, run, shared_once
+
+NETWORK = "3d_attention_net"
+KINDS = [  # below ROOT; each is one kind of file
+    "data/archive.tar.gz",
+    "data/archive.json",
+    "models/checkpoint.pkl",
+    "models/checkpoint.json",
+    "data/bin/image_7.bin",
+    "data/bin/manifest.json",
+    "data/labels.txt",
+    "data/labels.json",
+    "data/calibration.bin",
+    "data/calibration.json",
+    f"models/onnx/{NETWORK}.onnx",
+    f"models/onnx/{NETWORK}.json",
+    f"models/optimized/{NETWORK}.onnx",
+    f"models/optimized/{NETWORK}.json",
+    f"models/int8/{NETWORK}.onnx",
+    f"models/int8/{NETWORK}.json",
+    f"models/om/cpu-int8/{NETWORK}_bs4.onnx",
+    "models/om/cpu-int8/bs4.json",
+    "results/cpu-int8/bs4/outputs/image_7_0.txt",
+    "results/cpu-int8/bs4/outputs/manifest.json",
+    "results/cpu-int8/bs4/accuracy.txt",
+    "results/cpu-int8/bs4/accuracy.json",
+    "results/cpu-int8/bs4/predictions.csv",
+    "results/cpu-int8/bs4/perf.txt",
+    "results/cpu-int8/bs4/perf.json",
+    "results/cpu-int8/bs4/compare.txt",
+    "results/cpu-int8/bs4/compare.json",
+    "results/reference/outputs/image_7_0.bin",
+    "results/reference/outputs/manifest.json",
+    ".make/inputs.mk",
+    ".make/params/onnx.opset",
+    ".make/params/options.cpu",
+    ".make/scripts/infer.py",
+    ".make/requirements.txt",
+]
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with every kind of file. Tests put back what they change."""
+
+    def build(tree: Path) -> None:
+        project = new_project(tree)
+        project.set("sample.train_images", "100")
+        project.set("int8.loss", "50")
+        project.make("accuracy", "compare", "perf", "SOURCE=sample", "BS=4", "CHIP=cpu-int8")
+        for size in (4, 16):
+            project.make("accuracy", f"BS={size}")
+        project.make("accuracy", "CHIP=null2")
+
+    shared = Project(shared_once(tmp_path_factory, "complete", build))
+    return copy_of(shared, tmp_path_factory.mktemp("audit"))  # of this worker alone
+
+
+def audit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        project.python, "scripts/audit.py", "--root", "root", "--params", "params.yaml", *arguments, cwd=project.tree
+    )
+
+
+def put(path: Path, data: bytes) -> None:
+    """Changes the bytes of a file and keeps its time, so that make does not notice."""
+    times = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_an_intact_root_passes_and_each_result_has_its_figure(complete: Project) -> None:
+    done = complete.make("audit-all")
+    lines = re.findall("^audited: .*$", done.stdout, re.MULTILINE)
+    assert len(lines) == 4
+    top1 = artifact.read_record(complete.root / "results/cpu-int8/bs4/accuracy.json")["top1"]
+    expected = f"Top-1 {100 * top1:.2f}% of 40 images, accuracy, compare, perf follow from 11 files"
+    assert lines[0] == f"audited: root/results/cpu-int8/bs4: {expected}"
+    for name in ("data/archive.tar.gz", f"models/int8/{NETWORK}.onnx", "results/reference/outputs/manifest.json"):
+        assert len(re.findall(f"^  [0-9a-f]{{16}}  root/{re.escape(name)}$", done.stdout, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_damaged_file_of_any_kind_is_named(complete: Project, name: str) -> None:
+    path = complete.root / name
+    data = path.read_bytes()
+    middle = len(data) // 2
+    damages = {
+        "a flipped bit": bytes([*data[:middle], data[middle] ^ 1, *data[middle + 1 :]]),
+        "half of it": data[:middle],
+        "empty": b"",
+    }
+    subjects = (path, path.parent, path.with_suffix(".json"), path.parent / "manifest.json")
+    shown = [str(subject.relative_to(complete.tree)) for subject in subjects]
+    for damage, changed in damages.items():
+        put(path, changed)
+        done = audit(complete, "--chips", "cpu-int8")
+        put(path, data)
+        refused(done)
+        assert re.match(r"audit\.py: ([^:]+):", done.stderr).group(1) in shown, (damage, done.stderr)
+        assert "rm " in done.stderr or "again" in done.stderr
+    path.rename(f"{path}.away")
+    done = audit(complete, "--chips", "cpu-int8")
+    Path(f"{path}.away").rename(path)
+    refused(done)
+
+
+@pytest.mark.parametrize(
+    "source, target",
+    [
+        ("null/bs16", "null/bs4"),
+        ("null2/bs16", "null/bs16"),
+    ],
+)
+def test_a_result_copied_from_another_chip_or_batch_size_is_named(
+    complete: Project, source: str, target: str, tmp_path: Path
+) -> None:
+    results, kept = complete.root / "results", tmp_path / "kept"
+    for names in (["accuracy.txt", "accuracy.json", "predictions.csv"], ["outputs"], None):
+        shutil.copytree(results / target, kept, dirs_exist_ok=True)
+        for name in names or os.listdir(results / source):
+            path = results / source / name
+            if path.is_dir():
+                shutil.copytree(path, results / target / name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(path, results / target / name)
+        chip, size = target.split("/bs")
+        done = audit(complete, "--chips", chip, "--batch-sizes", size)
+        shutil.rmtree(results / target)
+        kept.rename(results / target)
+        refused(done, f"results/{target}/", "copied from another place")
+
+
+def test_an_edited_figure_is_named_though_its_digests_were_computed_again(complete: Project) -> None:
+    for name, field, value in (
+        ("null/bs16/accuracy.json", "top1", 0.954),
+        ("null/bs16/accuracy.json", "confusion", [[4] * 10] * 10),
+        ("cpu-int8/bs4/compare.json", "mcnemar_p", 0.5),
+        ("cpu-int8/bs4/perf.json", "throughput_images_per_s", 7806.96),
+        ("cpu-int8/bs4/perf.json", "latency_ms", {}),
+    ):
+        path = complete.root / "results" / name
+        data = path.read_bytes()
+        artifact.write_record(path, {**json.loads(data), field: value})
+        done = audit(complete)
+        put(path, data)
+        refused_lines = done.stderr.splitlines()
+        assert done.returncode == 1
+        assert f"root/results/{name}: {field} is not what follows from" in refused_lines[0]
+        assert refused_lines[-1].startswith("audit.py: root/results: 1 of 4 results do not hold")
+
+
+def test_a_result_of_another_root_is_named(complete: Project, tmp_path: Path) -> None:
+    other = copy_of(complete, tmp_path)
+    other.set("sample.seed", "7")
+    other.make("accuracy")
+    for name in ("accuracy.txt", "accuracy.json", "predictions.csv"):
+        path = complete.root / "results/null/bs16" / name
+        data = path.read_bytes()
+        shutil.copy2(other.root / "results/null/bs16" / name, path)
+        if name != "accuracy.txt":
+            done = audit(complete, "--chips", "null", "--batch-sizes", "16")
+            refused(done, "accuracy.json")
+        (complete.root / "results/null/bs16" / f"{name}.kept").write_bytes(data)
+    for name in ("accuracy.txt", "accuracy.json", "predictions.csv"):
+        path = complete.root / "results/null/bs16" / name
+        Path(f"{path}.kept").replace(path)
+
+
+def test_a_result_that_is_missing_is_a_line(complete: Project) -> None:
+    refused(audit(complete, "--chips", "null", "--batch-sizes", "64"), "no result of CHIP=null BS=64", "make accuracy")
+    assert "of CHIP=null BS=64" in complete.make("audit", "BS=64", check=False).stderr
+
+
+def test_audit_changes_nothing(complete: Project) -> None:
+    def times() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in complete.root.rglob("*") if "locks" not in path.parts}
+
+    complete.make("audit-all")
+    before = times()
+    time.sleep(0.01)
+    complete.make("audit-all")
+    assert times() == before
