@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 from auditing.chain import Chain, Checked
-from auditing.figures import CHECKS, Logits
+from auditing.figures import KINDS, Logits
 from auditing.state import check_state
 
 SETTINGS: Dict[str, str] = {}
@@ -22,7 +22,7 @@ SETTINGS: Dict[str, str] = {}
 
 def results_of(root: Path, chips: List[str], sizes: List[int]) -> List[Tuple[str, int]]:
     """The results of ROOT, as (chip, batch size), of these chips and batch sizes, or of all if there are none."""
-    folders = [path.parent for path in root.glob("results/*/bs*/*.json") if path.stem in CHECKS]
+    folders = [path.parent for path in root.glob("results/*/bs*/*.json") if path.stem in KINDS]
     results = {(folder.parent.name, folder.name[2:]) for folder in folders}
     return sorted(
         (chip, int(size))
@@ -35,11 +35,11 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     """Checks one result with all that it was made from and prints the files; returns the line on the result."""
     printed = {*shared}
     chain, folder = Chain(root, chip, size, shared), root / f"results/{chip}/bs{size}"
-    kinds = [kind for kind in CHECKS if (folder / f"{kind}.json").exists() or (folder / f"{kind}.txt").exists()]
+    kinds = [kind for kind in KINDS if (folder / f"{kind}.json").exists() or (folder / f"{kind}.txt").exists()]
     links = {kind: chain.check(kind) for kind in kinds}
     logits = Logits(chain)
     for kind, link in links.items():
-        CHECKS[kind](link, logits)
+        KINDS[kind](link, logits)
     for name, link in chain.links().items():
         if name not in printed:
             print(f"  {link.digest[:16]}  {link.path}")

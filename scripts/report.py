@@ -3,7 +3,8 @@
 The records results/<chip>/bs<n>/{accuracy,perf,compare,layers}.json are grouped by their inputs: official, own or
 sample data and checkpoint, own models. Groups share neither a table nor a figure. Published figures have separate
 columns and curves, only in the group of the official inputs. The page needs no network and no scripts. The same results
-give the same bytes. A record that cannot be read is left out, and the page names it.
+give the same bytes. Each record is audited: its own digest, its chip and batch size, and its figures from the outputs.
+One that is not what it says is left out, and the page names it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from _support.cli import die
 import contextlib
 from pathlib import Path
 
+from auditing.figures import KINDS, Auditor
 from reporting import words
 from reporting.gate import References
 from reporting.junit import error_case, judge_case, render_junit
@@ -48,6 +50,22 @@ def write_junit(path: Path, results: list[Result], not_judged: list[tuple[str, i
         remove(path)
 
 
+def audit_record(auditor: Auditor, path: Path) -> str:
+    """Why a record is not what it says; empty if it is. layers.json has no page and no digests to compare."""
+    chip, size, kind = path.parts[-3], int(path.parts[-2][2:]), path.stem
+    fault = auditor.fault(chip, size, kind) if kind in KINDS else None
+    return f"{fault.subject} {fault.problem}" if fault else ""
+
+
+def unaudited(auditor: Auditor, results: list[Result]) -> list[str]:
+    """The line that names the results whose figures could not be computed again; none if there is no such result."""
+    names = [f"{result.chip}/bs{result.batch}" for result in results]
+    missing = [name for name, result in zip(names, results) if not auditor.has_outputs(result.chip, result.batch)]
+    if not missing:
+        return []
+    return [f"Not computed again, because their outputs are not in this ROOT: {', '.join(dict.fromkeys(missing))}."]
+
+
 def main() -> None:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
@@ -63,7 +81,10 @@ def main() -> None:
     throughput = words.by_names(args.published_throughput)
     published = Published(dict(args.published_accuracy), throughput, dict(args.chips))
     settings = Settings(args.batch_sizes, args.bins, words.by_names(args.references), published)
-    results, left_out, not_judged = collect_results(args.results, list(published.devices))
+    auditor = Auditor(args.results.parent)
+    results, left_out, not_judged = collect_results(
+        args.results, list(published.devices), lambda path: audit_record(auditor, path)
+    )
     for line in left_out:
         print(f"  {line}")
     write_junit(args.out.with_name("junit.xml"), results, not_judged, settings.references)
@@ -73,7 +94,8 @@ def main() -> None:
     bench: Record = {}
     with contextlib.suppress(PermissionError):  # written by another user of this ROOT
         bench = read_record(args.results / "bench.json")
-    sections, notes = sections_of(results, settings, bench), notes_of(results, left_out)
+    sections = sections_of(results, settings, bench)
+    notes = [*notes_of(results, left_out), *unaudited(auditor, results)]
     write_text(args.out, render_html(sections, notes))
     write_text(args.out.with_name("report.md"), render_markdown(sections, notes))
     write_text(args.out.with_name("results.csv"), format_results(results, settings.references))

@@ -1,7 +1,8 @@
 """Compares Top-1 of each accuracy.json with its reference in params.yaml, and writes the verdicts to junit.xml.
 
+Before that it audits each result: the record's own digest, its chip and batch size, and Top-1 from outputs and labels.
 Exits 1 if a Top-1 is below reference - tolerance, if there is no reference for its source, chip and number of images,
-or if a record is missing or damaged. junit.xml is written in any case, with a test case for each record.
+or if a result is missing or damaged. junit.xml is written in any case, with a test case for each record.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from pathlib import Path
 from typing import List, NamedTuple
 
+from auditing.figures import Auditor
 from reporting import gate, words
 from reporting.junit import Case, error_case, judge_case, render_junit
 from reporting.records import validation_error
@@ -50,6 +52,10 @@ def judge(path: Path, chip: str, references: gate.References) -> Judged:
         file, problem = record_problem(page, path, record) or (path, validation_error(path, record))
     except OSError as error:
         problem, remedy = f"it cannot be read ({(error.strerror or '').lower()})", PERMISSIONS
+    if not problem:
+        fault = Auditor(path.parents[3]).fault(chip, batch_of(path), "accuracy")
+        if fault:
+            file, problem, remedy = Path(str(fault.subject)), fault.problem, fault.remedy
     if problem:
         return Judged(file, error_case(chip, batch_of(path), problem, remedy))
     return Judged(path, judge_case(chip, batch_of(path), record, references))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from _support import PYTHONS
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -18,11 +19,33 @@ import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, NoReturn, Type
+from typing import Any, Dict, Iterator, NoReturn, Type
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = os.environ.get("PARAMS") or "params.yaml"  # make's PARAMS, for messages
 IS_COMMAND = SCRIPTS in Path(sys.argv[0]).resolve().parents
+
+
+class Refusal(SystemExit):
+    """Raised by die() instead of printing a line, within refusals()."""
+
+    def __init__(self, subject: object, problem: str, remedy: str, status: int) -> None:
+        super().__init__(status)
+        self.subject, self.problem, self.remedy = subject, problem, remedy
+
+
+refusals_are_raised = False
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Within it die() raises Refusal and prints nothing, for callers that handle the reason."""
+    global refusals_are_raised
+    refusals_are_raised = True
+    try:
+        yield
+    finally:
+        refusals_are_raised = False
 
 
 def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn:
@@ -31,6 +54,8 @@ def die(subject: object, problem: str, remedy: str, status: int = 1) -> NoReturn
     The status is 1 for bad input or environment, 2 for a usage error. In a thread other than the main one it only
     raises SystemExit with the line, which is printed when it ends the script.
     """
+    if refusals_are_raised:
+        raise Refusal(subject, problem, remedy, status)
     line = f"{Path(sys.argv[0]).name}: {one_line(subject)}: {one_line(problem)}; {one_line(remedy)}"
     if threading.current_thread() is not threading.main_thread():
         raise SystemExit(line)  # Python prints the line and exits 1

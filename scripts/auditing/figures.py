@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record, rebuild_hint
-from _support.cli import die
+from _support.artifact import Record, is_file, rebuild_hint
+from _support.cli import Refusal, die, refusals
 
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,7 @@ from reporting.accuracy import accuracy_record, format_predictions
 from reporting.agreement import compare_logits
 from reporting.timing import latency
 
+INPUTS = ("model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
 PRECISION = 1e-9  # relative; exp() and sums of numpy differ in the last digits between CPUs
 
 
@@ -40,7 +41,8 @@ def check_figures(link: Checked, computed: Record) -> None:
 
 
 class Logits:
-    """The logits and labels of a result, which are read once."""
+    """The logits and labels of a result, which are read once. Exits 1 unless each folder of outputs has one for each
+    label, and the digest of its manifest."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -96,8 +98,37 @@ def check_perf(link: Checked, logits: Logits) -> None:
     check_figures(link, computed)
 
 
-CHECKS: Dict[str, Callable[[Checked, Logits], None]] = {
+KINDS: Dict[str, Callable[[Checked, Logits], None]] = {
     "accuracy": check_accuracy,
     "compare": check_compare,
     "perf": check_perf,
 }
+
+
+class Auditor:
+    """Audits single results without what they were made from: records, chip and batch size, figures from outputs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.shared: Dict[str, Checked] = {}
+        self.logits: Dict[Tuple[str, int], Logits] = {}  # of the result that was audited last
+
+    def has_outputs(self, chip: str, size: int) -> bool:
+        """Whether the outputs of a result are in ROOT. Without them its figures cannot be computed again."""
+        return is_file(self.root / f"results/{chip}/bs{size}/outputs/manifest.json")
+
+    def fault(self, chip: str, size: int, kind: str) -> Refusal | None:
+        """Why accuracy, compare or perf of a result is not what it says; None if it is."""
+        try:
+            with refusals():
+                chain = Chain(self.root, chip, size, self.shared, unfollowed=INPUTS)
+                if not self.has_outputs(chip, size):
+                    chain.unfollowed = (*INPUTS, kind)
+                link = chain.check(kind)
+                if self.has_outputs(chip, size):
+                    if (chip, size) not in self.logits:
+                        self.logits = {(chip, size): Logits(chain)}
+                    KINDS[kind](link, self.logits[chip, size])
+        except Refusal as fault:
+            return fault
+        return None

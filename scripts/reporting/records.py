@@ -224,8 +224,8 @@ class Collected(NamedTuple):
     not_judged: list[tuple[str, int, str]]  # chip, batch size and reason of each accuracy.json that is left out
 
 
-def collect_results(folder: Path, chips: list[str]) -> Collected:
-    """All results of `chips` below `folder`."""
+def collect_results(folder: Path, chips: list[str], audit: Callable[[Path], str] = lambda _: "") -> Collected:
+    """All results of `chips` below `folder`. `audit` returns why a record is not shown; empty if it is shown."""
     results: list[Result] = []
     left_out, not_judged = [], []
     gone: dict[str, str] = {}  # reasons by chip
@@ -240,7 +240,9 @@ def collect_results(folder: Path, chips: list[str]) -> Collected:
             record = read_record(path)
             if not is_file(page):
                 continue
-            reason = validation_error(path, record) if is_file(path) else "it is missing, but its page exists"
+            reason = "" if is_file(path) else "it is missing, but its page exists"
+            if path.parts[-3] in chips:
+                reason = reason or validation_error(path, record) or audit(path)
         except PermissionError as error:  # written by another user of this ROOT
             reason = f"it cannot be read ({(error.strerror or '').lower()})"
         if path.parts[-3] not in chips:

@@ -197,3 +197,36 @@ def test_audit_changes_nothing(complete: Project) -> None:
     time.sleep(0.01)
     complete.make("audit-all")
     assert times() == before
+
+
+@pytest.mark.parametrize("forged", ["a figure", "another chip", "another batch size", "an output", "a page"])
+def test_neither_the_gate_nor_the_report_believes_a_forged_result(
+    complete: Project, tmp_path: Path, forged: str
+) -> None:
+    results = complete.root / "results"
+    shutil.copytree(results, tmp_path / "kept")
+    result = results / "null/bs16"
+    if forged == "a figure":
+        record = artifact.read_record(result / "accuracy.json")
+        total = record["total"]
+        artifact.write_record(
+            result / "accuracy.json", {**record, "top1": 1.0, "correct": total, "wilson95": [0.9, 1.0]}
+        )
+    elif forged == "an output":
+        put(result / "outputs/image_7_0.txt", b"0 0 0 9 0 0 0 0 0 0\n")
+    elif forged == "a page":
+        put(result / "accuracy.txt", (result / "accuracy.txt").read_bytes().replace(b"Top-1", b"Top-2"))
+    else:
+        shutil.rmtree(result)
+        shutil.copytree(results / ("null2/bs16" if forged == "another chip" else "null/bs4"), result)
+    command = ["scripts/verify.py", "--accuracy", "root/results/null/bs16/accuracy.json", "--chip", "null"]
+    gate = run(
+        complete.python, *command, "--references", "sample:null=2.00,1.00", "--out", "junit.xml", cwd=complete.tree
+    )
+    report = complete.make("report", "PARAMS=params.yaml", CHIP="")
+    shutil.rmtree(results)
+    shutil.copytree(tmp_path / "kept", results)
+    refused(gate, "results/null/bs16")
+    assert "verified" not in gate.stdout + gate.stderr
+    assert 'errors="1"' in (complete.tree / "junit.xml").read_text()
+    assert "null/bs16/accuracy.json is left out of the report: " in report.stdout

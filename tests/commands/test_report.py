@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support import artifact
+
 import base64
 import csv
 import html.parser
@@ -51,8 +53,12 @@ class Tree:
     def write(self, chip: str, batch: int, kind: str, record: object) -> None:
         path = self.results / chip / f"bs{batch}" / f"{kind}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(record if isinstance(record, str) else json.dumps(record))
-        path.with_suffix(".txt").touch()
+        page = path.with_suffix(".txt")
+        page.touch()
+        if isinstance(record, dict):
+            artifact.write_record(path, {"sha256": artifact.digest(page), **record})
+        else:
+            path.write_text(record if isinstance(record, str) else json.dumps(record))
 
     def accuracy(self, chip: str, batch: int, top1: float, origin: str = "official", **more: Any) -> dict[str, Any]:
         total = 1000 if origin == "sample" else 10000
@@ -518,9 +524,8 @@ RUN = {"date": "2026-05-04T03:02:01Z", "host_name": "a-computer", "cpu": "a CPU"
 def test_the_page_begins_with_what_a_person_would_quote(tree: Tree) -> None:
     tree.full()
     for path in tree.results.glob("*/bs*/*.json"):
-        path.write_text(
-            json.dumps({**json.loads(path.read_text()), "run": {**RUN, "commit": "c" * 40, "clean": False}})
-        )
+        run = {**RUN, "commit": "c" * 40, "clean": False}
+        artifact.write_record(path, {**artifact.read_record(path), "run": run})
     page, cards = tree.page(), summary_of(tree.page("report.md"))
     assert page.index("<h2>Summary") < page.index("<table")
     assert list(cards) == [f"cpu: {OFFICIAL}", f"310P3: {OFFICIAL}", "910A: own data, own .om", f"cpu: {SAMPLE}"]
