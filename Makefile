@@ -36,7 +36,7 @@ V ?=## 1: print the commands
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean clean-results distclean
 bare := help demo doctor pins $(alone)
-any_chip := bin onnx optimized report audit-all bench upstream docs test check
+any_chip := bin onnx optimized report audit-all reproduce bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all audit
 
 # --------------------------------------------------------------------------------- checks of arguments
@@ -302,6 +302,9 @@ audit: ## check that the results of CHIP and BS follow from their inputs: all di
 	$(audit) --chips $(CHIP) --batch-sizes $(BS)
 audit-all: ## the same for every result in ROOT
 	$(audit)
+reproduce: ## build the sample twice under different conditions, on the CPU, and compare every byte
+	$(quiet)$(python) scripts/reproduce.py --make $(make) --root $(or $(root),.) --params $(PARAMS) \
+	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) --batch-size $(BS)
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
 	@head -n 8 $< && echo 'Full report: $<'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \

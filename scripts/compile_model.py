@@ -51,6 +51,8 @@ def main() -> None:
         record = compiler.compile_model(request)
         if not isinstance(record, dict):
             die(args.engine, f"compile_model returned {record!r}", "return a dict to record")
+        if "run" in record:  # may differ between equal builds
+            job.record["run"] = record.pop("run")
         job.record["engine"] = record
         job.record["provenance"].update(model=digest(job.path), **flags)
 

@@ -1,7 +1,7 @@
 """The interface of an engine. Each engine is a folder here. Code outside this folder does not know engines by name.
 
     __init__.py   the constants of `Constants`, one assignment each; the file is parsed, not imported
-    compile.py    compile_model(request) -> what to record
+    compile.py    compile_model(request) -> what to record; below "run" what may differ between equal builds
     run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True);
                   infer(request, out) -> what to record, if it is a separate program
     perf.py       measure(request, rules, batches) -> Measured, only if it is a separate program

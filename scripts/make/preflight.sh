@@ -144,6 +144,7 @@ settings_of_goal() {
         doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;
         report | audit-all) echo ROOT PARAMS ;;
         audit) echo ROOT PARAMS CHIP BS ;;
+        reproduce) echo ROOT PARAMS BS ;;
         upstream) echo ROOT PARAMS SOURCE WEIGHTS ;;
         bench) echo ROOT BS PARAMS SOURCE ARCHIVE WEIGHTS ONNX OM ;; # the last two are refused with another message
         perf-all | best) echo "$inputs" FRESH ;;

@@ -397,7 +397,9 @@ def test_int8_that_is_not_faster_is_refused(
     assert not list(tmp_path.glob("*.other"))
     planted({"int8": 10, other: 30}, monkeypatch)
     record = compiler.compile_model(request)
-    assert record["precision"] == "int8" and 2 < float(str(record[f"speed_against_{other}"])) < 4
+    # The speed differs between equal builds, so it is below "run", which is not compared.
+    assert record == {"precision": "int8", "run": {f"speed_against_{other}": record["run"][f"speed_against_{other}"]}}
+    assert 2 < record["run"][f"speed_against_{other}"] < 4
     assert "times the speed of" in capsys.readouterr().out
 
 

@@ -96,5 +96,5 @@ def compile_model(request: CompileRequest) -> Record:
     record: Record = {"precision": precision_of(precision, request.graph)}
     if request.unquantized:
         with locks.lock_cpu():
-            record.update(compare_speed(request.out, request.unquantized, request.batch_size))
+            record["run"] = compare_speed(request.out, request.unquantized, request.batch_size)
     return record

@@ -1,0 +1,1 @@
+"""make reproduce: two builds under different conditions, and what differs between them."""
