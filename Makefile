@@ -286,11 +286,12 @@ infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 	$(call check_device,$(outputs))
 
 ##@ Results
+check_pages = sh scripts/make/check_pages.sh $^
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
-	@head -n 6 $< && echo 'Full report: $<'
+	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is that of accuracy.json)'
 	$(call check_device,$(outputs))
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
-	@grep -H Top-1 $^
+	@$(check_pages) && grep -H Top-1 $^
 verify = $(quiet)$(python) scripts/verify.py --accuracy $(^:.txt=.json) --chip $(CHIP) $(flags.verify) \
   --out $(root)results/junit.xml
 verify: $(subst %,$(BS),$(accuracy)) ## fail if Top-1 is below the limit in params.yaml; write results/junit.xml
@@ -306,11 +307,11 @@ reproduce: ## build the sample twice under different conditions, on the CPU, and
 	$(quiet)$(python) scripts/reproduce.py --make $(make) --root $(or $(root),.) --params $(PARAMS) \
 	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) --batch-size $(BS)
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
-	@head -n 8 $< && echo 'Full report: $<'
+	@$(check_pages) && head -n 8 $< && echo 'Full report: $< (its digest is that of compare.json)'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
 	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
-	@head -n 7 $< && echo 'Full report: $<'
+	@$(check_pages) && head -n 7 $< && echo 'Full report: $< (its digest is that of perf.json)'
 	$(call check_device,$(perf:.txt=.json))
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
 perf-all: $(call each,$(accuracy),$(batch_sizes)) ## accuracy and speed of every batch size of params.yaml, as a table

@@ -230,3 +230,20 @@ def test_neither_the_gate_nor_the_report_believes_a_forged_result(
     assert "verified" not in gate.stdout + gate.stderr
     assert 'errors="1"' in (complete.tree / "junit.xml").read_text()
     assert "null/bs16/accuracy.json is left out of the report: " in report.stdout
+
+
+def test_make_prints_no_page_that_was_changed(complete: Project) -> None:
+    for target, name in (("accuracy", "accuracy.txt"), ("perf", "perf.txt"), ("compare", "compare.txt")):
+        path = complete.root / "results/cpu-int8/bs4" / name
+        data = path.read_bytes()
+        for changed in (data.replace(b"1", b"2"), b""):
+            put(path, changed)
+            done = complete.make(target, "CHIP=cpu-int8", "BS=4", check=False)
+            put(path, data)
+            assert done.returncode == 2
+            assert "images" not in done.stdout
+            assert f"check_pages.sh: root/results/cpu-int8/bs4/{name}: differs from" in done.stderr
+    put(path := complete.root / "results/null/bs4/accuracy.txt", b"Top-1 accuracy of inference: 95.40%\n")
+    assert "95.40" not in complete.make("accuracy-all", check=False).stdout
+    path.unlink()
+    assert "its digest is that of accuracy.json" in complete.make("accuracy", "BS=4").stdout
