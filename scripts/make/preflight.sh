@@ -33,13 +33,16 @@ set -fu
 junit=
 
 # If the gate is a goal, replaces junit.xml of an earlier run by one that says that nothing was judged. The gate replaces
-# it by its verdicts. So CI never reads old verdicts, wherever make stops. False if it cannot be written.
+# it by its verdicts. So CI never reads old verdicts, wherever make stops. False if the old one cannot be removed; on a
+# full disk it is only removed.
 replace_junit() {
     case $flags in
         *[nq]*) return ;; # writes nothing
     esac
     if ! contains "$goals" verify && ! contains "$goals" verify-all; then return; fi
-    mkdir -p -- "${junit%/*}" && cat << 'END' > "$junit.tmp.$$" && mv -f -- "$junit.tmp.$$" "$junit"
+    rm -f -- "$junit"
+    if [ -e "$junit" ] || ! mkdir -p -- "${junit%/*}"; then return 1; fi
+    cat << 'END' > "$junit" || rm -f -- "$junit"
 <?xml version='1.0' encoding='utf-8'?>
 <testsuites>
   <testsuite name="accuracy gate" tests="1" failures="0" errors="1" skipped="0">
@@ -151,7 +154,9 @@ settings_of_goal() {
         *-all) echo "$inputs" ;;
         perf) echo "$inputs" BS FRESH ;;
         compare) echo "$inputs" BS LAYERS ;;
-        help | */*) echo "$inputs" BS FRESH LAYERS ;; # */*: a file
+        help) echo "$inputs" BS FRESH LAYERS ;;
+        */perf.txt) echo "$inputs" BS FRESH ;;
+        */*) echo "$inputs" BS ;; # a file
         *) echo "$inputs" BS ;;
     esac
 }
@@ -281,6 +286,9 @@ chip_runs_om() {
 
 # Rejects a report of a ROOT without results, before make writes .make into it.
 check_results() {
+    if [ -d "${prefix}results" ] && ! ls "${prefix}results/." > /dev/null 2>&1; then
+        refuse "${prefix}results: permission denied; use the account that built ROOT=$ROOT"
+    fi
     set +f
     for record in "${prefix}results"/*/bs*/*.json "${prefix}results"/*/bs*/*.txt; do
         if [ -e "$record" ]; then
@@ -385,6 +393,9 @@ accept() {
     if ! replace_junit; then
         refuse "$junit: cannot be replaced, and must not show the verdicts of an earlier run; check its owner and permissions"
     fi
+    if [ -e "${prefix}data/archive.tar.gz" ] && [ -e "${prefix}models/checkpoint.pkl" ] && ! contains "$goals" upstream; then
+        note_unused MIRROR "nothing is downloaded: ROOT has archive and checkpoint"
+    fi
     inputs=
     if [ ! "$restarts" ] && [ -f "${prefix}.make/inputs.mk" ] && ! has_own_inputs; then inputs=damaged; fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
@@ -416,8 +427,9 @@ find_params() {
 read_chips() {
     split_words "$(sed -n "/^chips:/,/^[^ #]/ s/^  *[\"']*\([A-Za-z0-9_-]*\)[\"']* *:.*/\1/p" "$PARAMS" 2> /dev/null)"
     chips=$words
+    if [ -e "$PARAMS" ] && [ ! -r "$PARAMS" ]; then refuse "$PARAMS: permission denied; check its owner and permissions"; fi
     if [ ! "$chips" ]; then
-        refuse "$PARAMS: contains no chips; restore its block chips:, as in the params.yaml of the project"
+        refuse "$PARAMS: contains no block chips: with a line for each chip; write it as in the params.yaml of the project"
     fi
     fallback=${chips%% *}
 }
@@ -610,6 +622,14 @@ for goal in $goals; do
         *) continue ;;
     esac
     if contains "$chips" "${path%%/*}"; then file_chips="$file_chips${file_chips:+ }${path%%/*}"; fi
+    size=
+    case $path in
+        */bs[1-9]/* | */bs[1-9][0-9]/*) size=${path#*/bs} size=${size%%/*} ;;
+        */*_bs[1-9].* | */*_bs[1-9][0-9].*) size=${path##*_bs} size=${size%%.*} ;;
+    esac
+    if [ "$size" ] && [ "$size" != "$BS" ] && contains "$from_command_line" BS; then
+        refuse_setting BS "$goal: a file of another batch size than BS=$BS; use BS=$size, or omit BS"
+    fi
 done
 
 if [ "$CHIP" ]; then

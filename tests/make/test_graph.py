@@ -422,7 +422,7 @@ def test_a_fresh_root_under_dry_run_warns_of_nothing(fresh: Project) -> None:
 def test_params_without_chips_are_named(fresh: Project) -> None:
     params = fresh.tree / "params.yaml"
     params.write_text(params.read_text().replace("chips:", "chip:"))
-    assert "params.yaml: contains no chips" in fresh.make("accuracy", check=False).stderr
+    assert "params.yaml: contains no block chips:" in fresh.make("accuracy", check=False).stderr
 
 
 def test_help_needs_nothing_and_shows_targets_and_present_values(fresh: Project) -> None:

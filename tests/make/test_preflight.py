@@ -113,7 +113,7 @@ def accepted(tree: Path, **inputs: str) -> dict[str, str]:
     first, *words = line_of(tree, **inputs).split(" ")
     assert first == "ok", " ".join([first, *words])
     values = dict(word.split("=", 1) for word in words)
-    assert list(values) == ["chip", "root", "source", "params", "fallback", "own_onnx", "own_sizes"]
+    assert list(values) == ["chip", "root", "source", "params", "fallback", "own_onnx", "own_sizes", "inputs"]
     return values
 
 
@@ -240,6 +240,17 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         "310P3: a file of another chip than CHIP=310; use CHIP=310P3, or omit CHIP",
     ),
 ]
+
+
+@pytest.mark.parametrize("file", ["results/cpu/bs16/accuracy.txt", f"./models/om/cpu/{NETWORK}_bs16.onnx"])
+def test_a_batch_size_for_a_file_of_another_one_is_refused(tree: Path, file: str) -> None:
+    message = f"{file}: a file of another batch size than BS=8; use BS=16, or omit BS"
+    assert refusal(tree, goals=file, BS="8", from_command_line="BS") == message + ON_THE_COMMAND_LINE
+    accepted(tree, goals=file, BS="16", from_command_line="BS")
+    accepted(tree, goals=file, BS="8", from_environment="BS")
+    assert "FRESH=1 LAYERS=1: not used" in refusal(
+        tree, goals=file, FRESH="1", LAYERS="1", from_command_line="FRESH LAYERS"
+    )
 
 
 @pytest.mark.parametrize(("name", "value", "goals", "message"), INVALID_SETTINGS)
@@ -375,7 +386,7 @@ def test_targets_without_settings_run_with_any_environment(tree: Path, goals: st
         "OM": "/no/such",
     }
     nothing = {"chip": "", "root": "own", "source": "", "params": "params.yaml", "fallback": ""}
-    nothing.update(own_onnx="", own_sizes="")
+    nothing.update(own_onnx="", own_sizes="", inputs="")
     if goals == "demo":
         nothing["fallback"] = "cpu"
     else:
@@ -453,6 +464,22 @@ def test_a_junit_that_cannot_be_replaced_is_refused(tree: Path) -> None:
         "results/junit.xml: cannot be replaced, and must not show the verdicts of an earlier run; check its owner "
     )
     assert refusal(tree, goals="verify") == f"{message}and permissions"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_on_a_full_disk_no_junit_of_an_earlier_run_is_left(tree: Path) -> None:
+    disk = tree / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mount is not permitted here")
+    try:
+        junit = write(disk / "results/junit.xml", OLD)
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'rest'}", "bs=4k"], capture_output=True)
+        accepted(tree, goals="verify", ROOT="disk")
+        assert not junit.exists() or "not judged" in junit.read_text()
+        assert len(os.listdir(junit.parent)) <= 1
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 # Refused before anything is written
@@ -570,6 +597,7 @@ TOOLS = ("ATC", "AIS_BENCH", "SET_ENV")
 )
 def test_a_tool_without_effect_is_a_note(tree: Path, name: str, goals: str, chip: str, reason: str) -> None:
     write(tree / "scripts/engines/ascend/_find.py")
+    write(tree / "results/cpu/bs1/accuracy.json")
     inputs = {"goals": goals, "CHIP": chip, name: "/no/such", "from_command_line": name}
     line, note = run(tree, inputs)
     assert line.startswith("ok ")
@@ -713,7 +741,9 @@ def test_other_targets_beside_bench_keep_their_root(tree: Path) -> None:
 
 
 def test_params_without_chips_are_named(tree: Path) -> None:
-    message = "params.yaml: contains no chips; restore its block chips:, as in the params.yaml of the project"
+    message = (
+        "params.yaml: contains no block chips: with a line for each chip; write it as in the params.yaml of the project"
+    )
     (tree / "params.yaml").write_text(PARAMS.replace("chips:", "chip:"))
     assert refusal(tree) == message
     (tree / "params.yaml").unlink()
@@ -823,7 +853,7 @@ OWN_RECORD = '{\n  "origin": "given"\n}\n'
 def test_own_models_are_found_by_their_records(tree: Path, root: str) -> None:
     models = tree / root / "models"
     nothing = {"chip": "310P3", "root": root, "source": "", "params": "params.yaml", "fallback": "cpu"}
-    nothing.update(own_onnx="", own_sizes="")
+    nothing.update(own_onnx="", own_sizes="", inputs="")
     write(models / "onnx" / f"{NETWORK}.json", OWN_RECORD)
     write(models / "onnx/other.json", OWN_RECORD)
     for size in (1, 4, 16):
@@ -893,7 +923,7 @@ def test_no_value_is_ever_run_or_expanded(tree: Path, value: str, goals: str) ->
         assert "params.yaml" not in line.replace(" params=params.yaml ", " "), name
         if line.startswith("ok"):
             assert line.split(" ")[1] in ("chip=", "chip=cpu", "chip=310"), name
-            assert line.count(" ") == 7, name
+            assert line.count(" ") == 8, name
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
@@ -904,7 +934,7 @@ def test_every_posix_shell_prints_the_same_lines(tree: Path, shell: str) -> None
         assert line_of(tree, shell, goals=goals, **{name: value}) == message + ON_THE_COMMAND_LINE
     assert (
         line_of(tree, shell, CHIP="310", ROOT="été")
-        == "ok chip=310 root=été source= params=params.yaml fallback=cpu own_onnx= own_sizes="
+        == "ok chip=310 root=été source= params=params.yaml fallback=cpu own_onnx= own_sizes= inputs="
     )
 
 
