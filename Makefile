@@ -35,7 +35,7 @@ V ?=## 1: print the commands
 
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean clean-results distclean
-bare := help demo doctor pins $(alone)
+bare := help demo doctor pins lock $(alone)
 any_chip := bin onnx optimized report audit-all reproduce bench upstream docs test check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all audit
 
@@ -256,10 +256,14 @@ endif
 ##@ Get started
 help: ## list targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
+# The sample with the default settings, whatever is set, and its lock.
+sample := SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= \
+  DEVICE= ATC= AIS_BENCH= SET_ENV= MIRROR= LAYERS= T= WHY=$(filter 1,$(WHY))
+lock_sample = @$(python) scripts/lock_sample.py --root demo --lock tests/golden/lock.json \
+  --accuracy demo/results/$(call answer_of,fallback)/bs16/accuracy.txt
 demo: ## run the whole pipeline on the built-in sample, on the CPU
-	@$(MAKE) --no-print-directory accuracy SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 \
-	  PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= DEVICE= ATC= AIS_BENCH= SET_ENV= MIRROR= LAYERS= T= \
-	  WHY=$(filter 1,$(WHY))
+	@$(MAKE) --no-print-directory accuracy $(sample)
+	$(lock_sample)
 	@sh scripts/make/next_steps.sh demo $(call answer_of,fallback)
 doctor: ## check what this machine and ROOT have, what is missing, and how to get it
 	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
@@ -352,6 +356,9 @@ check: test ## run the tests, linters, type checks, and the search for known vul
 	$(quiet)$(python) scripts/check_advisories.py requirements.txt requirements-cuda.txt requirements-dev.txt
 pins: $(environment:.txt=-dev.txt) ## write requirements*.txt, with the digest of each file, from requirements*.in
 	$(quiet)$(python) scripts/pin_requirements.py
+lock: ## write tests/golden/lock.json, the digests of the sample that every machine computes
+	@$(MAKE) --no-print-directory accuracy demo/data/calibration.bin $(sample)
+	$(lock_sample) --write
 clean = $(quiet)sh scripts/make/clean.sh $@ $(or $(root),.)
 clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep measurements, inputs and .venv
 	$(clean)

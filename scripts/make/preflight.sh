@@ -141,7 +141,7 @@ check_switch() {
 settings_of_goal() {
     inputs="ROOT CHIP SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM"
     case $1 in
-        demo | setup | docs | check | pins) ;;
+        demo | setup | docs | check | pins | lock) ;;
         test) echo T ;;
         clean | clean-results | distclean) echo ROOT ;;
         doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;
@@ -532,7 +532,7 @@ if all_goals_are_in "$bare"; then
         *) SOURCE= ;;
     esac
     if contains "$goals" doctor; then find_params; else PARAMS=params.yaml; fi
-    if contains "$goals" demo; then read_chips; fi
+    if contains "$goals" demo || contains "$goals" lock; then read_chips; fi
     if ! contains "$goals" doctor && ! contains "$goals" help; then
         note_unused DEVICE "make $goals runs on no device"
         note_unused "$tools" "make $goals does not use it"

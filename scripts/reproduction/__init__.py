@@ -1,1 +1,1 @@
-"""make reproduce: two builds under different conditions, and what differs between them."""
+"""Reproducible builds: two builds under different conditions, what differs between them, the lock of the sample."""
