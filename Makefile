@@ -141,7 +141,10 @@ present := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
 # In a ROOT of the sample, your own file that you removed again: the sample's replaces it.
 removed := $(if $(filter sample,$(input.source)),$(if $(wildcard $(root)data/archive.tar.gz)$(input.archive),,archive) \
   $(if $(wildcard $(root)models/checkpoint.pkl)$(input.weights),,weights))
-stale := $(filter-out $(input.digest),$(digest)) \
+# Copies of settings and scripts that are missing in .make.
+copies := $(sort $(foreach name,$(filter uses.%,$(.VARIABLES)),$($(name))))
+lost := $(filter-out $(wildcard $(copies)),$(copies))
+stale := $(lost) $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
   $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)

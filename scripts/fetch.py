@@ -286,8 +286,8 @@ def main() -> None:
             os.link(part, job.path)  # a link, so that a kill before the record is written loses nothing
         except OSError:  # a file system without links
             part.replace(job.path)
+        job.leftovers.append(part)
         job.record.update(origin="official", url=host(url))
-    artifact.remove(part)
 
 
 if __name__ == "__main__":

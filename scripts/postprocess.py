@@ -12,6 +12,7 @@ from _support import artifact, cli
 from _support.artifact import Record, needed_record, read_record, rebuild_hint
 from _support.cli import die
 
+import hashlib
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -103,7 +104,9 @@ def main() -> None:
         logits = read_logits(inputs, labels)
         origin = {**provenance, "labels": inputs.labels["sha256"]}
         accuracy = accuracy_record(logits, labels, args.published, origin)
-        artifact.write_text(predictions, format_predictions(logits, labels))
+        table = format_predictions(logits, labels)
+        artifact.write_text(predictions, table)
+        job.record["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
         job.path.write_text("\n".join(format_page(accuracy)) + "\n", "utf-8")
         job.record.update(accuracy, **labels_of(outputs["provenance"]))
 

@@ -26,6 +26,9 @@ from params.read import read_params
 PATHS = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
 
 
+LAST = "inputs.mk"  # the file that is written last, when the disk has all others
+
+
 class UserInput(NamedTuple):
     """An input that the user may pass to make, and the one in ROOT."""
 
@@ -101,8 +104,17 @@ class State:
     def replace(self, name: str, data: bytes) -> None:
         """Writes a file of the folder with a time later than that of every artifact."""
         self.time = self.time or time_after_all(self.root)
-        write_atomically(self.folder / name, data, self.time)
+        write_atomically(self.folder / name, data, self.time, durable=name == LAST)
         self.changed.append(name)
+
+    def sync(self) -> None:
+        """Returns when the disk has the changed files. Only then inputs.mk may say that they are up to date."""
+        artifact.sync_all([self.folder / name for name in self.changed])
+
+    def remove_orphans(self) -> None:
+        """Removes temporary files of killed runs. The caller holds the lock of inputs.mk."""
+        for path in self.folder.rglob("*.tmp.*"):
+            artifact.remove(path)
 
     def remove_others(self, *folders: str) -> None:
         """Removes the files of deleted settings and scripts: those in `folders` that were not written."""
@@ -112,7 +124,7 @@ class State:
 
     def explain(self) -> None:
         """Under make WHY=1: prints which settings and scripts changed."""
-        changed = [name for name in self.changed if name != "inputs.mk"]
+        changed = [name for name in self.changed if name != LAST]
         if os.environ.get("WHY") == "1" and changed:
             print(f"  {self.folder}: changed: {' '.join(changed)}")
 
@@ -168,7 +180,8 @@ def main() -> None:
     state.make_folder()
     values = {"batch_sizes": params["batch_sizes"], "chips": " ".join(chip.name for chip in chips)}
     values.update({"input.files": " ".join(files), "input.source": source})
-    with artifact.locked(state.folder / "inputs.mk"):
+    with artifact.locked(state.folder / LAST):
+        state.remove_orphans()
         for name, user in users.items():
             state.write_note(name, user)
             is_sample = not user.digest and (user.origin or source) == "sample"
@@ -181,8 +194,10 @@ def main() -> None:
         state.write("given/params", f"{args.params}\n".encode())
         state.remove_others("params", "scripts")
         values["input.digest"] = hashlib.sha256(sums.encode()).hexdigest()
-        state.write("inputs.mk", make_variables(values, Rules(args.scripts, params), chips).encode())
-        artifact.renew(state.folder / "inputs.mk")
+        text = make_variables(values, Rules(args.scripts, params), chips)
+        state.sync()
+        state.write(LAST, text.encode())
+        artifact.renew(state.folder / LAST)
     state.explain()
 
 

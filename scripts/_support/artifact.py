@@ -3,7 +3,8 @@
 make compares times; the command that it starts compares contents. `build_file` and `build_folder` take the artifact's
 lock and compare the record beside it (digests of inputs, scripts and settings) with the cache key. If nothing differs,
 they only renew the file's time and exit 0. Otherwise the caller fills a temporary file or folder, which is renamed when
-it is complete. This module does not influence the bytes of an artifact. Python 3.7, standard library only.
+it is complete. Data are on the disk before their name is, so this is also true after a power cut. This module does not
+influence the bytes of an artifact. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from _support.imports import local_imports
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -22,9 +24,10 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Tuple
 
 UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
+ATTEMPTS = 10  # to write a small file that other processes write too
 OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
 RECORD_DIGEST = "record_sha256"  # the entry of a record with the digest of all other entries
 Record = Dict[str, Any]
@@ -154,25 +157,65 @@ def needed_record(artifact: Path, path: Path | None = None) -> Record:
     return Entries({**record, "provenance": Entries(record["provenance"], path, artifact)}, path, artifact)
 
 
+def sync(path: Path) -> None:
+    """Returns when the disk has the bytes and the time of a file, or the names in a folder."""
+    with contextlib.suppress(PermissionError):  # a folder that may be written, but not read
+        file = os.open(str(path), os.O_RDONLY)
+        try:
+            os.fsync(file)
+        except OSError as error:  # some file systems do not support it for a folder
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+                error.filename = path
+                raise
+        finally:
+            os.close(file)
+
+
+def sync_all(files: Iterable[Path]) -> None:
+    """The same for many files and for their names. After the first one there is little left to write."""
+    files = list(files)
+    for path in (*files, *dict.fromkeys(file.parent for file in files)):
+        sync(path)
+
+
+def remove_orphans(out: Path) -> None:
+    """Removes what killed runs left of the file or folder `out`, and the folder that one of them was replacing."""
+    for orphan in out.parent.glob(f"{glob.escape(out.name)}.tmp.*"):
+        remove(orphan)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a small text file completely or not at all."""
     write_atomically(path, text.encode("utf-8"))
 
 
-def write_atomically(path: Path, data: bytes, time_ns: int = 0) -> None:
-    """Writes a small file completely or not at all; `time_ns`, if not 0, is its modification time."""
+def write_atomically(path: Path, data: bytes, time_ns: int = 0, durable: bool = True) -> None:
+    """Writes a small file completely or not at all; `time_ns`, if not 0, is its modification time.
+
+    If not `durable`, the caller calls sync_all() for it: after a power cut before that, the file may be empty.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        if time_ns:
-            os.utime(temporary, ns=(time_ns, time_ns))
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or path  # ENOSPC has no file name
-        raise
-    finally:
-        remove(temporary)
+    remove_orphans(path)
+    for attempt in range(ATTEMPTS):
+        try:
+            temporary.write_bytes(data)
+            if time_ns:
+                os.utime(temporary, ns=(time_ns, time_ns))
+            if durable:
+                sync(temporary)
+            temporary.replace(path)
+            break
+        except FileNotFoundError:  # another process, which writes the same file, has removed it as an orphan
+            if attempt == ATTEMPTS - 1:
+                raise
+        except OSError as error:
+            error.filename = error.filename or path  # ENOSPC has no file name
+            raise
+        finally:
+            remove(temporary)
+    if durable:
+        sync(path.parent)
 
 
 def read_bytes(path: str) -> bytes:
@@ -248,6 +291,7 @@ def set_time(path: Path, time_ns: int) -> None:
         with temporary(path) as copy:
             shutil.copyfile(path, copy)
             os.utime(copy, ns=(time_ns, time_ns))
+            sync(copy)
             copy.replace(path)
 
 
@@ -365,6 +409,7 @@ class Job:
 
     def __init__(self, path: Path, key: Record, upstream: Record) -> None:
         self.path, self.time = path, 0  # ns; if not 0, a modification time later than that of this run
+        self.leftovers: List[Path] = []  # files to remove when the artifact is complete
         self.record: Record = {"key": key, "inherited": sorted(upstream), "provenance": dict(upstream)}
 
 
@@ -410,11 +455,14 @@ def build_file(
     """Builds the file `out` and its record. Exits 0 at once if the record has this `key` and the digest of the file,
     unless there is a `reason`, a text, to build it in any case.
 
-    The last steps are: rename the file, with a time of 1970; write the record; set the time of this run. If the process
-    is killed in between, the next make sees an old file and builds it again.
+    The last steps are: rename the file, with a time of 1970; write the record; set the time of this run. The disk has
+    the result of each step before the next one. If the process is killed in between, or the power fails, the next make
+    sees an old file and checks it again.
     """
     record_path = record_path or record_of(out)
     with locked(out):
+        remove_orphans(out)
+        remove_orphans(record_path)
         record = read_record(record_path)
         if not reason and has_key(record, key) and is_file(out) and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})
@@ -427,8 +475,12 @@ def build_file(
             yield job
             job.record["sha256"] = digest(path)
             os.utime(path, ns=(UNFINISHED, UNFINISHED))
+            sync(path)
             path.replace(out)
+        sync(out.parent)
         write_record(record_path, job.record)
+        for leftover in job.leftovers:
+            remove(leftover)
         renew(out, job.time)
 
 
@@ -437,10 +489,12 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
     """Builds the folder of `manifest`, the record inside it; make looks at the manifest, not at the files.
 
     The caller sets record["count"], the number of files beside the manifest. Exits 0 at once if the manifest has this
-    `key` and the folder contains that many files.
+    `key` and the folder contains that many files. The disk has the manifest before the folder gets its name, but not
+    the other files, which may be thousands: their readers compare them with the digest in the manifest.
     """
     folder = manifest.parent
     with locked(folder):
+        remove_orphans(folder)
         record = read_record(manifest)
         if has_key(record, key) and record.get("count") == len(os.listdir(folder)) - 1:
             renew_record(manifest, record, upstream or {})
@@ -454,8 +508,10 @@ def build_folder(manifest: Path, key: Record, upstream: Record | None = None) ->
             job = Job(path, key, upstream or {})
             yield job
             write_record(path / manifest.name, job.record)
-            renew(path / manifest.name)
+            set_time(path / manifest.name, UNFINISHED)
+            sync(path / manifest.name)
             replace_folder(path, manifest)
+        renew(manifest)
 
 
 def check_replaceable(folder: Path) -> None:
@@ -465,7 +521,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def replace_folder(new: Path, manifest: Path) -> None:
-    """Renames the complete folder `new` to that of `manifest`, after the present one, which is removed at the end.
+    """Renames the complete folder `new` to that of `manifest`, after the present one, which is then removed.
 
     overlayfs cannot rename a folder that comes with a container's image (EXDEV). That one is removed before, first its
     manifest: without it the folder counts as absent if this process is killed in between.
@@ -481,6 +537,7 @@ def replace_folder(new: Path, manifest: Path) -> None:
         remove(manifest)
         remove(folder)
     new.rename(folder)
+    sync(folder.parent)
     remove(old)
 
 
@@ -491,8 +548,7 @@ def temporary(out: Path) -> Iterator[Path]:
     Leftovers of killed runs are removed first. At the end the path is removed if it still exists.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    for orphan in out.parent.glob(f"{out.name}.tmp.*"):
-        remove(orphan)
+    remove_orphans(out)
     path = out.with_name(f"{out.name}.tmp.{os.getpid()}")
     try:
         yield path

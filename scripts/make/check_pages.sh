@@ -9,4 +9,11 @@ for page in "$@"; do
         echo "check_pages.sh: $page: differs from ${page%.txt}.json; type: rm $page, then the same make command" >&2
         exit 1
     fi
+    # Earlier versions did not record the digest of predictions.csv.
+    table=${page%/*}/predictions.csv
+    stated=$(sed -n 's/^ "predictions_sha256": "\([0-9a-f]*\)",*$/\1/p' "${page%.txt}.json")
+    if [ "$stated" ] && [ "$(sha256sum < "$table")" != "$stated  -" ]; then
+        echo "check_pages.sh: $table: differs from ${page%.txt}.json; type: rm $page, then the same make command" >&2
+        exit 1
+    fi
 done

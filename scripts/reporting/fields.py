@@ -108,6 +108,7 @@ ACCURACY: Fields = {
     "classes.*.correct": "correct predictions of the images of a class",
     "classes.*.total": "test images of that class",
     "confusion": "numbers of images: a row for each true class, a column for each predicted class",
+    "predictions_sha256": "digest of predictions.csv",
     "mistakes": "the most confident wrong predictions, at most 24",
     "mistakes[].image": "number of the image",
     "mistakes[].label": f"its class, {CLASS_NUMBER}",
