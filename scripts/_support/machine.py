@@ -22,7 +22,7 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 def cgroup_folders(controller: str, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> List[Path]:
     """The folders of this process's cgroup and of all above it, for version 2 and for a controller of version 1."""
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in own.read_text("utf-8", "replace").splitlines()]
     except OSError:
         lines = []
     folders = [root, root / controller]
@@ -37,12 +37,12 @@ def quota_of(folder: Path) -> float:
     try:
         limit, period = (folder / "cpu.max").read_text().split()
         return math.inf if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ArithmeticError):  # a period of 0, or more digits than a float has
         pass
     try:
         limit_us = int((folder / "cpu.cfs_quota_us").read_text())
         return limit_us / int((folder / "cpu.cfs_period_us").read_text()) if limit_us > 0 else math.inf
-    except (OSError, ValueError):
+    except (OSError, ValueError, ArithmeticError):
         return math.inf
 
 
@@ -64,7 +64,7 @@ def number_in(path: Path, name: str = "") -> float:
     """The number in a file, or after `name` at the beginning of one of its lines; infinite if there is none."""
     with contextlib.suppress(OSError, ValueError):
         text = path.read_text()
-        match = re.search(rf"^{name} *(\d+)\b", text, re.MULTILINE)
+        match = re.search(rf"^{name} *(\d{{1,30}})\b", text, re.MULTILINE | re.ASCII)
         return int(match[1]) if match else math.inf
     return math.inf
 
@@ -102,7 +102,7 @@ def memory_gb() -> float:
 def cpu_name() -> str:
     """The CPU's model name, of /proc/cpuinfo if it has one."""
     try:
-        with open("/proc/cpuinfo") as stream:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
             names = [line.partition(":")[2].strip() for line in stream if line.startswith(("model name", "Model"))]
     except OSError:
         names = []

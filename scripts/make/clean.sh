@@ -33,16 +33,19 @@ is_built() { [ -d "$1.make/locks" ]; }
 
 # Removes what was built in the folder $1, except its results and .make.
 remove_artifacts() {
-    remove "$1data/bin" "$1data/bin.tmp."* "$1data/labels."* "$1data/calibration."* "$1data/"*.tmp.* "$1models/"*.tmp.* \
-        "$1models/upstream/"*.tmp.* "$1models/onnx" "$1models/optimized" "$1models/int8" "$1models/om"
+    remove "$1data/bin" "$1data/labels.txt" "$1data/labels.json" "$1data/calibration.bin" "$1data/calibration.json" \
+        "$1data/bin.tmp."[0-9]* "$1data/"*.tmp.[0-9a-f]* "$1models/"*.tmp.[0-9a-f]* "$1models/upstream/"*.tmp.[0-9a-f]* \
+        "$1models/onnx" "$1models/optimized" "$1models/int8" "$1models/om"
 }
 
-# Removes all files below $1results, except README.md, which is part of the repository, and measurements, which may
-# have needed a device and hours.
+# Removes the files of results below $1results: reports, the reference, and all in folders of a batch size, except
+# measurements, which may have needed a device and hours. Other files there are the user's.
 remove_results() {
     if [ ! -d "$1results" ]; then return; fi
-    find "$1results" ! -type d ! -path "$1results/README.md" ! -name perf.json ! -name perf.txt ! -name perf.csv \
-        ! -name bench.json -exec rm -f {} +
+    find "$1results" ! -type d ! -name perf.json ! -name perf.txt ! -name perf.csv ! -name bench.json \( \
+        -path "$1results/reference/*" -o -path "$1results/*/bs[1-9]*/*" -o -path "$1results/*.tmp.[0-9]*" \
+        -o -path "$1results/report.html" -o -path "$1results/report.md" -o -path "$1results/results.csv" \
+        -o -path "$1results/junit.xml" -o -path "$1results/bench.svg" \) -exec rm -f {} +
     find "$1results" -depth -mindepth 1 -type d -exec rmdir {} + 2> /dev/null # those that are empty
     echo "  removed   $1results, except measurements"
 }
@@ -76,7 +79,11 @@ case $target:$settings in
 esac
 if [ "$target" = distclean ]; then
     remove "${root}data/archive.tar.gz" "${root}data/archive.json" "${root}models/checkpoint.pkl" \
-        "${root}models/checkpoint.json" "${root}models/upstream" .venv .venv.lock
+        "${root}models/checkpoint.json" .venv .venv.lock
+    for name in basic_layers attention_module residual_attention_network; do
+        remove "${root}models/upstream/$name.py" "${root}models/upstream/$name.json"
+    done
+    rmdir "${root}models/upstream" 2> /dev/null
 fi
 if [ ! "$root" ] && [ "$target" != clean-results ]; then
     if [ "$target" = clean ] && [ "$(count_measurements demo/)" -gt 0 ]; then

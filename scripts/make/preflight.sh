@@ -461,6 +461,10 @@ if ! is_plain_path "$ROOT"; then
     refuse_setting ROOT \
         "ROOT=$ROOT: not usable as a folder; use only letters, digits and . _ / + -, and do not begin with -"
 fi
+# In the root of the file system, data/ and models/ may be other programs' folders.
+if [ "$prefix" ] && [ "$(cd -P -- "$ROOT" 2> /dev/null && pwd -P)" = / ]; then
+    refuse_setting ROOT "ROOT=$ROOT: the root of the file system; use a folder below it"
+fi
 
 # A goal is a target, or a file that a rule builds.
 unknown=

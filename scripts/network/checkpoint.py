@@ -9,6 +9,7 @@ from __future__ import annotations
 from _support import cli
 from _support.cli import die
 
+import math
 import pickle
 import zipfile
 from functools import partial
@@ -20,6 +21,8 @@ from formats.restricted_pickle import LimitedReads, Placeholder
 from network import recognize
 from network.shapes import shapes
 
+# Bytes of all values in a zip container, unpacked: a few megabytes can unpack to gigabytes. Twice those of float64.
+VALUES_LIMIT = 2 * 8 * sum(math.prod(shape) for shape in shapes().values())
 HEAD_LIMIT = 16 << 20  # bytes; the pickles of the official checkpoint are smaller than 1 MB
 SIZES = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8}
 COUNTER = "num_batches_tracked"  # the end of the names of tensors that may be missing: torch 0.3 did not have them
@@ -140,6 +143,8 @@ def read(path: Path) -> dict[str, Any]:
     if folder:
         with zipfile.ZipFile(path) as container:
             member_sizes = {info.filename: info.file_size for info in container.infolist()}
+            if sum(member_sizes.values()) > VALUES_LIMIT + HEAD_LIMIT:
+                raise ValueError(f"unpacked it has {sum(member_sizes.values())} bytes, too many for this network")
             damaged = container.testzip()
         incomplete = [k for k, size in needed.items() if member_sizes.get(f"{folder}/data/{text(k)}", -1) < size]
         if damaged or incomplete:

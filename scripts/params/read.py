@@ -16,6 +16,22 @@ from params.schema import EXAMPLES, GATE_SOURCES, SCHEMA, longer_keys, schema_ke
 SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
 
+NODES_LIMIT = 20000  # of a settings file after its aliases are expanded; the one of git has fewer than 1000
+
+
+def count_nodes(node: yaml.Node | None, counts: Dict[int, int]) -> int:
+    """The number of nodes below `node` after its aliases are expanded; `counts` has those of nodes seen before. A few
+    lines of aliases of aliases can stand for more than memory can hold."""
+    if id(node) not in counts:
+        below: List[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            below = node.value
+        counts[id(node)] = 1 + sum(count_nodes(part, counts) for part in below)
+    return counts[id(node)]
+
+
 def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[str, str, int]]:
     """(dotted key, text, line number) of every scalar below `node`; a list of scalars is one text of words."""
     if isinstance(node, yaml.ScalarNode):
@@ -87,9 +103,13 @@ def read_params(path: Path) -> Dict[str, str]:
     """{dotted key: checked text} of params.yaml. Values stay texts: as a YAML number 910_9392 would become 9109392."""
     try:
         document = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        if count_nodes(document, {}) > NODES_LIMIT:
+            die(
+                path, f"its aliases stand for more than {NODES_LIMIT} values", "write the values instead of the aliases"
+            )
         entries = leaves(path, document)
     except RecursionError:
-        die(path, "an alias refers to itself", "write the value instead of the alias")
+        die(path, "an alias refers to itself, or it is nested too deeply", "write the value instead of the alias")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(getattr(error, "problem", error)).split())
         mark = getattr(error, "problem_mark", None)

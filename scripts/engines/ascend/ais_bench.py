@@ -147,7 +147,7 @@ def summary_problem(summary: Path, expected: Expected, files: int) -> str:
         times = content["npu_compute_time_list"]
         count = len(times)
         inputs = sum(len(slot["infiles"]) for slot in content["filesinfo"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{summary.name} is incomplete"
     if not all(type(ms) in (int, float) and 0 < ms < math.inf for ms in times):
         return f"{summary.name} contains invalid times"

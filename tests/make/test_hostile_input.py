@@ -1,0 +1,122 @@
+"""Small inputs that would take gigabytes or end in a traceback are one line, and clean keeps a user's files."""
+
+from __future__ import annotations
+
+from _support import machine
+
+import math
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TREE, Project, run
+from engines.ascend import ais_bench
+from network import checkpoint
+from params.read import read_params
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1, line
+    return line
+
+
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "params.yaml"
+    lines = ["a0: &a0 {x: 1, y: 2}", *(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, 40))]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(SystemExit):
+        read_params(path)
+    assert "its aliases stand for more than 20000 values" in refusal(capsys)
+    path.write_text("a: " + "[" * 50000)
+    with pytest.raises(SystemExit):
+        read_params(path)
+    assert "nested too deeply" in refusal(capsys)
+
+
+def test_a_checkpoint_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, limit = tmp_path / "large.pth", checkpoint.VALUES_LIMIT + checkpoint.HEAD_LIMIT
+    torch.save({"x": torch.zeros(1)}, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        folder = out.namelist()[0].partition("/")[0]
+        with out.open(f"{folder}/data/more", "w", force_zip64=True) as member:
+            for _ in range(limit // 2**24 + 1):
+                member.write(bytes(2**24))
+    assert path.stat().st_size < limit / 100
+    with pytest.raises(SystemExit):
+        checkpoint.check(path)
+    assert "too many for this network" in refusal(capsys)
+
+
+def test_nested_state_of_a_callable_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    laughs = b"(lp0\n" + b"".join(b"(l" + b"g%d\na" % i * 9 + b"p%d\n" % (i + 1) for i in range(40))
+    path = tmp_path / "laughs.pth"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("archive/data.pkl", b"\x80\x02ctorch\nFloatStorage\n" + laughs + b"b.")
+    with pytest.raises(SystemExit):
+        checkpoint.check(path)
+    refusal(capsys)
+
+
+@pytest.mark.parametrize("text", ["100 0", "max", "٣ ²", "1" * 400 + " 100000", "-5 100000", "\0", "x y z"])
+def test_an_odd_cpu_max_is_no_quota(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    (tmp_path / "own").write_bytes(b"0::/\xff\xfe\n1:cpu\n\0:\0:/\0\n")
+    assert machine.quota(tmp_path, tmp_path / "own") in (math.inf, -5 / 100000, 10**400 // 10**5)
+    (tmp_path / "memory.max").write_text(text)
+    assert machine.memory(tmp_path, tmp_path / "own").total > 0
+
+
+def test_a_deep_summary_of_ais_bench_is_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("[" * 100000)
+    expected = ais_bench.Expected(*(0 for _ in ais_bench.Expected._fields))
+    assert "is incomplete" in ais_bench.summary_problem(path, expected, 1)
+
+
+@pytest.mark.parametrize("value", ["/", "//", ".//", ".//x", "link"])
+def test_the_root_of_the_file_system_is_no_root(tmp_path: Path, value: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/")
+    for goal in ("clean", "accuracy"):
+        done = run("make", "-n", goal, f"ROOT={link if value == 'link' else value}", "PYTHON=false")
+        assert done.returncode == 2
+        assert "ROOT=" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_clean_keeps_files_of_the_user(project: Project) -> None:
+    own = [
+        "data/bin_backup.tar",
+        "data/binding.pdf",
+        "data/labels.mine.csv",
+        "results/my-notes.md",
+        "results/null/x.md",
+    ]
+    for name in own:
+        (project.root / name).write_text("mine")
+    project.make("clean")
+    assert all((project.root / name).read_text() == "mine" for name in own)
+    assert not (project.root / "results/null/bs16").exists()
+    assert not (project.root / "data/labels.txt").exists()
+
+
+def test_damaged_bytes_of_the_inputs_are_refused_or_read_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw, path = random.Random(1), tmp_path / "params.yaml"
+    data = (TREE / "params.yaml").read_bytes()
+    for _ in range(30):
+        changed = bytearray(data)
+        for _ in range(3):
+            changed[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(changed)
+        try:
+            read_params(path)
+        except SystemExit:
+            refusal(capsys)
