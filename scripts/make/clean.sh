@@ -33,7 +33,7 @@ is_built() { [ -d "$1.make/locks" ]; }
 
 # Removes what was built in the folder $1, except its results and .make.
 remove_artifacts() {
-    remove "$1data/bin" "$1data/labels.txt" "$1data/labels.json" "$1data/calibration.bin" "$1data/calibration.json" \
+    remove "$1data/bin" "$1data/labels.json" "$1data/labels.txt" "$1data/calibration.bin" "$1data/calibration.json" \
         "$1data/bin.tmp."[0-9]* "$1data/"*.tmp.[0-9a-f]* "$1models/"*.tmp.[0-9a-f]* "$1models/upstream/"*.tmp.[0-9a-f]* \
         "$1models/onnx" "$1models/optimized" "$1models/int8" "$1models/om"
 }
