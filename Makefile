@@ -250,9 +250,9 @@ $(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.
 	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) $(if $(filter 1,$(FRESH)),--fresh) --out $@
 
 # A page without the files that are written with it is built again.
-$(call incomplete,$(accuracy),accuracy.json predictions.csv): FORCE
+$(call incomplete,$(accuracy),accuracy.json predictions.csv statement.json): FORCE
 $(call incomplete,$(compare),compare.json): FORCE
-$(call incomplete,$(perf),perf.json): FORCE
+$(call incomplete,$(perf),perf.json perf.statement.json): FORCE
 endif
 
 # --------------------------------------------------------------------------------------------- targets

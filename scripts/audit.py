@@ -16,6 +16,7 @@ from typing import Dict, List, Tuple
 from auditing.chain import Chain, Checked
 from auditing.figures import KINDS, Logits
 from auditing.state import check_state
+from auditing.statement import check_statement
 
 SETTINGS: Dict[str, str] = {}
 
@@ -40,6 +41,7 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     logits = Logits(chain)
     for kind, link in links.items():
         KINDS[kind](link, logits)
+        check_statement(link.path)
     for name, link in chain.links().items():
         if name not in printed:
             print(f"  {link.digest[:16]}  {link.path}")

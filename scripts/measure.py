@@ -28,6 +28,7 @@ from engines.timed import batch_numbers
 from formats.bins import check_bins
 from formats.outputs import read_outputs
 from reporting import timing
+from reporting._statement import with_statement
 from reporting.provenance import (
     conditions_line,
     labels_of,
@@ -177,7 +178,8 @@ def main() -> None:
         limits=engines.options_of(args.limits),
         log=args.out.with_name("perf.log"),
     )
-    with artifact.build_file(args.out, key, upstream, reason="FRESH=1" if args.fresh else "") as job:
+    reason = "FRESH=1" if args.fresh else ""
+    with with_statement(args.out), artifact.build_file(args.out, key, upstream, reason=reason) as job:
         check_bins(args.bins, bins)
         logits = read_outputs(args.outputs, outputs, bins["count"])
         work = Work(args.bins, bins, batch_size, output_format, args.model)

@@ -1,6 +1,7 @@
 """Outputs + labels -> accuracy.txt and accuracy.json: Top-1, Wilson's 95 % interval, a row per class, provenance.
 
-Writes predictions.csv beside them: a row for each image, with the prediction and its probability.
+Writes predictions.csv beside them: a row for each image, with the prediction and its probability. statement.json says
+in in-toto's form what the result was made from.
 
 Exits 1 unless there is exactly one output per label, with one finite value per class, and unless inference wrote the
 outputs with this model. Python 3.7.
@@ -19,6 +20,7 @@ from typing import Any, Dict, List, NamedTuple
 from numpy.typing import NDArray
 
 from formats.outputs import read_labels, read_outputs
+from reporting._statement import with_statement
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.provenance import (
     conditions_line,
@@ -98,7 +100,7 @@ def main() -> None:
     predictions = args.out.with_name("predictions.csv")
     reason = "" if artifact.is_file(predictions) else f"no {predictions.name}"
     key = artifact.key_of({**digests_of_inputs, "provenance": provenance}, {"published": args.published})
-    with artifact.build_file(args.out, key, reason=reason) as job:
+    with with_statement(args.out), artifact.build_file(args.out, key, reason=reason) as job:
         check_origins(inputs, model)
         labels = read_labels(args.labels)
         logits = read_logits(inputs, labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support import process
-from _support.artifact import Record
+from _support.artifact import Record, digest
 from _support.cli import SCRIPTS
 from _support.machine import cpu_name
 
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 GIT_LIMIT = 5  # s
+STARTED = time.time()  # when this process imported the module, at its start
 
 
 def project_version(tree: Path) -> Record:
@@ -47,7 +48,10 @@ def git_state(tree: Path) -> Record:
 
 
 def run_facts(tree: Path = SCRIPTS.parent) -> Record:
-    """The date (UTC, ISO 8601), the names of host and CPU; the project's version and commit, if they are known."""
-    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """The start and the date (UTC, ISO 8601), the names of host and CPU; the project's version and commit and the
+    digest of its requirements.txt, if they are known."""
+    started, date = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) for seconds in (STARTED, time.time()))
     host = {"host_name": platform.node(), "cpu": cpu_name()}
-    return {"date": date, **host, **project_version(tree), **git_state(tree)}
+    pins = tree / "requirements.txt"
+    requirements = {"requirements": digest(pins)} if pins.is_file() else {}
+    return {"date": date, "started": started, **host, **project_version(tree), **git_state(tree), **requirements}

@@ -42,7 +42,8 @@ remove_artifacts() {
 # measurements, which may have needed a device and hours. Other files there are the user's.
 remove_results() {
     if [ ! -d "$1results" ]; then return; fi
-    find "$1results" ! -type d ! -name perf.json ! -name perf.txt ! -name perf.csv ! -name bench.json \( \
+    find "$1results" ! -type d ! -name perf.json ! -name perf.txt ! -name perf.statement.json ! -name perf.csv \
+        ! -name bench.json \( \
         -path "$1results/reference/*" -o -path "$1results/*/bs[1-9]*/*" -o -path "$1results/*.tmp.[0-9]*" \
         -o -path "$1results/report.html" -o -path "$1results/report.md" -o -path "$1results/results.csv" \
         -o -path "$1results/junit.xml" -o -path "$1results/bench.svg" \) -exec rm -f {} +
@@ -52,7 +53,8 @@ remove_results() {
 
 # Removes the measurements of the folder $1.
 remove_measurements() {
-    remove "$1results/bench.json" "$1results/"*/perf.csv "$1results/"*/bs*/perf.json "$1results/"*/bs*/perf.txt
+    remove "$1results/bench.json" "$1results/"*/perf.csv "$1results/"*/bs*/perf.json \
+        "$1results/"*/bs*/perf.statement.json "$1results/"*/bs*/perf.txt
     find "$1results" -depth -mindepth 1 -type d -exec rmdir {} + 2> /dev/null # those that are empty
 }
 

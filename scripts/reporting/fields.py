@@ -19,6 +19,8 @@ RECORD: Fields = {
     "origins.model": "the same for the compiled model",
     "run": "what may differ when the same result is computed again; leave it out of comparisons",
     "run.date": "UTC, when the result was computed. A result that is up to date keeps its date",
+    "run.started": "UTC, when the command started that computed it",
+    "run.requirements": "digest of requirements.txt",
     "run.host_name": "network name of the computer",
     "run.cpu": "model name of its CPU",
     "run.version": "version of this project, from pyproject.toml",

@@ -21,6 +21,7 @@ from onnx import numpy_helper
 from formats.outputs import decode
 
 NOT_COMPARED = ("run", RECORD_DIGEST)  # entries of a record that may differ: date, host, timings, paths
+STATEMENT = "statement.json"  # of it, only what the result was made from: the rest follows from the record
 PLACES = ("data", "models", "results")
 ENDINGS_NOT_COMPARED = {".log", ".lock"}  # messages of programs, with times
 MANIFEST = "manifest.json"  # a folder with it is one artifact
@@ -65,6 +66,8 @@ def compared_part(path: Path) -> bytes:
     if path.suffix != ".json":
         return path.read_bytes()
     record = artifact.read_json(path)
+    if path.name.endswith(STATEMENT):
+        record = record.get("predicate", {}).get("buildDefinition", {})
     entries = {name: value for name, value in record.items() if name not in NOT_COMPARED}
     return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode() if record else path.read_bytes()
 

@@ -41,6 +41,8 @@ KINDS = [  # below ROOT; each is one kind of file
     "results/cpu-int8/bs4/accuracy.txt",
     "results/cpu-int8/bs4/accuracy.json",
     "results/cpu-int8/bs4/predictions.csv",
+    "results/cpu-int8/bs4/statement.json",
+    "results/cpu-int8/bs4/perf.statement.json",
     "results/cpu-int8/bs4/perf.txt",
     "results/cpu-int8/bs4/perf.json",
     "results/cpu-int8/bs4/compare.txt",

@@ -1,0 +1,24 @@
+"""Checks the statement of a result against its record and its files. Python 3.7."""
+
+from __future__ import annotations
+
+from _support.cli import die
+
+from pathlib import Path
+
+from reporting._statement import KINDS, expected_statement
+
+
+def check_statement(page: Path) -> None:
+    """Exits 1 unless the statement of the result whose text page is `page` names its files and materials.
+
+    The caller has checked the record, which names the same materials, and all files.
+    """
+    if page.stem not in KINDS:
+        return
+    path = page.with_name(KINDS[page.stem].statement)
+    remedy = f"type: rm {path}, then make {page.stem}"
+    if not path.is_file():
+        die(path, "no such file", remedy)
+    if path.read_bytes() != expected_statement(page).encode("utf-8"):
+        die(path, f"does not follow from {page.with_suffix('.json').name} and the files beside it", remedy)
