@@ -68,6 +68,10 @@ def test_devices_without_npu_smi_are_not_taken_for_a_host_without_an_npu(
     assert (answer.chip, answer.absent) == ("", "")
     assert answer.problem == f"is not installed, but {tmp_path}/davinci0 exists"
     assert answer.remedy == "set CHIP= to the chip of this host, or set CHIP=cpu"
+    (tmp_path / "npu-smi").write_text("#!/bin/sh\necho 'dcmi module initialize failed. ret is -8005'\nexit 1\n")
+    (tmp_path / "npu-smi").chmod(0o755)
+    words = "says that there is no driver: status 1, dcmi module initialize failed. ret is -8005"
+    assert _find.find(CHIPS).problem == f"{words}, but {tmp_path}/davinci0 exists"
 
 
 def npu_smi(tmp_path: Path, page: str, status: int = 0) -> subprocess.CompletedProcess[str]:

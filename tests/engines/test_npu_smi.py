@@ -273,6 +273,38 @@ def test_a_row_without_bars_is_quoted(row: str, tmp_path: Path, monkeypatch: pyt
         _npu_smi.list_devices()
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| 1     910B3   Failed to get the information of this chip (-8007) |",
+        "| NPU 1 query failed                                           |",
+        "| NPU 1 failed to process                                      |",
+        "NPU 1: device is lost",
+        "card 1 is offline",
+        "Failed to query /dev/davinci1",
+        "dcmi get device info failed, ret is -8007",
+    ],
+)
+@pytest.mark.parametrize(("layout", "place"), [("310P3", 0), ("310P3", 8), ("310P3", 9), ("310P3-processes", 99)])
+def test_no_line_about_a_device_is_left_out(
+    row: str, layout: str, place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (STAND_INS / "npu-smi" / layout).read_text().splitlines()
+    if place == 99 and row.startswith("|"):
+        pytest.skip("a row of the table of processes")
+    (tmp_path / "page").write_text("\n".join([*page[:place], row, *page[place:]]))
+    program_of(tmp_path, f"cat {tmp_path}/page", monkeypatch)
+    with pytest.raises(_npu_smi.Unclear, match="not understood: ") as failure:
+        _npu_smi.list_devices()
+    assert " ".join(row.split()) in str(failure.value)
+
+
+@pytest.mark.parametrize("row", ["device lost", "| the driver does not answer |", "1", "|| 1 |"])
+def test_every_line_of_the_table_is_understood_or_quoted(row: str) -> None:
+    page = (STAND_INS / "npu-smi/310P3").read_text().splitlines()
+    assert _npu_smi.parse("\n".join([*page[:8], row, *page[8:]])).unread[0] == row
+
+
 @pytest.mark.parametrize("layout", ["310P3", "310P3-processes", "310", "910B3"])
 def test_a_whole_page_counts_even_if_npu_smi_does_not_end(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -308,6 +340,20 @@ UNCLEAR = {
     "words": "echo 'This version of npu-smi has expired'; exit 3",
     "dcmi without a failure": "echo 'dcmi module initialize failed. ret is -8005'; exit 0",
     "a chip in words": "echo 'NPU 0: Ascend310P3 OK'",
+    **{
+        words: f"echo '{words}'; exit 1"
+        for words in (
+            "dcmi model initialized failed, because the device is not ready. ret is -8012",
+            "dcmi get device 0 info failed, ret is -8007: card 910B3 is offline",
+            "dcmi module initialize failed. ret is -8002",
+            "dcmi module initialize failed. ret is -8006",
+            "dcmi module initialize failed. ret is -8013",
+            "dcmi module initialize failed. ret is -80051",
+            "dcmi module initialize failed. ret is -8005. Permission denied: /dev/davinci_manager",
+            "dcmi module initialize failed. ret is -8005, the firmware is upgrading",
+            "Failed to load dcmi library: libdcmi.so fail",
+        )
+    },
 }
 
 
@@ -318,9 +364,32 @@ def test_only_a_clear_answer_means_that_there_is_no_npu(
     program_of(tmp_path, body, monkeypatch)
     with pytest.raises(_npu_smi.Unclear, match="shows no device and does not say that there is none: status"):
         _npu_smi.list_devices()
-    program_of(tmp_path, "echo 'dcmi module initialize failed. ret is -8005'; exit 1", monkeypatch)
-    with pytest.raises(_npu_smi.NoNpu, match="ret is -8005"):
+    for before in ("", "DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\n"):
+        program_of(tmp_path, f"echo '{before}dcmi module initialize failed. ret is -8005'; exit 1", monkeypatch)
+        with pytest.raises(_npu_smi.NoNpu, match="ret is -8005"):
+            _npu_smi.list_devices()
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("dcmi model initialized failed, because the device is used. ret is -8020", _npu_smi.OCCUPIED),
+        ("dcmi model initialized failed, because the device is not ready. ret is -8012", _npu_smi.NOT_READY),
+        ("dcmi get device 0 info failed, ret is -8007: card 910B3 is offline", _npu_smi.NOT_READY),
+        ("dcmi module initialize failed. ret is -8002", _npu_smi.NO_PERMISSION),
+        ("dcmi failed, -8005 Permission denied: /dev/davinci_manager", _npu_smi.NO_PERMISSION),
+        ("dcmi module initialize failed. ret is -8013", _npu_smi.NOT_PASSED),
+        ("Failed to load dcmi library: libdcmi.so fail", _npu_smi.NO_LIBRARY),
+        ("this version has expired", _npu_smi.COMPARE),
+    ],
+)
+def test_a_failure_of_npu_smi_has_the_remedy_that_fits(
+    words: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program_of(tmp_path, f"echo '{words}'; exit 1", monkeypatch)
+    with pytest.raises(_npu_smi.Unclear) as failure:
         _npu_smi.list_devices()
+    assert failure.value.remedy == remedy
 
 
 def test_an_npu_smi_that_this_user_must_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def no_device_row(npus: Npus, driver: str, is_asked: bool) -> Row:
     remedy = npus.remedy or "install the driver; in a container, pass in its devices and npu-smi (docs/ascend.md)"
     if not_installed and (nodes or not is_asked):
         remedy = ""
-    is_unknown = npus.unclear or (not_installed and nodes)
+    is_unknown = npus.unclear or nodes
     needed = "the devices that npu-smi shows" if npus.unclear else "an NPU that npu-smi shows"
     blocks = (blocker(needed, UNKNOWN if is_unknown else RUN),)
     return Row("driver", ", ".join(filter(None, [driver, npus.problem, *nodes])), remedy, blocks)

@@ -31,8 +31,11 @@ def without_devices(reason: Exception, chips: List[str]) -> Found:
     if isinstance(reason, _npu_smi.Unclear):
         return unclear(str(reason), chips)
     nodes = sorted(glob.glob(NODES))
-    if nodes and str(reason) == _npu_smi.NOT_ON_PATH:  # a container that gets the devices without the program
-        return unclear(f"is not installed, but {nodes[0]} exists", chips)
+    if nodes:
+        said = "is not installed"  # as in a container that gets the devices without the program
+        if str(reason) != _npu_smi.NOT_ON_PATH:
+            said = str(reason).replace("npu-smi info:", "says that there is no driver:", 1)
+        return unclear(f"{said}, but {nodes[0]} exists", chips)
     return Found("", absent=str(reason), source=SOURCE)
 
 

@@ -15,16 +15,23 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 # A chip's name, with or without "Ascend". It is at least as long as 310, so it cannot be a chip id.
 NAME = re.compile(r"(?:Ascend)?([A-Za-z0-9][\w.-]{2,})", re.ASCII)
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
-ROW = re.compile(r"\d+\s+\S|.*(Ascend|\b[3679][15]0[A-Z_]\w*)", re.ASCII)  # looks like a row of a device
+# A line outside the table of devices that is about one of them.
+ABOUT_DEVICE = re.compile(
+    r"\d+\s+\S|.*(Ascend|\b[3679][15]0[A-Z_]\w*|(?i:\b(npu|chip|card|device|davinci)s?\W*(id\W*)?\d|\bdcmi\b))",
+    re.ASCII,
+)
+NO_PROCESSES = re.compile(r"No running process", re.IGNORECASE)
+PROCESSES = re.compile(r"Process (id|name)", re.IGNORECASE)  # in the heading of the table of processes
 # Names of families, not of chips. For some, `npu-smi info -t board` shows the chip; see full_name.
 ON_BOARD = ("910", "950", "950PR", "950DT")
 FAMILIES = ("310P", "310B", "710", *ON_BOARD)
 # A slice of a device, such as 310Pvir01 (docs/ascend-tools.md#vnpu). Group 1 is the name of the device.
 VIRTUAL = re.compile(r"(\w+?)[-_]?vir\w*", re.ASCII)
 NOT_ON_PATH = "npu-smi is not on PATH"
-# What npu-smi prints if there is no driver. It may also say that a device is used, so there is one.
-NO_DRIVER = re.compile(r"\bdcmi\b.*\bfail", re.IGNORECASE)
-IN_USE = re.compile(r"\bdevice is used\b", re.IGNORECASE)
+# All that npu-smi prints if there is no driver. Other words or another number may be about a device that exists.
+NO_DRIVER = re.compile(
+    r"(DrvMngGetConsoleLogLevel failed\. *(\(g_conLogLevel=\d+\))? )?dcmi module initialize failed\. ret is -8005\.?"
+)
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 CONTAINER_VISIBLE = "ASCEND_VISIBLE_DEVICES"  # of the container runtime; CANN does not read it
 VIRTUAL_NOTE = "a vNPU, on which an .om of CANN 8 or newer may not load"
@@ -62,6 +69,7 @@ Cells = List[List[str]]  # the words of each cell of a row
 
 # Escape sequences of a terminal, and a character that the next one overstrikes, as a pager prints bold text.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])|[^\n]\x08")
+BORDER = re.compile(r"[-=+\s]*")  # a line between the rows of a table
 # Lines and corners of tables in Unicode, as those in ASCII.
 LINES = str.maketrans({code: "+" for code in range(0x2500, 0x2580)})
 LINES.update(str.maketrans(dict.fromkeys("│┃║╎╏┆┇┊┋｜¦", "|")))
@@ -119,19 +127,22 @@ def parse(text: str) -> Page:
     text = plain(text)
     version = re.search(r"Version: *([\w.+-]+)", text)
     devices: List[Device] = []
+    above: List[str] = []  # lines before the table
     unread: List[str] = []
     start, start_line = None, ""
-    is_physical = below_heading = is_whole = False
+    is_physical = below_heading = below_processes = is_whole = False
     for line in map(str.strip, text.splitlines()):
-        if below_heading and "|" in line and "rocess" in line:
-            is_whole = True
-            break  # the table of processes, whose rows look like a chip's second row
+        if below_processes or (below_heading and "|" in line and PROCESSES.search(line)):
+            below_processes = is_whole = True  # its rows look like a chip's second row
+            if "|" not in line and ABOUT_DEVICE.match(line) and not NO_PROCESSES.match(line):
+                unread.append(" ".join(line.split()))
+            continue
         below_heading = below_heading or "===" in line
         if "|" not in line:
-            if line.startswith("+"):
+            if BORDER.fullmatch(line):
                 is_whole = "===" in line
-            elif below_heading and ROW.match(line):
-                unread.append(" ".join(line.split()))
+            elif below_heading or ABOUT_DEVICE.match(line):
+                (unread if below_heading else above).append(" ".join(line.split()))
             continue
         is_whole = False
         cells = [cell.split() for cell in line.strip("|").split("|")]
@@ -151,10 +162,11 @@ def parse(text: str) -> Page:
         if start:
             unread.append(start_line)
         start, start_line = parse_start(cells), " ".join(line.split())
-        is_row = len(cells) > 1 and (below_heading or NUMBER.fullmatch("".join(cells[0][:1])))
+        is_row = below_heading or NUMBER.fullmatch("".join(cells[0][:1])) or ABOUT_DEVICE.match(" ".join(cells[0]))
         if not start and is_row and "Version:" not in line:
             unread.append(start_line)
-    return Page(version.group(1) if version else "", devices, unread + [start_line] * bool(start), is_whole)
+    unread += [start_line] * bool(start)
+    return Page(version.group(1) if version else "", devices, above * bool(devices) + unread, is_whole)
 
 
 def full_name(device: Device, board: str) -> str:
@@ -212,6 +224,22 @@ COMPARE = "compare the output of npu-smi info with docs/ascend-tools.md#npu-smi;
 HANGS = "run npu-smi info; if it hangs too, restart the host"
 NOT_ALLOWED = "have yourself added to the group of that file, or set CHIP= and DEVICE= yourself"
 OCCUPIED = "end the container that has the device, or pass another device to this one; see docs/ascend.md"
+NO_PERMISSION = (
+    "have yourself added to the group of /dev/davinci_manager (HwHiAiUser), or set CHIP= and DEVICE= yourself"
+)
+NOT_PASSED = "pass the devices and the driver's folder into this container; see docs/ascend.md"
+NOT_READY = "wait and run npu-smi info again; if it fails again, restart the host"
+NO_LIBRARY = (
+    "add the driver's lib64 folders to LD_LIBRARY_PATH; in a container, pass in the driver's folder (docs/ascend.md)"
+)
+# {a pattern in the output of npu-smi that shows no device: the remedy}, docs/ascend-tools.md#npu-smi
+REMEDIES = {
+    r"(?i)\bdevice is used\b|-8020\b": OCCUPIED,
+    r"(?i)permission denied|not permitted|-8002\b": NO_PERMISSION,
+    r"(?i)libdcmi|libdrvdsmi|libascend_hal|shared librar|shared object": NO_LIBRARY,
+    r"(?i)\bcontainer\b|-8013\b": NOT_PASSED,
+    r"(?i)\bnot ready\b|time ?-?out|\boffline\b|\bdcmi\b.*\bfail|-80(0[6-9]|1[0-2]|1[5-7])\b": NOT_READY,
+}
 
 
 class Unclear(Exception):
@@ -267,7 +295,8 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
     """
     program, environment = find_program(), dict(os.environ, LC_ALL="C")
     status, text = process.ask_program([program, "info"], environment, limit)
-    page, is_late = parse(text), status == process.TIMED_OUT
+    is_late = status == process.TIMED_OUT
+    page = parse(text.rpartition("\n")[0] if is_late else text)  # without the line about the time limit
     if page.unread:
         raise Unclear(f"shows a row that is not understood: {page.unread[0][:200]}")
     if is_late and not (page.devices and page.is_whole):
@@ -276,10 +305,10 @@ def list_devices(limit: float = 10) -> Tuple[str, List[Device]]:
         names = ", ".join(device.name for device in page.devices)
         raise Unclear(f"fails with status {status}, although it shows devices ({names})")
     if not page.devices:
-        if status and NO_DRIVER.search(text) and not IN_USE.search(text) and not page.driver:
+        if status and NO_DRIVER.fullmatch(" ".join(plain(text).split())):
             raise NoNpu(f"npu-smi info: status {status}, {quote(text)}")
         problem = f"shows no device and does not say that there is none: status {status}, {quote(text)}"
-        raise Unclear(problem, OCCUPIED if IN_USE.search(text) else COMPARE)
+        raise Unclear(problem, next((REMEDIES[cause] for cause in REMEDIES if re.search(cause, text)), COMPARE))
     full_names: Dict[Tuple[int, str], str] = {}  # the chips of an NPU are equal, and each question takes time
     devices = []
     for device in page.devices:

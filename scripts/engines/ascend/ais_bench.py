@@ -315,5 +315,5 @@ class Session:
 
     def own_model_hint(self) -> str:
         """An addition to remedies if the model is the user's own; otherwise empty."""
-        is_own = self.request.record["provenance"].get("given")
+        is_own = self.request.record["provenance"].get("given") == "own .om"
         return f", or rm {self.request.model}, your own .om, to have it compiled from the graph" if is_own else ""
