@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
+# Escape sequences of a terminal, and a character that the next one overstrikes, as a pager prints bold text.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])|[^\n]\x08")
 TIMED_OUT = 124  # the status of a program that exceeded its time limit, as with timeout(1)
 
 
@@ -107,8 +109,16 @@ def run(program: Program, locks: Sequence[IO[str]] = (), tick: Callable[[float],
 
 
 def log_text(log: Path) -> str:
-    """A program's output in its log, without the first line, which run() wrote; \\r of progress bars become \\n."""
-    return log.read_bytes().decode("utf-8", "replace").replace("\r", "\n").partition("\n")[2]
+    """A program's output in its log, without the first line, which run() wrote, and without colours.
+
+    The \\r of progress bars become \\n.
+    """
+    return without_escapes(log.read_bytes().decode("utf-8", "replace").replace("\r", "\n").partition("\n")[2])
+
+
+def without_escapes(text: str) -> str:
+    """The text without colours and other escape sequences of a terminal, and without overstrikes of a pager."""
+    return ESCAPES.sub("", text).replace("\b", "")
 
 
 def ask_program(command: Sequence[str], environment: Dict[str, str], limit: float = 10) -> Tuple[int, str]:

@@ -637,6 +637,50 @@ CHIP, MEMORY = _reasons.CHIP, _reasons.MEMORY
             "newer system",
         ),
         ("OSError: libgomp.so.1: cannot allocate memory in static TLS block", "OSError: libgomp", "LD_PRELOAD="),
+        (
+            "ImportError: libascend_hal.so: cannot open shared object file: x",
+            "ImportError: libasc",
+            "install the driver",
+        ),
+        ("python3: libpython3.9.so.1.0: cannot open shared object file: x", "python3: libpython", "of the python3"),
+        ("ImportError: libgomp.so.1: cannot open shared object file: x", "ImportError: libgomp", "install the library"),
+        ("ImportError: /x/libge.so: file too short", "ImportError: /x/libge.so", "install its package again"),
+        # Limits of the host, before what follows from them
+        (
+            "terminate called after throwing an instance of 'std::system_error'\n"
+            "  what():  Resource temporarily unavailable\nAborted (core dumped)",
+            "terminate called after throwing an instance of 'std::system_error': Resource temporarily unavailable",
+            "ulimit -u, or pids.max",
+        ),
+        (
+            "terminate called after throwing an instance of 'x'\n  what():  y\nAborted",
+            "terminate called after",
+            "doctor",
+        ),
+        ("RuntimeError: can't start new thread", "RuntimeError: can't", "ulimit -u"),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "BlockingIOError", "ulimit -u"),
+        ("OSError: [Errno 24] Too many open files: 'x'", "OSError: [Errno 24]", "ulimit -n"),
+        (
+            "[ERROR] DRV(1,python3):open /dev/davinci0 failed, errno 13: Permission denied\n"
+            "[ACL ERROR] ACL_ERROR_RT_DEV_SETUP_ERROR(507899): open device failed",
+            "DRV(1,python3):open /dev/davinci0 failed, errno 13: Permission denied, then ACL_ERROR_RT_DEV",
+            "join its group (HwHiAiUser",
+        ),
+        (
+            "[ERROR] set device failed, ret is 507899\n[ERROR] DRV: open /dev/davinci0 failed, Permission denied",
+            "DRV: open",
+            "HwHiAiUser",
+        ),
+        ("OSError: [Errno 28] No space left on device: '/psm_ab12'", "OSError: [Errno 28]", "--shm-size"),
+        ("Bus error (core dumped)", "Bus error", "--shm-size"),
+        ("Illegal instruction (core dumped)", "Illegal instruction", "another kind of CPU"),
+        ("/x/python3: cannot execute binary file: Exec format error", "/x/python3: cannot", "another kind of CPU"),
+        ("OSError: [Errno 30] Read-only file system: '/root/ascend'", "OSError: [Errno 30]", "read-only"),
+        ("UnicodeEncodeError: 'ascii' codec can't encode x", "UnicodeEncodeError", "LC_ALL=C.UTF-8"),
+        ("OSError: [Errno 24] x\n[ACL ERROR] EE1001: socVersion=A", "EE1001: socVersion=A", CHIP),  # explains itself
+        # Colours
+        ("\x1b[31m[ERROR]\x1b[0m load model from file failed, code 500002", "[ERROR] load", CHIP),
+        ("\x1b[1;31mEE1001: bad.Reason: socVersion=A\x1b[0m", "EE1001: bad.Reason: socVersion=A", CHIP),
     ],
 )
 def test_what_cann_says_is_shown_with_the_remedy_that_fits(text: str, reason: str, remedy: str) -> None:
@@ -719,6 +763,27 @@ def test_progress_and_information_are_not_the_reason() -> None:
         ("ImportError: libgomp.so.1: cannot allocate memory in static TLS block", "status 1, Import", "LD_PRELOAD="),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "status 1, terminate", "free memory"),
         (f"{atc.FAILED}, x\nE19999: Inner Error!\n  The ops package is not installed", "E19999: Inner", "ops package"),
+        # Limits of the host, Python's modules, colours
+        (
+            "terminate called after throwing an instance of 'std::system_error'\n"
+            "  what():  Resource temporarily unavailable\nAborted (core dumped)",
+            "status 1, terminate called after throwing an instance of 'std::system_error': Resource temporarily",
+            "ulimit -u, or pids.max",
+        ),
+        (f"RuntimeError: can't start new thread\n{atc.FAILED}, x\nE40021: F", "RuntimeError: can't", "ulimit -u"),
+        (f"{atc.FAILED}, x\nEC0010: Failed to import [No module named 'imp'].", "EC0010", "an older python3"),
+        (f"{atc.FAILED}, x\nEC0010: Failed to import [No module named 'distutils'].", "EC0010", "an older python3"),
+        (f"{atc.FAILED}, x\nEC0010: Failed to import [No module named 'important'].", "EC0010", "lacks a module"),
+        (
+            f"{atc.FAILED}, x\nE40020: Failed to compile Op\nOSError: [Errno 24] Too many open files",
+            "OSError: [Errno 24] Too many open files, then E40020",
+            "ulimit -n",
+        ),
+        (f"{atc.FAILED}, x\nE40020: F\n  OSError: [Errno 28] x: '/psm_ab12'", "OSError: [Errno 28]", "--shm-size"),
+        ("atc.bin: cannot execute binary file: Exec format error", "status 1, atc.bin", "another kind of CPU"),
+        ("Illegal instruction (core dumped)", "status 1, Illegal", "another kind of CPU"),
+        (f"{atc.FAILED}, x\n\x1b[31mE10001: Value x.\x1b[0m", "E10001: Value x.", "a flag is wrong"),
+        (f"\x1b[31mERROR: flag 'log' is missing its argument\x1b[0m\n{atc.FAILED}", "ERROR: flag 'log'", "atc.flags"),
     ],
 )
 def test_what_atc_says_is_shown_with_the_remedy_that_fits(text: str, reason: str, remedy: str) -> None:

@@ -67,8 +67,6 @@ class Start(NamedTuple):
 
 Cells = List[List[str]]  # the words of each cell of a row
 
-# Escape sequences of a terminal, and a character that the next one overstrikes, as a pager prints bold text.
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])|[^\n]\x08")
 BORDER = re.compile(r"[-=+\s]*")  # a line between the rows of a table
 # Lines and corners of tables in Unicode, as those in ASCII.
 LINES = str.maketrans({code: "+" for code in range(0x2500, 0x2580)})
@@ -78,7 +76,7 @@ LINES.update(str.maketrans({**dict.fromkeys("─╌┄┈", "-"), **dict.fromkey
 
 def plain(text: str) -> str:
     """The text without colours and overstrikes, with the lines of tables in ASCII."""
-    return ESCAPES.sub("", text).replace("\b", "").translate(LINES)
+    return process.without_escapes(text).translate(LINES)
 
 
 def parse_start(cells: Cells) -> Start | None:
