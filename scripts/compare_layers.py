@@ -18,15 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engines
-from formats.bins import read_bin
+from engines import ModelFile
+from formats.bins import some_bins
 from graphs.agreement import relative_error
+from network.spec import IMAGE_SHAPE
 from reporting.provenance import labels_of, without_paths
 
 SETTINGS = {"tolerance": "compare.tolerance"}
 CHUNK = 24  # tensors per run, to limit memory: at batch size 64 some tensors have 64 MB
 
 
-def compare(engine: str, model: Path, onnx: Path, images: NDArray[Any], tolerance: float) -> Record:
+def compare(engine: str, model: ModelFile, onnx: ModelFile, images: NDArray[Any], tolerance: float) -> Record:
     """The contents of layers.json: the relative error of each tensor up to the first one above the tolerance."""
     compiled: engines.Layers = engines.load(engine, "layers")
     reference: engines.Layers = engines.load(engines.REFERENCE, "layers")
@@ -69,15 +71,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="layers.json")
     args = parser.parse_args()
     bins = needed_record(args.bins, args.bins)
-    provenance = {**needed_record(args.model, args.record)["provenance"], **bins["provenance"]}
-    count, batch_size = bins["count"], provenance["batch_size"]
+    model_record, onnx_record = needed_record(args.model, args.record), needed_record(args.onnx)
+    provenance = {**model_record["provenance"], **bins["provenance"]}
+    batch_size = provenance["batch_size"]
     engine = provenance["engine"]
     if not engines.has(engine, "layers"):
         problem = f"engine {engine} cannot output intermediate tensors"
         able = " or ".join(name for name in engines.names_of() if engines.has(name, "layers"))
         die(f"LAYERS=1 CHIP={provenance['chip']}", problem, f"omit LAYERS, or use a CHIP with engine {able}")
-    images = np.stack([read_bin(args.bins.with_name(f"image_{i % count}.bin")) for i in range(batch_size)])
-    layers = compare(engine, args.model, args.onnx, images, args.tolerance)
+    images = np.resize(some_bins(args.bins, bins, batch_size), (batch_size, *IMAGE_SHAPE))
+    model = engines.read_model(args.model, model_record["sha256"])
+    onnx = engines.read_model(args.onnx, onnx_record["sha256"])
+    layers = compare(engine, model, onnx, images, args.tolerance)
     write_record(args.out, {**layers, **labels_of(provenance), "provenance": without_paths(provenance)})
     print(summary(layers))
 

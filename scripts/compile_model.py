@@ -7,7 +7,7 @@ engine that runs a separate program also writes bs<n>.log.
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import digest, needed_record
+from _support.artifact import check_unchanged, digest, needed_record
 from _support.cli import die
 
 from pathlib import Path
@@ -39,8 +39,8 @@ def main() -> None:
     with artifact.build_file(args.out, key, optimized["provenance"], record_path) as job:
         compiler: engines.Compiler = engines.load(args.engine, "compile")
         request = CompileRequest(
-            model=args.onnx,
-            unquantized=args.unquantized,
+            model=engines.read_model(args.onnx, optimized["sha256"]),
+            unquantized=engines.read_model(args.unquantized, files["unquantized"]) if args.unquantized else None,
             batch_size=args.batch_size,
             out=job.path,
             log=record_path.with_suffix(".log"),
@@ -49,6 +49,8 @@ def main() -> None:
             graph=optimized.get("graph", {}),
         )
         record = compiler.compile_model(request)
+        for name in files.keys() & options.keys():  # the compiler has read these files
+            check_unchanged(Path(options[name]), files[name])
         if not isinstance(record, dict):
             die(args.engine, f"compile_model returned {record!r}", "return a dict to record")
         if "run" in record:  # may differ between equal builds

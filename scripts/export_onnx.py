@@ -90,7 +90,8 @@ def main() -> None:
 
     origin = checkpoint_origin(args.checkpoint, args.official_blob)
     upstream = {"checkpoint": digest(args.checkpoint), "checkpoint_origin": origin}
-    inputs = {**upstream, "bins": needed_record(args.bins, args.bins)["digest"]}
+    bins = needed_record(args.bins, args.bins)
+    inputs = {**upstream, "bins": bins["digest"]}
     if origin == "own":
         upstream["checkpoint_path"] = artifact.imported_from(args.checkpoint, upstream["checkpoint"])
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("torch", "onnx", "onnxruntime"))
@@ -100,8 +101,9 @@ def main() -> None:
         from network.load import load_checkpoint
 
         torch.set_num_threads(threads())
-        model = load_checkpoint(args.checkpoint, "remove it to download the official one, or ")
-        images = some_bins(args.bins, args.check_images)
+        content = artifact.read_verified(args.checkpoint, upstream["checkpoint"])
+        model = load_checkpoint(args.checkpoint, "remove it to download the official one, or ", content)
+        images = some_bins(args.bins, bins, args.check_images)
         with torch.inference_mode():
             logits = model(torch.from_numpy(images)).numpy()
         graph = exported(model, images, args.opset)

@@ -69,6 +69,8 @@ def import_file(what: str, source: Path, out: Path, record_path: Path | None, ta
         else:
             shutil.copyfile(source, job.path)
         check(what, job.path, source)
+        if digest_of_input(what, source) != sha256 or not (source.is_dir() or artifact.digest(job.path) == sha256):
+            artifact.die_changed(source)
         if what == "om":
             own = {"checkpoint_origin": "own", "given": "own .om"}
             job.record["provenance"] = {**own, **target, "model": sha256, "model_path": job.record["path"]}
@@ -126,9 +128,11 @@ def refusal(args: argparse.Namespace, path: Path, description: Record) -> tuple[
     """Why the chip cannot run the graph at `path`, and the remedy; None if nothing is known against it."""
     options, constants = engines.options_of(args.options), engines.constants_of(args.engine)
     if constants.INT8 and constants.INT8 in args.options.split():
+        import onnx
+
         from graphs import int8
 
-        problem = int8.refusal(path)
+        problem = int8.refusal(onnx.load(path))
         if problem:
             return problem
     if not engines.has(args.engine, "graph"):

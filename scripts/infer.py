@@ -29,7 +29,8 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
     with artifact.locked(request.model.parent), cpu:
         runner: engines.InProcess = engines.load(engine, "run")
         options = engines.options_of(request.record["provenance"]["options"])
-        session = runner.open_session(request.model, options)
+        model = engines.read_model(request.model, request.record["sha256"])  # after the locks, for which it may wait
+        session = runner.open_session(model, options)
         return run_all(session, work, out), session.conditions
 
 
@@ -38,6 +39,7 @@ def run_program(engine: str, request: RunRequest, work: Work, out: Path) -> Tupl
     check_bins(work.bins, work.record)
     program: engines.Program = engines.load(engine, "run")
     conditions = program.infer(request, out)
+    check_bins(work.bins, work.record)  # again, because it may have waited for its device
     return digest_of(out, request.images, request.output_format), conditions
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     with artifact.build_folder(args.out, key, {**onnx["provenance"], **bins["provenance"]}) as job:
         with locks.lock_cpu(shared=True):
             runner: engines.InProcess = engines.load(engines.REFERENCE, "run")
-            session = runner.open_session(args.onnx, {})
+            session = runner.open_session(engines.read_model(args.onnx, onnx["sha256"]), {})
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)
             digest = run_all(session, work, job.path)
         job.record.update(count=bins["count"], format=FORMAT, digest=digest)

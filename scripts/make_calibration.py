@@ -26,11 +26,10 @@ def main() -> None:
     args = parser.parse_args()
     archive = {"sha256": digest(args.archive), "origin": artifact.origin_of(args.archive)}
     with artifact.build_file(args.out, artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))) as job:
-        parts = []
+        data, parts = artifact.read_verified(args.archive, archive["sha256"]), []
         for name in BATCHES:
-            images, labels, _ = read_batch(
-                args.archive, name, f"{args.archive} (the training part, which only int8 needs)"
-            )
+            subject = f"{args.archive} (the training part, which only int8 needs)"
+            images, labels, _ = read_batch(args.archive, name, subject, data)
             chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
             parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))
         shortest = min(len(part) for part in parts)

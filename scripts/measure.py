@@ -106,7 +106,8 @@ def run_timed(engine: str, request: RunRequest, work: Work, rules: PerfRules, fo
             timer: engines.Timer = engines.load(engine, "perf")
             return timer.measure(request, rules, batch_numbers(request.images, work.batch_size))
         runner: engines.InProcess = engines.load(engine, "run")
-        session = runner.open_session(request.model, engines.options_of(request.record["provenance"]["options"]))
+        model = engines.read_model(request.model, request.record["sha256"])  # after the lock, for which it may wait
+        session = runner.open_session(model, engines.options_of(request.record["provenance"]["options"]))
         measured = timed.measure(session, rules, work, folder)
         return measured._replace(device={"name": f"{cpu_name()}, threads {session.conditions.get('threads')}"})
 
@@ -187,6 +188,7 @@ def main() -> None:
         with artifact.temporary(args.out.with_name("timed")) as folder:
             folder.mkdir()
             measured = run_timed(engine, request, work, rules, folder)
+        check_bins(args.bins, bins)  # again, because it may have waited for the CPU or the device
         check = check_logits(measured, logits, args.tolerance, args.out)
         versions = {"host": cpu_name(), "python": platform.python_version(), "numpy": np.__version__}
         job.record["provenance"].update(measured.conditions, outputs=outputs["digest"], **versions)

@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     plain_record = needed_record(args.onnx)
-    inputs = {"onnx": plain_record["sha256"], "bins": needed_record(args.bins, args.bins)["digest"]}
+    bins = needed_record(args.bins, args.bins)
+    inputs = {"onnx": plain_record["sha256"], "bins": bins["digest"]}
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, plain_record["provenance"]) as job:
         # Here, because a host without onnx may use the graph that another host built.
@@ -47,9 +48,10 @@ def main() -> None:
         from graphs import agreement, optimization
         from graphs.description import description_of
 
-        model, images = onnx.load(args.onnx), some_bins(args.bins, args.check_images)
+        data = artifact.read_verified(args.onnx, plain_record["sha256"])
+        model, images = onnx.load_from_string(data), some_bins(args.bins, bins, args.check_images)
         settings = optimization.Settings(args.tolerance, args.out, plain_record.get("origin") == "given")
-        plain = agreement.logits_of(args.onnx, images)
+        plain = agreement.logits_of(data, images)
         result = optimization.optimized(model, args.resize, images, plain, settings)
         graph = onnx.ModelProto.FromString(result.data)
         if not settings.is_own:  # a user's own graph was checked when it was imported

@@ -45,13 +45,13 @@ def main() -> None:
     key = artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))
     if args.labels:
         with artifact.build_file(args.labels, key) as job:
-            _, labels, raw = read_batch(args.archive, "test_batch")
+            _, labels, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
             job.path.write_text("".join(f"{label}\n" for label in labels))
             job.record["count"] = len(labels)
             job.record["provenance"].update(provenance(archive, raw, args.official_md5, path))
         return
     with artifact.build_folder(args.bins / "manifest.json", key) as job:
-        images, _, raw = read_batch(args.archive, "test_batch")
+        images, _, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
         bins, progress = hashlib.sha256(), Progress(len(images), "bins")
         for i, image in enumerate(images):
             data = (image.astype(np.float32) / np.float32(255)).tobytes()

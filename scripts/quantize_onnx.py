@@ -36,11 +36,11 @@ def main() -> None:
         from graphs import int8
         from graphs.description import description_of
 
-        images, labels = cifar10.read_rows(args.calibration)
-        problem = int8.refusal(args.onnx)
+        images, labels = cifar10.read_rows(artifact.read_verified(args.calibration, training["sha256"]))
+        model = onnx.load_from_string(artifact.read_verified(args.onnx, optimized["sha256"]))
+        problem = int8.refusal(model)
         if problem:
             die(args.onnx, *problem)
-        model = onnx.load(args.onnx)
         float_top1 = int8.top1(model, images[1::2], labels[1::2])
         model = int8.quantize(model, images[::2])
         int8_top1 = int8.top1(model, images[1::2], labels[1::2], optimized=False)

@@ -6,6 +6,7 @@ The engine `null` of tests/fakes is copied into the temporary tree, and its chip
 from __future__ import annotations
 
 from _support import locks
+from _support.artifact import read_record
 
 import contextlib
 import fcntl
@@ -29,6 +30,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from engines import ModelFile
 from formats.bins import some_bins
 from graphs import agreement
 
@@ -116,6 +118,11 @@ def script_here(name: str, *arguments: object) -> subprocess.CompletedProcess[st
         except SystemExit as stopped:
             code = int(stopped.code or 0)
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def model_file(path: Path) -> ModelFile:
+    """A graph or a compiled model as an engine gets it."""
+    return ModelFile(path, path.read_bytes())
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
@@ -418,7 +425,9 @@ def plain_logits(onnx_file: Path, bins: Path, tmp_path_factory: pytest.TempPathF
     """The reference engine's logits for the 20 images of `bins`: float32 [20, 10]."""
 
     def build(folder: Path) -> None:
-        np.save(folder / "logits.npy", agreement.logits_of(onnx_file, some_bins(bins, 20)))
+        np.save(
+            folder / "logits.npy", agreement.logits_of(onnx_file.read_bytes(), some_bins(bins, read_record(bins), 20))
+        )
 
     return np.load(shared_once(tmp_path_factory, "logits", build) / "logits.npy")
 

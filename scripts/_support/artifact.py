@@ -58,6 +58,27 @@ def git_blob(path: Path) -> str:
     return sha1.hexdigest()
 
 
+def read_verified(path: Path, sha256: str) -> bytes:
+    """The bytes of an input, read once, for a command that has stated their digest `sha256` in its cache key.
+
+    A command computes its key and may then wait for a lock. Exits 1 if the file has changed since.
+    """
+    data = b"".join(blocks(path))
+    if hashlib.sha256(data).hexdigest() != sha256:
+        die_changed(path)
+    return data
+
+
+def check_unchanged(path: Path, sha256: str) -> None:
+    """Exits 1 if a file that another program has read no longer has the digest in the cache key."""
+    if digest(path) != sha256:
+        die_changed(path)
+
+
+def die_changed(path: Path) -> NoReturn:
+    die(path, "changed while this command waited or ran", "run the same command again")
+
+
 def is_file(path: Path) -> bool:
     """Whether `path` is a file. Raises PermissionError if its folder may not be entered, for which Path.is_file()
     returns False since Python 3.14."""

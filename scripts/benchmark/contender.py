@@ -50,7 +50,8 @@ class Job(NamedTuple):
 def ours(job: Job, batch: int) -> Session:
     """A chip of this project: the model that make compiled, run by the engine's run.py."""
     runner: engines.InProcess = engines.load(job.engine, "run")
-    return runner.open_session(Path(job.model.replace("%", str(batch))), engines.options_of(job.options))
+    path = Path(job.model.replace("%", str(batch)))
+    return runner.open_session(engines.ModelFile(path, path.read_bytes()), engines.options_of(job.options))
 
 
 def onnxruntime(job: Job, batch: int) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record, read_record
+from _support.artifact import Record, needed_record, read_record
 
 import contextlib
 from pathlib import Path
@@ -42,7 +42,7 @@ class Rules(NamedTuple):
 
 def read_reference(root: Root, images: int) -> Reference:
     """The labels and reference outputs of the first `images` images."""
-    labels = read_labels(root.labels)
+    labels = read_labels(root.labels, needed_record(root.labels))
     logits = read_outputs(root.reference, read_record(root.reference), len(labels))
     return Reference(labels[:images], logits[:images])
 

@@ -7,7 +7,7 @@ writes the rows as JSON. It is a separate process so that profiling does not aff
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import Record
+from _support.artifact import Record, needed_record
 from _support.cli import die
 
 import json
@@ -82,7 +82,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     profiler: engines.Profiler = engines.load(args.engine, "profile")
-    options, images = engines.options_of(args.options), some_bins(args.bins, IMAGES)
+    options, bins = engines.options_of(args.options), needed_record(args.bins, args.bins)
+    images = some_bins(args.bins, bins, IMAGES)
     args.out.write_text(json.dumps(profiler.profile(args.model, options, macs_of(args.model), images)))
 
 

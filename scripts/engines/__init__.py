@@ -17,7 +17,7 @@ tests/fakes/null_engine is the smallest example. Runs on Python 3.7, standard li
 
 from __future__ import annotations
 
-from _support.artifact import Record
+from _support.artifact import Record, read_verified
 from _support.cli import die
 
 import ast
@@ -57,11 +57,19 @@ class Constants(NamedTuple):
     INT8: str = ""  # the word in a chip's line that selects the int8 graph
 
 
+class ModelFile(NamedTuple):
+    """A graph or a compiled model. The command has read it once, so an engine uses `data` and does not read `path`
+    again: another make may have replaced the file."""
+
+    path: Path  # for messages
+    data: bytes  # its content, of which the digest is in the cache key
+
+
 class CompileRequest(NamedTuple):
     """One graph to compile for one batch size."""
 
-    model: Path  # the optimized or int8 graph, ONNX
-    unquantized: Path | None  # the optimized graph, if `model` is the int8 graph
+    model: ModelFile  # the optimized or int8 graph, ONNX
+    unquantized: ModelFile | None  # the optimized graph, if `model` is the int8 graph
     batch_size: int
     out: Path  # the file to write
     log: Path  # the file for a program's output
@@ -73,7 +81,7 @@ class CompileRequest(NamedTuple):
 class RunRequest(NamedTuple):
     """One compiled model to run on bins, by an engine that is a separate program."""
 
-    model: Path
+    model: Path  # it may change: the engine compares its digest with the one in `record`
     record: Record  # of the model
     bins: Path  # the folder with image_<i>.bin, float32 [*IMAGE_SHAPE] each
     images: int  # number of bins
@@ -145,7 +153,7 @@ class GraphJudge(Protocol):
 
 
 class InProcess(Protocol):
-    def open_session(self, model: Path, options: Options) -> Session: ...
+    def open_session(self, model: ModelFile, options: Options) -> Session: ...
 
 
 class Program(Protocol):
@@ -157,9 +165,9 @@ class Timer(Protocol):
 
 
 class Layers(Protocol):
-    def tensor_names(self, model: Path) -> List[str]: ...
+    def tensor_names(self, model: ModelFile) -> List[str]: ...
 
-    def tensors(self, model: Path, images: Array, names: Sequence[str]) -> Dict[str, Array]: ...
+    def tensors(self, model: ModelFile, images: Array, names: Sequence[str]) -> Dict[str, Array]: ...
 
 
 class Profiler(Protocol):
@@ -226,6 +234,11 @@ def module_of(name: str, part: str) -> str:
 def load(name: str, part: str) -> Any:
     """Imports the module <name>/<part>.py of an engine. Its type is one of the protocols above."""
     return importlib.import_module(module_of(name, part))
+
+
+def read_model(path: Path, sha256: str) -> ModelFile:
+    """Reads a graph or a compiled model; exits 1 if its digest is not `sha256`, the one in the cache key."""
+    return ModelFile(path, read_verified(path, sha256))
 
 
 def options_of(words: str) -> Options:

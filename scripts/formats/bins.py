@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record, needed_record, rebuild_hint
+from _support.artifact import Record, rebuild_hint
 from _support.cli import die
 
 import contextlib
@@ -37,13 +37,6 @@ def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any
     return image
 
 
-def some_bins(manifest: Path, count: int) -> NDArray[Any]:
-    """Up to `count` images, spread evenly over the set: float32 [n, *IMAGE_SHAPE]."""
-    total = needed_record(manifest, manifest)["count"]
-    indices = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
-    return np.stack([read_bin(manifest.parent / f"image_{i}.bin") for i in indices])
-
-
 BLOCK = 32  # images passed between threads at once; larger batches are passed whole
 
 
@@ -61,6 +54,17 @@ def blocks(manifest: Path, bins: Record, size: int = BLOCK) -> Iterator[NDArray[
         yield images
     if sha256.hexdigest() != bins["digest"]:
         die(manifest.parent, "the bins' digest differs from the one in manifest.json", rebuild_hint(manifest))
+
+
+def some_bins(manifest: Path, bins: Record, count: int) -> NDArray[Any]:
+    """Up to `count` images, spread evenly over the set: float32 [n, *IMAGE_SHAPE].
+
+    Reads all bins; exits 1 if their digest differs from the one in their record, `bins`.
+    """
+    total = bins["count"]
+    indices = {int(i) for i in np.linspace(0, total - 1, min(count, total))}
+    images = (image for block in blocks(manifest, bins) for image in block)
+    return np.stack([image for i, image in enumerate(images) if i in indices])
 
 
 def check_bins(manifest: Path, bins: Record) -> None:

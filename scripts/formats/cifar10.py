@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from _support.artifact import blocks
 from _support.cli import die
 
 import gzip
+import io
 import tarfile
 from pathlib import Path
 from typing import IO, Any, cast
@@ -37,22 +39,23 @@ class LimitedStream:
         return data
 
 
-def open_archive(archive: Path) -> IO[bytes]:
+def open_archive(archive: bytes) -> IO[bytes]:
     """Opens an archive, and decompresses it if it is gzip."""
-    with open(archive, "rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], (gzip.open if is_gzip else open)(archive, "rb"))
+    stream = io.BytesIO(archive)
+    return cast(IO[bytes], gzip.open(stream)) if archive.startswith(b"\x1f\x8b") else stream
 
 
-def read_member(archive: Path, name: str, subject: object = None) -> bytes:
+def read_member(archive: Path, name: str, subject: object = None, data: bytes | None = None) -> bytes:
     """The bytes of the member cifar-10-batches-py/<name>. Reads the archive up to it and unpacks nothing to disk.
 
-    Exits 1 if the archive is damaged or has no such member; the message is about `subject`, or else the archive.
+    `data` is the content of the archive, if it has been read. Exits 1 if the archive is damaged or has no such member;
+    the message is about `subject`, or else the archive.
     """
     remedy = REMEDY if subject else f"remove it to download the official one, or {REMEDY}"
     subject = subject or archive
+    data = b"".join(blocks(archive)) if data is None else data
     try:
-        with open_archive(archive) as stream:
+        with open_archive(data) as stream:
             limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
             with tarfile.open(fileobj=limited, mode="r|") as members:
                 for i, member in enumerate(members):
@@ -69,12 +72,15 @@ def read_member(archive: Path, name: str, subject: object = None) -> bytes:
     die(subject, f"no cifar-10-batches-py/{name} in it", remedy)
 
 
-def read_batch(archive: Path, name: str, subject: object = None) -> tuple[NDArray[Any], list[int], bytes]:
+def read_batch(
+    archive: Path, name: str, subject: object = None, data: bytes | None = None
+) -> tuple[NDArray[Any], list[int], bytes]:
     """Reads a batch: (images uint8 [n, *IMAGE_SHAPE], n labels, the member's bytes).
 
-    Exits 1 if it is not a valid batch; the message is about `subject`, or else the archive.
+    `data` is the content of the archive, if it has been read. Exits 1 if it is not a valid batch; the message is about
+    `subject`, or else the archive.
     """
-    raw = read_member(archive, name, subject)
+    raw = read_member(archive, name, subject, data)
     where = f"{subject or archive}: {name}"
     try:
         images, labels = images_and_labels(BatchUnpickler(LimitedReads(raw)).load())
@@ -89,7 +95,7 @@ BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 ROW = 1 + IMAGE_VALUES  # bytes of a row of CIFAR-10's binary version: a label, then uint8 CHW
 
 
-def read_rows(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def read_rows(data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     """Reads rows of the binary version: (images float32 [n, *IMAGE_SHAPE] in [0, 1] as in bins, labels uint8 [n])."""
-    rows = np.fromfile(path, np.uint8).reshape(-1, ROW)
+    rows = np.frombuffer(data, np.uint8).reshape(-1, ROW)
     return rows[:, 1:].reshape(-1, *IMAGE_SHAPE).astype(np.float32) / np.float32(255), rows[:, 0]

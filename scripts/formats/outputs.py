@@ -91,9 +91,10 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     return rows
 
 
-def read_labels(path: Path) -> NDArray[Any]:
-    """Reads labels, one class number per line: int [n]; exits 1 if a line is not a label."""
-    lines = path.read_text().split("\n")[:-1]
+def read_labels(path: Path, record: Record) -> NDArray[Any]:
+    """Reads labels, one class number per line: int [n]. Exits 1 if a line is not a label, or if their digest differs
+    from the one in their record."""
+    lines = artifact.read_verified(path, record["sha256"]).decode("utf-8", "replace").split("\n")[:-1]
     for i, line in enumerate(lines):
         if line not in LABELS:
             die(f"{path}:{i + 1}", f"{line!r} is not a label from 0 to {len(CLASSES) - 1}", rebuild_hint(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from _support.cli import die
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 BATCH = 16
 
 
-def logits_of(model: Path | bytes | onnx.ModelProto, images: NDArray[Any], optimized: bool = True) -> NDArray[Any]:
+def logits_of(model: bytes | onnx.ModelProto, images: NDArray[Any], optimized: bool = True) -> NDArray[Any]:
     """ONNX Runtime's logits, float32 [n, classes], for float32 [n, *IMAGE_SHAPE], in batches of at most 16."""
     session = open_session(model, optimized=optimized)
     batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from _support import cli
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,9 +62,11 @@ def products_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def refusal(path: Path) -> tuple[str, str] | None:
-    """Why the graph at `path` cannot be converted to int8, and the remedy; None if it can."""
-    model = onnx.load(path)
+def refusal(model: onnx.ModelProto) -> tuple[str, str] | None:
+    """Why a graph cannot be converted to int8, and the remedy; None if it can."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    model = copy
     try:
         drop_unused(model)
         fold_constants(model)  # constant nodes become initializers

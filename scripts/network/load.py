@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _support.cli import die
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,17 @@ def fits(value: object, target: Tensor) -> bool:
     return plain and (value.dtype in floats if target.is_floating_point() else value.dtype == torch.int64)
 
 
-def load_checkpoint(path: Path, otherwise: str = "") -> ResidualAttentionNetwork:
+def load_checkpoint(path: Path, otherwise: str = "", data: bytes | None = None) -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
     Reads torch's zip container and the legacy one of torch 0.3 and 0.4 (byte-string keys, CUDA storages), always with
     weights_only. Exits 1 unless every tensor is used, every shape fits and every value is finite. Only the counters
     num_batches_tracked, which torch 0.3 did not have, may be missing. `otherwise` is put before the remedy.
+    `data` is the content of the file, if it has been read.
     """
     remedy = otherwise + REMEDY
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many kinds of errors on other files
         advice = explain(path)
         if advice:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support.artifact import read_record
+
 import contextlib
 import json
 import os
@@ -212,7 +214,7 @@ def test_the_guides_steps_give_our_bins_and_our_labels(
     words = ("--bins", tmp_path / "bins", "--onnx", onnx_file, "--batch-size", 16, "--out", tmp_path / "outputs")
     done = guide("infer", *words)
     assert done.returncode == 0, done.stderr
-    logits = logits_of(onnx_file, some_bins(bins, 20))
+    logits = logits_of(onnx_file.read_bytes(), some_bins(bins, read_record(bins), 20))
     rows = np.stack([np.loadtxt(tmp_path / f"outputs/image_{i}_0.txt") for i in range(20)])
     assert relative_error(rows, logits) < 1e-5
     files = ("--data", tmp_path, "--outputs", tmp_path / "outputs", "--out", tmp_path / "result.txt")

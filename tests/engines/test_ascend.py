@@ -127,7 +127,7 @@ def test_atc_gets_the_arguments_of_the_guide_with_a_fixed_batch(npu: Project) ->
     (call, *_) = [call for call in calls(npu, "atc") if "argv" in call and "--soc_version=Ascend310" in call["argv"]]
     assert call["argv"] == [
         "--framework=5",
-        f"--model={npu.root}/models/optimized/3d_attention_net.onnx",
+        "--model=3d_attention_net.onnx",
         "--output=model",
         "--input_format=NCHW",
         "--input_shape=image:16,3,32,32",

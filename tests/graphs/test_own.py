@@ -465,7 +465,7 @@ def test_the_precision_of_a_graph_is_that_of_its_products(tmp_path: Path, name: 
     assert description_of(model) == {"opset": 13, "domains": [], "precision": precision}
     path = saved(model, tmp_path)
     assert own.read_own(path).description["precision"] == precision
-    refusal = int8.refusal(path)
+    refusal = int8.refusal(onnx.load(path))
     assert refusal is None if precision == "float32" else refusal is not None and precision in refusal[0]
 
 

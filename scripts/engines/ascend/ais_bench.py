@@ -263,7 +263,13 @@ class Session:
             self.work.mkdir(mode=0o700)
             if not is_accepted(self.model):
                 self.model = copy_private(self.model, self.work / "model.om")
+            self.check_model()  # the run may have waited for the locks
             yield
+
+    def check_model(self) -> None:
+        """Exits 1 if the file that ais_bench reads does not have the digest in the model's record."""
+        if digest(self.model) != self.request.record["sha256"]:
+            artifact.die_changed(self.request.model)
 
     def accepted_bins(self, bins: Path, count: int) -> Path:
         """The folder `bins` if ais_bench accepts it and its files, otherwise a folder with copies."""
@@ -295,8 +301,7 @@ class Session:
             reason, remedy = explain_ais_bench(text, status)
             memory = memory_of(self.numbers) if remedy == MEMORY else ""
             die(self.log, f"ais_bench failed: {reason}{memory}", remedy + hint)
-        if digest(self.request.model) != self.request.record["sha256"]:
-            die(self.request.model, "changed while make waited or ran", "run the same make command again")
+        self.check_model()
         check_batch(text, self.size, self.log, hint)
         output_format = self.request.output_format
         expected = Expected(begin, len(self.numbers), run.images, self.size, output_format, run.loop)

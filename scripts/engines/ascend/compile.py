@@ -37,8 +37,8 @@ SUCCESS, FAILED = "ATC run success", "ATC run failed"
 
 
 def arguments(request: CompileRequest, log: str) -> list[str]:
-    """The arguments of atc: those of ModelZoo's guide with a fixed batch, and the chip's options. atc adds .om to the
-    output `model`. Exits 1 if an option is one that this function sets."""
+    """The arguments of atc: those of ModelZoo's guide with a fixed batch, and the chip's options. It runs in the
+    folder of the graph, and adds .om to the output `model`. Exits 1 if an option is one that this function sets."""
     flags = dict(request.options)
     soc_version = flags.pop("soc_version")
     wrong = [name for name in flags if any(flag.startswith(name) for flag in RESERVED)]  # atc accepts abbreviations
@@ -50,7 +50,7 @@ def arguments(request: CompileRequest, log: str) -> list[str]:
     shape = ",".join(map(str, (request.batch_size, *IMAGE_SHAPE)))
     return [
         "--framework=5",
-        f"--model={request.model.resolve()}",
+        f"--model={request.model.path.name}",
         "--output=model",
         "--input_format=NCHW",
         f"--input_shape={INPUT}:{shape}",
@@ -83,10 +83,11 @@ def compile_model(request: CompileRequest) -> Record:
 
     Exits 1 if atc cannot compile the graph, before it runs, or if atc fails.
     """
-    fault = refusal(request.graph, request.model, request.options)
+    model = request.model.path
+    fault = refusal(request.graph, model, request.options)
     if fault:
-        die(request.model, *fault)
-    _cann.check_path(request.model)
+        die(model, *fault)
+    _cann.check_path(model)
     options, limits, log = request.options, request.limits, request.log
     environment = _cann.environment(compiler=True)
     most, workers = parallelism(float(limits["atc.memory"]))
@@ -97,6 +98,7 @@ def compile_model(request: CompileRequest) -> Record:
         slot = stack.enter_context(locks.lock_one_of(slots, f"all {most} slots for atc (atc.memory, CPUs)"))
         work = stack.enter_context(artifact.temporary(folder / f"bs{request.batch_size}"))
         work.mkdir()
+        (work / model.name).write_bytes(request.model.data)  # a copy that no other make can replace
         flags = arguments(request, limits["atc.log"])
         command = [*process.command_from_env("ATC", "atc"), *flags]
         limit, begin = int(limits["atc.time_limit"]), time.monotonic()
@@ -118,7 +120,6 @@ def compile_model(request: CompileRequest) -> Record:
     print(f"  {size}: atc of CANN {version} for {options['soc_version']}, {time.monotonic() - begin:.0f} s")
     if others:
         print(f"  also installed: CANN {others}; set SET_ENV= to use another one")
-    flags[1] = f"--model={request.model.name}"
     precision = options.get("precision_mode_v2") or options.get("precision_mode", "default")
     return {"arguments": flags, "CANN": version, "warnings": warnings, "precision": precision}
 

@@ -16,7 +16,7 @@ def compile_model(request: CompileRequest) -> Record:
     if request.options:
         unknown = ", ".join(request.options)
         die(SETTINGS_FILE, f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
-    graph = onnx.load(request.model)
+    graph = onnx.load_from_string(request.model.data)
     if has_subgraphs(graph) or any(node.op_type in ("Shape", "Size") for node in graph.graph.node):
         set_batch(graph, request.batch_size)  # what depends on the batch stays, because a request is a part of it
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from _support.machine import threads
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,16 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from engines import Options
+from engines import ModelFile, Options
 from engines.feed import OneAtATime
 from engines.split import CHUNK, split_batch
 from graphs.session import open_session as open_runtime_session
 from network.spec import INPUT, OUTPUT
 
 
-def open_session(model: Path, options: Options) -> OneAtATime:
+def open_session(model: ModelFile, options: Options) -> OneAtATime:
     """Loads the model. A batch is split into requests, which run in parallel."""
-    graph = onnx.load(model)
+    graph = onnx.load_from_string(model.data)
     batch_size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CHUNK  # 0 in a plain export
     streams, chunk = split_batch(batch_size, threads())
     for value in [*graph.graph.input, *graph.graph.output]:

@@ -6,20 +6,19 @@ the CPU lacks bf16 instructions.
 
 from __future__ import annotations
 
-from _support import artifact, locks
+from _support import locks
 from _support.artifact import Record
 from _support.cli import SETTINGS_FILE, die
 
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from engines import CompileRequest
+from engines import CompileRequest, ModelFile
 from engines.feed import OneAtATime
 from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
@@ -46,28 +45,21 @@ def precision_of(precision: str, graph: Record) -> str:
     return name if own in ("float32", name) else f"{own} graph in {name}"
 
 
-def write_fixed(model: Path, batch_size: int, out: Path) -> None:
-    """Writes the graph of `model` for inputs [batch_size, *IMAGE_SHAPE] to `out`. Constants are not folded, so that an
-    int8 graph keeps its weights in eight bits."""
-    graph = onnx.load(model)
+def fixed(data: bytes, batch_size: int) -> bytes:
+    """A graph for inputs [batch_size, *IMAGE_SHAPE]. Constants are not folded, so that an int8 graph keeps its weights
+    in eight bits."""
+    graph = onnx.load_from_string(data)
     set_batch(graph, batch_size)
     onnx.checker.check_model(graph, full_check=True)
-    out.write_bytes(graph.SerializeToString(deterministic=True))
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
-def compare_speed(model: Path, unquantized: Path, batch_size: int) -> Record:
-    """Measures how many times faster `model` is than the unquantized graph, in interleaved rounds. Exits 1 if it is not
+def compare_speed(model: ModelFile, unquantized: ModelFile, batch_size: int) -> Record:
+    """Measures how many times faster `model` is than the `unquantized` one, in interleaved rounds. Exits 1 if it is not
     faster."""
     require_instructions("int8", "precision=int8")
     other = "bf16" if instructions("bf16") else "f32"
-    fixed = model.with_name(
-        f"{model.name}.other"
-    )  # in the temporary folder of the model, which is removed after a kill
-    try:
-        write_fixed(unquantized, batch_size, fixed)
-        sessions = [open_session(fixed, {"precision": other}), open_session(model, {"precision": "int8"})]
-    finally:
-        artifact.remove(fixed)
+    sessions = [open_session(unquantized, {"precision": other}), open_session(model, {"precision": "int8"})]
     batch = np.random.RandomState(0).rand(batch_size, *IMAGE_SHAPE).astype(np.float32)
     for session in sessions:
         mean_seconds(session, batch, DURATION / 20)
@@ -92,9 +84,12 @@ def compile_model(request: CompileRequest) -> Record:
             else f"streams={streams} is not a number from 1"
         )
         die(SETTINGS_FILE, problem, "a chip of openvino has precision=, and optionally streams=")
-    write_fixed(request.model, request.batch_size, request.out)
+    data = fixed(request.model.data, request.batch_size)
+    request.out.write_bytes(data)
     record: Record = {"precision": precision_of(precision, request.graph)}
     if request.unquantized:
+        unquantized = fixed(request.unquantized.data, request.batch_size)
         with locks.lock_cpu():
-            record["run"] = compare_speed(request.out, request.unquantized, request.batch_size)
+            models = (ModelFile(request.out, data), ModelFile(request.unquantized.path, unquantized))
+            record["run"] = compare_speed(*models, request.batch_size)
     return record

@@ -24,10 +24,9 @@ def refusal(description: Record, model: Path, options: Options) -> tuple[str, st
     precision = "f32" if options["precision"] == "int8" else options["precision"]
     graph = onnx.load(model)
     set_batch(graph, BATCH)
-    fixed = model.with_name("fixed.onnx")
-    onnx.save(graph, fixed)
+    data = graph.SerializeToString()
     try:
-        fault = precision_fault(compiled_for(fixed, {**options, "precision": precision}), precision)
+        fault = precision_fault(compiled_for(data, {**options, "precision": precision}), precision)
     except Exception as error:  # noqa: BLE001  OpenVINO raises RuntimeError and others
         return f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine"
     if fault and instructions(precision):  # without these instructions no graph runs on this CPU

@@ -26,7 +26,7 @@ def profile(model: Path, options: Options, macs: dict[str, int], images: NDArray
     """
     import openvino
 
-    compiled = compiled_for(model, options, {"PERF_COUNT": True})
+    compiled = compiled_for(model.read_bytes(), options, {"PERF_COUNT": True})
     requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
     batch = np.ascontiguousarray(np.resize(images, (compiled.chunk, *images.shape[1:])))
     times: dict[str, list[float]] = defaultdict(list)

@@ -6,13 +6,12 @@ from _support import cli
 from _support.cli import die
 from _support.machine import threads
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import Options
+from engines import ModelFile, Options
 from engines.feed import OneAtATime
 from engines.openvino.cpu import instructions, require_instructions
 from engines.split import split_batch
@@ -32,12 +31,12 @@ class Compiled(NamedTuple):
     is_quantized: bool  # whether the graph itself has int8 operators, which run in int8 in every precision
 
 
-def compiled_for(model: Path, options: Options, more: dict[str, Any] | None = None) -> Compiled:
-    """Compiles a graph for a chip's options; `more` has further settings of OpenVINO."""
+def compiled_for(data: bytes, options: Options, more: dict[str, Any] | None = None) -> Compiled:
+    """Compiles a graph, ONNX, for a chip's options; `more` has further settings of OpenVINO."""
     import openvino
 
     core, precision = openvino.Core(), options["precision"]
-    graph = core.read_model(model)
+    graph = core.read_model(data)
     batch_size = graph.input(0).shape[0]
     streams, chunk = split_batch(batch_size, int(options.get("streams", threads())))
     graph.reshape([chunk, *list(graph.input(0).shape)[1:]])
@@ -71,7 +70,7 @@ def reason_of(error: Exception) -> str:
     return cli.one_line((kept or lines or [type(error).__name__])[-1]).lstrip("- ")[:200].replace(";", ",")
 
 
-def open_session(model: Path, options: Options) -> OneAtATime:
+def open_session(model: ModelFile, options: Options) -> OneAtATime:
     """Loads the model. A batch is split into requests, with one stream of requests for each thread.
 
     Exits 1 if the CPU lacks the precision's instructions, or if OpenVINO has chosen another precision.
@@ -81,12 +80,12 @@ def open_session(model: Path, options: Options) -> OneAtATime:
     import openvino
 
     try:
-        compiled = compiled_for(model, options)
+        compiled = compiled_for(model.data, options)
     except Exception as error:  # noqa: BLE001  OpenVINO raises RuntimeError and others
-        die(model, f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine")
+        die(model.path, f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine")
     fault = precision_fault(compiled, precision)
     if fault:
-        die(model, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
+        die(model.path, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
     batch_size, chunk = compiled.batch_size, compiled.chunk
     requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
     logits = np.empty((batch_size, len(CLASSES)), np.float32)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from engines import Options
+from engines import ModelFile, Options
 from engines.feed import OneAtATime
 from network.spec import CLASSES
 
 
-def open_session(model: Path, options: Options) -> OneAtATime:
+def open_session(model: ModelFile, options: Options) -> OneAtATime:
     plan: dict[str, Any] = json.loads(os.environ.get("NULL", "{}"))
     cached: set[bytes] = set()
 
