@@ -20,16 +20,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from formats.official import SOURCES
 from network.spec import IMAGE_SHAPE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SETTINGS = {
-    "basic_layers": "upstream.basic_layers",
-    "attention_module": "upstream.attention_module",
-    "residual_attention_network": "upstream.residual_attention_network",
-}
+SETTINGS: dict[str, str] = {}
 CLASS = (
     "model.residual_attention_network",
     "ResidualAttentionModel_92_32input_update",
@@ -92,11 +89,12 @@ def run_upstream(step: Callable[[], Any]) -> Any:
         die(CLASS[1], f"does not run with these patches ({reason})", "see patches/ and git diff patches")
 
 
-def upstream_network(sources: list[Path], blobs: list[str], patches: list[Path]) -> Any:
+def upstream_network(sources: list[Path], patches: list[Path]) -> Any:
     """The upstream network in float64, from a patched copy of its files; exits 1 if a blob id differs."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
-        for source, blob in zip(sources, blobs):
+        for source in sources:
+            blob = SOURCES[source.stem].digest
             copy = Path(shutil.copyfile(source, Path(folder) / "model" / source.name))
             actual = artifact.git_blob(copy)
             if actual != blob:
@@ -124,8 +122,6 @@ def difference(upstream: Any, network: Any, images: Tensor) -> float:
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--sources", type=Path, nargs="+", required=True, help="the downloaded upstream files")
-    for name in SETTINGS:
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True, help="git blob id of that file")
     parser.add_argument("--patches", type=Path, nargs="*", default=[])
     parser.add_argument("--checkpoint", type=Path, nargs="?", help="compare with its weights too")
     args = parser.parse_args()
@@ -135,8 +131,7 @@ def main() -> None:
     from network.model import ResidualAttentionNetwork
 
     torch.set_num_threads(threads())
-    blobs = [getattr(args, source.stem) for source in args.sources]
-    upstream = upstream_network(args.sources, blobs, args.patches)
+    upstream = upstream_network(args.sources, args.patches)
     network = ResidualAttentionNetwork().eval().double()
     shapes = [[(name, value.shape) for name, value in model.state_dict().items()] for model in (upstream, network)]
     if shapes[0] != shapes[1]:

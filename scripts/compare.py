@@ -89,7 +89,7 @@ def main() -> None:
     with artifact.build_file(args.out, artifact.key_of(inputs, {}), provenance) as job:
         check_images(args.outputs, outputs, labels_record)
         check_images(args.reference, reference, labels_record)
-        labels = read_labels(args.labels, labels_record)
+        labels = read_labels(args.labels, labels_record["sha256"])
         logits = read_outputs(args.outputs, outputs, len(labels))
         reference_logits = read_outputs(args.reference, reference, len(labels))
         job.record["provenance"].update(outputs=outputs["digest"], reference=reference["digest"])

@@ -23,9 +23,9 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, 
 
 import engines
 from engines import COMPILE, RUN, UNKNOWN, Blocker, Found, Row
+from formats.official import ARCHIVE, CHECKPOINT, SOURCES
 
 SPACE = 3 * 10**9  # bytes: .venv 1.4 GB, the demo 0.3 GB, a ROOT of 10,000 images 1 GB with three batch sizes
-SOURCES = ("basic_layers.py", "attention_module.py", "residual_attention_network.py")  # of upstream's model/
 
 Text = Union[str, Fault]  # the output of a program
 Page = List[Tuple[str, Row]]  # (part, row)
@@ -170,9 +170,9 @@ def root_rows(root: Path) -> Iterator[Row]:
 
 
 def input_rows(root: Path) -> Iterator[Row]:
-    yield from download_rows("archive", root / "data/archive.tar.gz", "cifar-10-python.tar.gz", "ARCHIVE")
-    yield from download_rows("checkpoint", root / "models/checkpoint.pkl", "model_92_sgd.pkl", "WEIGHTS")
-    missing = [name for name in SOURCES if not (root / "models/upstream" / name).is_file()]
+    yield from download_rows("archive", root / "data/archive.tar.gz", ARCHIVE.name, "ARCHIVE")
+    yield from download_rows("checkpoint", root / "models/checkpoint.pkl", CHECKPOINT.name, "WEIGHTS")
+    missing = [f"{name}.py" for name in SOURCES if not (root / f"models/upstream/{name}.py").is_file()]
     needs = f"lacks {' '.join(missing)}; make upstream downloads them, other targets do not need them"
     yield Row("upstream", f"{root / 'models/upstream'}/ {needs if missing else 'complete'}")
 

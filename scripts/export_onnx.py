@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from formats import held
 from formats.bins import some_bins
+from formats.official import CHECKPOINT
 from graphs import agreement
 from network.spec import INPUT, OUTPUT
 
@@ -33,16 +35,15 @@ SETTINGS = {
     "opset": "onnx.opset",
     "check_images": "onnx.check_images",
     "tolerance": "onnx.tolerance",
-    "official_blob": "upstream.model_92_sgd",
 }
 HIGHEST_IR = 8  # the highest that ONNX 1.8 and MagicONNX read (docs/ascend-tools.md#atc-versions)
 
 
-def checkpoint_origin(checkpoint: Path, official_blob: str) -> str:
+def checkpoint_origin(checkpoint: Path, sha256: str) -> str:
     """`sample`, `official` (the file's git blob id is that of the upstream repository) or `own`."""
-    if artifact.origin_of(checkpoint) == "sample":
+    if held.origin_of(checkpoint, sha256) == "sample":
         return "sample"
-    return "official" if artifact.git_blob(checkpoint) == official_blob else "own"
+    return "official" if CHECKPOINT.is_at(checkpoint) else "own"
 
 
 def exported(model: ResidualAttentionNetwork, images: NDArray[Any], opset: int) -> onnx.ModelProto:
@@ -84,16 +85,16 @@ def main() -> None:
     parser.add_argument("--opset", type=int, required=True)
     parser.add_argument("--check-images", type=int, required=True)
     parser.add_argument("--tolerance", type=float, required=True, help="relative: max|difference| / max|logit|")
-    parser.add_argument("--official-blob", required=True, help="git's blob id of the official checkpoint")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    origin = checkpoint_origin(args.checkpoint, args.official_blob)
-    upstream = {"checkpoint": digest(args.checkpoint), "checkpoint_origin": origin}
+    sha256 = digest(args.checkpoint)
+    origin = checkpoint_origin(args.checkpoint, sha256)
+    upstream = {"checkpoint": sha256, "checkpoint_origin": origin}
     bins = needed_record(args.bins, args.bins)
     inputs = {**upstream, "bins": bins["digest"]}
     if origin == "own":
-        upstream["checkpoint_path"] = artifact.imported_from(args.checkpoint, upstream["checkpoint"])
+        upstream["checkpoint_path"] = artifact.imported_from(args.checkpoint, sha256)
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("torch", "onnx", "onnxruntime"))
     with artifact.build_file(args.out, key, upstream) as job:
         import torch
@@ -101,7 +102,7 @@ def main() -> None:
         from network.load import load_checkpoint
 
         torch.set_num_threads(threads())
-        content = artifact.read_verified(args.checkpoint, upstream["checkpoint"])
+        content = artifact.read_verified(args.checkpoint, sha256)
         model = load_checkpoint(args.checkpoint, "remove it to download the official one, or ", content)
         images = some_bins(args.bins, bins, args.check_images)
         with torch.inference_mode():

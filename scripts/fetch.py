@@ -13,41 +13,37 @@ from _support.cli import die
 from _support.progress import Progress
 from _support.web import PermanentError, RetryableError, download_error, host, is_plain_url, open_url
 
-import argparse
 import contextlib
 import http.client
 import os
 import re
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, NoReturn
+from typing import Callable, Iterator, NoReturn
+
+from formats import held
+from formats.official import FILES, Official
 
 SETTINGS = {
     "archive": {
         "urls": "cifar10.urls",
-        "bytes": "cifar10.bytes",
-        "sha256": "cifar10.sha256",
         "timeout": "download.timeout",
         "tries": "download.tries",
     },
     "checkpoint": {
         "urls": "upstream.urls",
-        "git_blob": "upstream.model_92_sgd",
         "timeout": "download.timeout",
         "tries": "download.tries",
     },
     "source": {
         "urls": "upstream.urls",
-        "basic_layers": "upstream.basic_layers",
-        "attention_module": "upstream.attention_module",
-        "residual_attention_network": "upstream.residual_attention_network",
         "timeout": "download.timeout",
         "tries": "download.tries",
     },
 }
-SOURCES = ("basic_layers", "attention_module", "residual_attention_network")  # files of the upstream model
 BLOCK = 1 << 16  # bytes that must arrive within --timeout seconds
 LIMIT = 100 << 20  # bytes, if the size is unknown: GitHub's limit ("About large files on GitHub")
 
@@ -190,17 +186,24 @@ def check_own(out: Path, variable: str) -> None:
         checkpoint.check(out, otherwise="remove it to download the official one, or ")
 
 
-def keep_existing(out: Path, is_official: bool, variable: str) -> None:
-    """Renews the time of the existing file `out`, and its record if that is missing or has another digest."""
+def keep_existing(out: Path, expected: Official, variable: str) -> None:
+    """Renews the time of the existing file `out`, and writes its record if that is missing.
+
+    Exits 1 if the file is not the official one and no longer the one that its record describes.
+    """
     with artifact.locked(out):
         record, sha256 = artifact.read_record(artifact.record_of(out)), artifact.digest(out)
         if record.get("sha256") != sha256:
-            if is_official:
+            if expected.is_at(out):
+                origin = "official"
                 print("  found there, the official file")
             else:
+                origin, fault = "given", held.fault_of(out, sha256)
+                if fault:
+                    die(*fault)
                 check_own(out, variable)
-                print("  found there, not the official file: used as your own, nothing is downloaded")
-            origin = "official" if is_official else "given"
+                text = "found there, not the official file: used as your own, nothing is downloaded"
+                print(f"  {out}: {text}", file=sys.stderr if variable else sys.stdout)  # stderr: also under make -s
             artifact.write_record(
                 artifact.record_of(out), {"key": {"by hand": sha256}, "origin": origin, "sha256": sha256}
             )
@@ -209,25 +212,6 @@ def keep_existing(out: Path, is_official: bool, variable: str) -> None:
                 shutil.copyfile(out, path)
                 path.replace(out)
         artifact.renew(out)
-
-
-class Expected(NamedTuple):
-    """The expected digest of a file."""
-
-    kind: str  # sha256, or "git blob": the id that git hash-object prints
-    value: str
-
-    def fault(self, path: Path) -> str:
-        """An empty text if a file has this digest, else what is wrong."""
-        actual = artifact.digest(path) if self.kind == "sha256" else artifact.git_blob(path)
-        return "" if actual == self.value else f"wrong bytes ({self.kind} {actual[:16]}…)"
-
-
-def expected_digest(args: argparse.Namespace) -> Expected:
-    """The value of --sha256, --git-blob, or the flag with the name of the file --out."""
-    if args.sha256:
-        return Expected("sha256", args.sha256)
-    return Expected("git blob", args.git_blob or getattr(args, args.out.stem, ""))
 
 
 def with_mirror(urls: list[str], mirror: str, name: str) -> list[str]:
@@ -246,42 +230,42 @@ def not_downloaded(out: Path, reason: object, where: str, variable: str) -> NoRe
 
 def main() -> None:
     parser = cli.Parser(__doc__)
+    parser.add_argument("--what", choices=sorted(FILES), required=True, help="see formats/official.py")
     parser.add_argument("--urls", nargs="+", required=True, help="tried in this order")
-    parser.add_argument("--file", default="", help="the path below each url except the mirror")
+    parser.add_argument("--folders", action="store_true", help="the urls are those of folders")
     parser.add_argument("--mirror", default="", help="the url of a folder with the file, tried first")
-    parser.add_argument("--bytes", type=int, default=0, help="the size of the file, if it is known")
-    parser.add_argument("--sha256", help="of the file")
-    parser.add_argument("--git-blob", help="the id that git hash-object prints for the file")
-    for name in SOURCES:
-        parser.add_argument(f"--{name.replace('_', '-')}", default="", help=f"the same, if --out is {name}.py")
     parser.add_argument("--timeout", type=int, required=True, help=f"seconds in which {BLOCK} bytes must arrive")
     parser.add_argument("--tries", type=int, required=True, help="attempts over all urls")
     parser.add_argument("--variable", default="", help="the make variable for such a file")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    expected, official = expected_digest(args), [f"{url}/{args.file}" if args.file else url for url in args.urls]
+    expected = FILES[args.what]
+    official = [f"{url}/{expected.name}" if args.folders else url for url in args.urls]
     for url in filter(None, [args.mirror, *official]):
         if not is_plain_url(url):
             shown = url if "@" not in url else "…@" + host(url)
             parser.error(f"{shown} must be an http or https url without a password")
-    if not expected.value:
-        parser.error("one of --sha256 and --git-blob is required")
-    part = args.out.with_name(f"download.tmp.{expected.value[:16]}")
+
+    def fault_of(path: Path) -> str:
+        actual = expected.actual(path)
+        return "" if actual == expected.digest else f"wrong bytes ({expected.kind} {actual[:16]}…)"
+
+    part = args.out.with_name(f"download.tmp.{expected.digest[:16]}")
     if args.out.is_dir():
         die(args.out, "a folder, not a file", "move it away and run the same command again")
     if args.out.exists():
-        keep_existing(args.out, not expected.fault(args.out), args.variable)
+        keep_existing(args.out, expected, args.variable)
         artifact.remove(part)
         return
     urls = with_mirror(official, args.mirror, official[0].rsplit("/", 1)[1])
-    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, {"fetched": expected.value}) as job:
+    with contextlib.suppress(artifact.Unchanged), artifact.build_file(args.out, {"fetched": expected.digest}) as job:
         try:
-            url, is_complete = "", part.is_file() and not expected.fault(part)
+            url, is_complete = "", part.is_file() and not fault_of(part)
             if not is_complete:
-                url = download(list(urls), part, args.bytes, expected.fault, args.timeout, args.tries)
+                url = download(list(urls), part, expected.size, fault_of, args.timeout, args.tries)
         except PermanentError as error:
             kind = "sha256" if expected.kind == "sha256" else "git hash-object"
-            not_downloaded(args.out, error, f"{urls[-1]} ({kind} {expected.value})", args.variable)
+            not_downloaded(args.out, error, f"{urls[-1]} ({kind} {expected.digest})", args.variable)
         try:
             os.link(part, job.path)  # a link, so that a kill before the record is written loses nothing
         except OSError:  # a file system without links

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.cifar10 import BATCHES, ROW, read_batch
+from formats import held
+from formats.cifar10 import BATCHES, ROW, origin_of_batches, read_batch
 
 SETTINGS = {"images": "int8.images"}
 
@@ -24,18 +25,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, required=True, help="the maximum number of images")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    archive = {"sha256": digest(args.archive), "origin": artifact.origin_of(args.archive)}
+    sha256 = digest(args.archive)
+    archive = {"sha256": sha256, "origin": held.origin_of(args.archive, sha256)}
     with artifact.build_file(args.out, artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))) as job:
-        data, parts = artifact.read_verified(args.archive, archive["sha256"]), []
+        data, parts, members = artifact.read_verified(args.archive, sha256), [], {}
         for name in BATCHES:
             subject = f"{args.archive} (the training part, which only int8 needs)"
-            images, labels, _ = read_batch(args.archive, name, subject, data)
+            images, labels, members[name] = read_batch(args.archive, name, subject, data)
             chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
             parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))
         shortest = min(len(part) for part in parts)
         rows = np.stack([part[:shortest] for part in parts], 1).reshape(-1, ROW)
         job.path.write_bytes(rows.tobytes())
         job.record["count"] = len(rows)
+        origin = "sample" if archive["origin"] == "sample" else origin_of_batches(members)
+        job.record["provenance"]["calibration_origin"] = origin
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def main() -> None:
     key = artifact.key_of({**digests_of_inputs, "provenance": provenance}, {"published": args.published})
     with with_statement(args.out), artifact.build_file(args.out, key, reason=reason) as job:
         check_origins(inputs, model)
-        labels = read_labels(args.labels, inputs.labels)
+        labels = read_labels(args.labels, inputs.labels["sha256"])
         logits = read_logits(inputs, labels)
         origin = {**provenance, "labels": inputs.labels["sha256"]}
         accuracy = accuracy_record(logits, labels, args.published, origin)

@@ -16,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.cifar10 import read_batch
+from formats import held
+from formats.cifar10 import origin_of_batches, read_batch
 
-SETTINGS = {"official_md5": "cifar10.test_batch_md5"}
+SETTINGS: dict[str, str] = {}
 
 
-def provenance(archive: Record, raw: bytes, official_md5: str, path: str) -> Record:
+def provenance(archive: Record, raw: bytes, path: str) -> Record:
     """What to record of a batch: the archive's digest, and whether its images are sample, official or own. `path` is
     where the archive was imported from; it is recorded for own images."""
-    origin = archive["origin"]
-    if origin != "sample":
-        origin = "official" if hashlib.md5(raw, usedforsecurity=False).hexdigest() == official_md5 else "own"
+    origin = "sample" if archive["origin"] == "sample" else origin_of_batches({"test_batch": raw})
     own = {"data_path": path} if origin == "own" else {}
     return {"archive": archive["sha256"], "data_origin": origin, **own}
 
@@ -34,13 +33,12 @@ def provenance(archive: Record, raw: bytes, official_md5: str, path: str) -> Rec
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True)
-    parser.add_argument("--official-md5", required=True, help="of the official test_batch")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bins", type=Path)
     what.add_argument("--labels", type=Path)
     args = parser.parse_args()
     sha256 = digest(args.archive)
-    archive = {"sha256": sha256, "origin": artifact.origin_of(args.archive, sha256)}
+    archive = {"sha256": sha256, "origin": held.origin_of(args.archive, sha256)}
     path = artifact.imported_from(args.archive, sha256)
     key = artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))
     if args.labels:
@@ -48,7 +46,7 @@ def main() -> None:
             _, labels, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
             job.path.write_text("".join(f"{label}\n" for label in labels))
             job.record["count"] = len(labels)
-            job.record["provenance"].update(provenance(archive, raw, args.official_md5, path))
+            job.record["provenance"].update(provenance(archive, raw, path))
         return
     with artifact.build_folder(args.bins / "manifest.json", key) as job:
         images, _, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
@@ -59,7 +57,7 @@ def main() -> None:
             artifact.write_bytes(f"{job.path}/image_{i}.bin", data)
             progress.update(i + 1)
         job.record.update(count=len(images), digest=bins.hexdigest())
-        job.record["provenance"].update(provenance(archive, raw, args.official_md5, path), bins=bins.hexdigest())
+        job.record["provenance"].update(provenance(archive, raw, path), bins=bins.hexdigest())
 
 
 if __name__ == "__main__":

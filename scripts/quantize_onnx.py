@@ -30,7 +30,8 @@ def main() -> None:
     optimized, training = needed_record(args.onnx), needed_record(args.calibration)
     inputs = {"onnx": optimized["sha256"], "calibration": training["sha256"]}
     key = artifact.key_of(inputs, cli.settings_of(args, SETTINGS), ("onnx", "onnxruntime"))
-    with artifact.build_file(args.out, key, {**optimized["provenance"], "calibration": training["sha256"]}) as job:
+    upstream = {**optimized["provenance"], **training["provenance"], "calibration": training["sha256"]}
+    with artifact.build_file(args.out, key, upstream) as job:
         import onnx  # here, because a host without onnx may use the graph that another host built
 
         from graphs import int8

@@ -18,12 +18,19 @@ import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
+from formats import held
 from formats.user_inputs import digest_of_input
+from network.spec import NAME
 from params.chips import Chip, chips_of, derived, files_of
 from params.makefile import PINS, Rules, close_file
 from params.read import read_params
 
-PATHS = {"archive": "data/archive.tar.gz", "weights": "models/checkpoint.pkl"}
+PATHS = {"archive": held.PATHS["archive"], "weights": held.PATHS["checkpoint"]}
+# An artifact that states the origin of each input, and the name of that entry.
+STATED = {
+    "archive": ("data/bin/manifest.json", "data_origin"),
+    "weights": (f"models/onnx/{NAME}.json", "checkpoint_origin"),
+}
 
 
 LAST = "inputs.mk"  # the file that is written last, when the disk has all others
@@ -51,11 +58,23 @@ def source_of(root: Path, source: str, origins: List[str]) -> str:
     return source or (present if any(origins) else "cifar10")
 
 
+def was_sample(root: Path, name: str) -> bool:
+    """Whether the input `name` in ROOT was the sample's in the last make, or when what is made from it was built."""
+    path, entry = STATED[name]
+    stated = read_record(root / path).get("provenance", {})
+    inputs = root / ".make/inputs.mk"
+    known = inputs.read_text("utf-8", "replace") if inputs.is_file() else ""
+    return f"input.{name} := sample\n" in known or (isinstance(stated, dict) and stated.get(entry) == "sample")
+
+
 def user_input(root: Path, name: str, path: str, stat: str) -> UserInput:
     """The input `name` that the user passed and the one in ROOT; exits 1 if the path is not such an input."""
     current = root / PATHS[name]
     sha256 = digest_of_input(name, Path(path)) if path else ""
-    return UserInput(path, stat, sha256, artifact.origin_of(current), read_record(artifact.record_of(current)))
+    record = read_record(artifact.record_of(current))
+    if path and artifact.is_file(current) and record.get("sha256") != digest(current):
+        record = {}  # damaged, so the user's file replaces it
+    return UserInput(path, stat, sha256, held.recorded_origin(current, was_sample(root, name)), record)
 
 
 def sums_of(files: List[str]) -> str:

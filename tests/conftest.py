@@ -370,15 +370,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs(folder / "archive.tar.gz", folder / "checkpoint.pkl")
 
 
-MD5 = ("--official-md5", "0" * 32)
-
-
 @pytest.fixture(scope="session")
 def bins(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of the bins of `inputs`."""
 
     def build(folder: Path) -> None:
-        done = script("preprocess", "--archive", inputs.archive, *MD5, "--bins", folder / "bin")
+        done = script("preprocess", "--archive", inputs.archive, "--bins", folder / "bin")
         assert done.returncode == 0, done.stderr
 
     return shared_once(tmp_path_factory, "data", build) / "bin/manifest.json"
@@ -388,7 +385,7 @@ def export(
     checkpoint: Path, bins: Path, out: Path, opset: int = 11, how: Callable[..., Any] = script, **more: str
 ) -> Any:
     """Runs the export; `how` is script, or script_here for this process."""
-    flags = ("--check-images", 2, "--tolerance", "1e-4", "--official-blob", "0" * 40)
+    flags = ("--check-images", 2, "--tolerance", "1e-4")
     return how(
         "export_onnx", "--checkpoint", checkpoint, "--bins", bins, "--opset", opset, *flags, "--out", out, **more
     )

@@ -439,15 +439,6 @@ def record_of(artifact: Path) -> Path:
     return artifact.with_name(artifact.name.split(".")[0] + ".json")
 
 
-def origin_of(path: Path, sha256: str = "") -> str:
-    """Where an input below ROOT comes from: "sample", "official" (by its digest), "given" (imported, or copied there by
-    hand), or "" if it is missing. `sha256` is its digest, if it is known."""
-    if not is_file(path) or path.stat().st_mtime_ns == UNFINISHED:
-        return ""
-    record = read_record(record_of(path))
-    return str(record.get("origin")) if record.get("sha256") == (sha256 or digest(path)) else "given"
-
-
 def imported_from(path: Path, sha256: str) -> str:
     """The path from which the user's file at `path` was imported, as passed to make; "" if it is unknown. `sha256` is
     the digest of the file."""

@@ -42,7 +42,7 @@ class Rules(NamedTuple):
 
 def read_reference(root: Root, images: int) -> Reference:
     """The labels and reference outputs of the first `images` images."""
-    labels = read_labels(root.labels, needed_record(root.labels))
+    labels = read_labels(root.labels, needed_record(root.labels)["sha256"])
     logits = read_outputs(root.reference, read_record(root.reference), len(labels))
     return Reference(labels[:images], logits[:images])
 

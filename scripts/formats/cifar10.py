@@ -6,6 +6,7 @@ from _support.artifact import blocks
 from _support.cli import die
 
 import gzip
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.batch_pickle import BatchError, BatchUnpickler, images_and_labels
+from formats.official import BATCHES_MD5
 from formats.restricted_pickle import LimitedReads
 from network.spec import IMAGE_SHAPE, IMAGE_VALUES
 
@@ -89,6 +91,12 @@ def read_batch(
     except Exception as error:  # noqa: BLE001  an invalid pickle can raise any exception
         die(where, f"not a CIFAR-10 batch ({type(error).__name__}: {error})", REMEDY)
     return images, labels, raw
+
+
+def origin_of_batches(members: dict[str, bytes]) -> str:
+    """`official` if all of these members of an archive, {name: bytes}, are the official ones, else `own`."""
+    md5s = {name: hashlib.md5(raw, usedforsecurity=False).hexdigest() for name, raw in members.items()}
+    return "official" if all(BATCHES_MD5[name] == md5 for name, md5 in md5s.items()) else "own"
 
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]

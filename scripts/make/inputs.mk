@@ -5,12 +5,13 @@ upstream_sources := basic_layers attention_module residual_attention_network
 upstream := $(root)models/upstream/%.py
 # Without this, make would delete them as intermediate files after an interrupted download.
 .PRECIOUS: $(archive) $(weights) $(call each,$(upstream),$(upstream_sources))
-# A file without a record was put there by hand: fetch.py checks it, whatever its time.
+# A file without a record was put there by hand, or its record is lost: fetch.py or make_sample.py checks it, whatever
+# its time.
 by_hand = $(if $(wildcard $1),$(if $(wildcard $2),,FORCE))
 fetch = $(call run,FETCH,fetch) --mirror=$(call quote,$(MIRROR))
 
 ifeq ($(input.archive),sample)
-$(archive): $(uses.make_sample.archive)
+$(archive): $(uses.make_sample.archive) $(call by_hand,$(archive),$(root)data/archive.json)
 	$(call run,SAMPLE,make_sample) --archive $@ $(flags.make_sample.archive)
 else ifneq ($(ARCHIVE),)
 $(archive): $(state)/given/archive $(uses.import_input)
@@ -18,11 +19,11 @@ $(archive): $(state)/given/archive $(uses.import_input)
 	  --note $< --out $@
 else
 $(archive): $(uses.fetch.archive) $(call by_hand,$(archive),$(root)data/archive.json)
-	$(fetch) $(flags.fetch.archive) --variable ARCHIVE --out $@
+	$(fetch) --what archive $(flags.fetch.archive) --variable ARCHIVE --out $@
 endif
 
 ifeq ($(input.weights),sample)
-$(weights): $(uses.make_sample.checkpoint)
+$(weights): $(uses.make_sample.checkpoint) $(call by_hand,$(weights),$(root)models/checkpoint.json)
 	$(call run,SAMPLE,make_sample) --checkpoint $@ $(flags.make_sample.checkpoint)
 else ifneq ($(WEIGHTS),)
 $(weights): $(state)/given/weights $(uses.import_input)
@@ -30,8 +31,8 @@ $(weights): $(state)/given/weights $(uses.import_input)
 	  --note $< --out $@
 else
 $(weights): $(uses.fetch.checkpoint) $(call by_hand,$(weights),$(root)models/checkpoint.json)
-	$(fetch) $(flags.fetch.checkpoint) --file model_92_sgd.pkl --variable WEIGHTS --out $@
+	$(fetch) --what checkpoint --folders $(flags.fetch.checkpoint) --variable WEIGHTS --out $@
 endif
 
 $(call each,$(upstream),$(upstream_sources)): $(upstream): $(uses.fetch.source)
-	$(fetch) $(flags.fetch.source) --file model/$*.py --out $@
+	$(fetch) --what $* --folders $(flags.fetch.source) --out $@

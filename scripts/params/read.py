@@ -11,7 +11,7 @@ from typing import Dict, List, NoReturn, Tuple
 
 import yaml
 
-from params.schema import EXAMPLES, GATE_SOURCES, SCHEMA, longer_keys, schema_key, shorter_key
+from params.schema import CONSTANTS, EXAMPLES, GATE_SOURCES, SCHEMA, longer_keys, schema_key, shorter_key
 
 SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
@@ -58,6 +58,9 @@ def refuse_key(where: str, key: str, text: str, chips: List[str]) -> NoReturn:
     """Exits 1 because of a `key` with the value `text` that no key of the schema matches."""
     longer, shorter, chip = longer_keys(key), shorter_key(key), (chips or ["CHIP"])[0]
     parent, _, name = key.rpartition(".")
+    if key in CONSTANTS:
+        remedy = "remove this line: sizes and digests of the official files are in scripts/formats/official.py"
+        die(where, f"{key}: no longer a setting", remedy)
     if key.split(".")[0] in GATE_SOURCES and schema_key(f"verify.{key}"):
         die(where, f"unknown key {key}", f"indent {key.split('.')[0]}: and its lines below verify:")
     if parent == "verify" and name not in GATE_SOURCES and name in chips:

@@ -64,15 +64,6 @@ def one_of(*words: str) -> Callable[[str], str]:
     return check
 
 
-def hexadecimal(length: int) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if not re.fullmatch(f"[0-9a-f]{{{length}}}", text):
-            raise ValueError(f"{length} hexadecimal digits")
-        return text
-
-    return check
-
-
 def batch_sizes(text: str) -> str:
     if not text or not all(re.fullmatch(r"[1-9]|[1-5]\d|6[0-4]", word) for word in text.split()):
         raise ValueError("a list of whole numbers from 1 to 64 such as [1, 16]")
@@ -136,14 +127,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "download.timeout": integer(1, 3600),
     "download.tries": integer(1, 20),
     "cifar10.urls": urls,
-    "cifar10.bytes": integer(1, 2**32),
-    "cifar10.sha256": hexadecimal(64),
-    "cifar10.test_batch_md5": hexadecimal(32),
     "upstream.urls": urls,
-    "upstream.model_92_sgd": hexadecimal(40),
-    "upstream.basic_layers": hexadecimal(40),
-    "upstream.attention_module": hexadecimal(40),
-    "upstream.residual_attention_network": hexadecimal(40),
     "sample.seed": integer(0, 2**31 - 1),
     "sample.train_images": integer(10, 50000),
     "sample.test_images": integer(10, 10000),
@@ -186,6 +170,11 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
 }
 
 
+# Keys of earlier versions of this project, which are constants of scripts/formats/official.py now.
+CONSTANTS = (
+    *("cifar10.bytes", "cifar10.sha256", "cifar10.test_batch_md5", "upstream.model_92_sgd"),
+    *("upstream.basic_layers", "upstream.attention_module", "upstream.residual_attention_network"),
+)
 # Below which key a line is missing, and an example of it: {key of SCHEMA: example}. CHIP stands for a chip of the file.
 EXAMPLES = {
     "chips.*": "NAME: engine=NAME",

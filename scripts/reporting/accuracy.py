@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from network.spec import CLASSES
+from reporting.provenance import source_of
 
 MISTAKES = 24  # the most that are recorded and shown in the report
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -68,9 +69,9 @@ def confident_mistakes(logits: NDArray[Any], labels: NDArray[Any]) -> List[Recor
 def published_quote(published: str, top1: float, provenance: Record) -> Record | None:
     """The published device and Top-1, and `top1` relative to it. `published` is "DEVICE PERCENT" or empty.
 
-    None if nothing was published, or if the data or the checkpoint are not the official ones.
+    None if nothing was published, or if not all inputs are the official ones.
     """
-    if not published or {provenance["data_origin"], provenance["checkpoint_origin"]} != {"official"}:
+    if not published or source_of(provenance) != "cifar10":
         return None
     device, percent = published.split()
     return {"device": device, "top1": float(percent) / 100, "ratio": top1 / float(percent) * 100}

@@ -47,6 +47,7 @@ PROVENANCE: Fields = {
     "optimized": "digest of the optimized graph",
     "int8": "digest of the int8 graph",
     "calibration": "digest of the training images for int8",
+    "calibration_origin": "where they come from: `official`, `sample` or `own`",
     "model": "digest of the compiled model",
     "bins": "digest of the test images as bins",
     "labels": "digest of labels.txt",

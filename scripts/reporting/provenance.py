@@ -52,6 +52,7 @@ def source_of(provenance: Record) -> str:
     """The source of a result: "cifar10" if all parts are official, "sample" if all are of the built-in sample, "own" if
     one is the user's own, else "mixed"."""
     origins = {*origins_of(provenance).values(), *(["own"] if provenance.get("given") else [])}
+    origins.add(str(provenance.get("calibration_origin", provenance["data_origin"])))  # of the training images for int8
     if "own" in origins:
         return "own"
     return SOURCES[origins.pop()] if len(origins) == 1 else "mixed"
@@ -81,7 +82,8 @@ def source_line(provenance: Record) -> str:
     if provenance["data_origin"] == provenance["checkpoint_origin"] == "sample":
         return "Source: built-in sample, not CIFAR-10. This figure only shows that the pipeline runs."
     model = provenance.get("given") or f"{ORIGIN_WORDS[provenance['checkpoint_origin']]} checkpoint"
-    return f"Source: {ORIGIN_WORDS[provenance['data_origin']]} data, {model}"
+    training = ", own training images for int8" if provenance.get("calibration_origin") == "own" else ""
+    return f"Source: {ORIGIN_WORDS[provenance['data_origin']]} data, {model}{training}"
 
 
 def conditions_line(provenance: Record) -> str:

@@ -9,11 +9,11 @@ import os
 import pty
 import random
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +24,9 @@ from typing import Any
 
 import pytest
 
-from conftest import SCRIPTS, Project, environment, refused, run, script
+from conftest import SCRIPTS, Project, environment, refused, run
+from formats import held, official
+from formats.cifar10 import read_member
 
 DATA = random.Random(1).randbytes(3 << 20)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -126,7 +128,24 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "data/archive.tar.gz"
 
 
-FLAGS = ("--bytes", len(DATA), "--sha256", SHA256, "--timeout", 20, "--tries", 2)
+# Runs fetch.py with another digest instead of that of the official archive.
+EXPECTING = """
+import sys
+kind, digest, size, *sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+import fetch
+from formats import official
+official.FILES["archive"] = official.Official("f", kind, digest, int(size))
+fetch.main()
+"""
+
+
+def fetch_of(kind: str, digest: str, size: int = 0) -> tuple[object, ...]:
+    """The command for a file with this digest."""
+    return (sys.executable, "-c", EXPECTING, kind, digest, size, SCRIPTS / "fetch.py", "--what", "archive")
+
+
+FETCH = (*fetch_of("sha256", SHA256, len(DATA)), "--timeout", 20, "--tries", 2)
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +161,7 @@ def without_progress(done: subprocess.CompletedProcess[str]) -> subprocess.Compl
 
 
 def fetch(out: Path, *urls: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return without_progress(script("fetch", *FLAGS, "--urls", *urls, "--out", out, **more))
+    return without_progress(run(*FETCH, "--urls", *urls, "--out", out, **more))
 
 
 def nothing(answer: Answer) -> None:
@@ -200,7 +219,7 @@ def test_a_bad_download_is_one_line_that_says_where_to_put_the_file(
 @pytest.mark.parametrize("behaviour", [trickle, slow_head, nothing])
 def test_a_server_that_is_too_slow_is_left(server: Server, out: Path, behaviour: Callable[[Answer], None]) -> None:
     server.behaviours["f"] = behaviour
-    slow = script("fetch", *FLAGS, "--timeout", 1, "--urls", f"{server.url}/f", "--out", out)
+    slow = run(*FETCH, "--timeout", 1, "--urls", f"{server.url}/f", "--out", out)
     refused(slow, f"{out}: not downloaded (127.0.0.1:", "less than 64 KiB in 1 s")
     assert not out.exists()
 
@@ -363,7 +382,7 @@ def test_a_right_file_of_unknown_size_is_whole_though_the_server_never_ends_it(s
     (out.parent.parent / "copy").write_bytes(DATA)
     blob = run("git", "hash-object", out.parent.parent / "copy").stdout.strip()
     flags = ("--timeout", 2, "--tries", 2, "--urls", f"{server.url}/f", "--out", out)
-    proved(script("fetch", "--git-blob", blob, *flags), out)
+    proved(run(*fetch_of("git blob", blob), *flags), out)
 
 
 def test_a_half_download_goes_when_the_file_is_put_by_hand(out: Path) -> None:
@@ -400,7 +419,7 @@ def test_a_server_without_ranges_costs_no_byte_that_is_there(server: Server, out
         lambda answer: whole(answer, upto=1 << 20, ranges=False),
         lambda answer: whole(answer, ranges=False),
     )
-    done = script("fetch", *FLAGS, "--tries", 3, "--urls", f"{server.url}/f", "--out", out)
+    done = run(*FETCH, "--tries", 3, "--urls", f"{server.url}/f", "--out", out)
     proved(done, out)
     assert ranges(server) == [None, f"bytes={2 << 20}-", f"bytes={2 << 20}-"]
 
@@ -419,7 +438,7 @@ def test_a_download_whose_process_was_killed_goes_on(server: Server, out: Path) 
         time.sleep(1)
 
     server.behaviours["f"] = in_turn(first, whole)
-    command = [sys.executable, SCRIPTS / "fetch.py", *FLAGS, "--urls", f"{server.url}/f", "--out", out]
+    command = [*FETCH, "--urls", f"{server.url}/f", "--out", out]
     killed = subprocess.Popen([str(word) for word in command], env=environment(), stdout=subprocess.DEVNULL)
     part = out.parent / f"download.tmp.{SHA256[:16]}"
     while killed.poll() is None and not (part.is_file() and part.stat().st_size > 2**20):
@@ -438,7 +457,7 @@ def test_two_at_once_download_once(server: Server, out: Path) -> None:
         whole(answer)
 
     server.behaviours["f"] = slow
-    command = [sys.executable, SCRIPTS / "fetch.py", *FLAGS, "--urls", f"{server.url}/f", "--out", out]
+    command = [*FETCH, "--urls", f"{server.url}/f", "--out", out]
     both = [subprocess.Popen([str(word) for word in command], env=environment()) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert len(server.asked) == 1
@@ -447,8 +466,8 @@ def test_two_at_once_download_once(server: Server, out: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_the_download_goes_on_afterwards(server: Server, out: Path) -> None:
     server.behaviours["f"] = whole
-    words = [sys.executable, SCRIPTS / "fetch.py", *FLAGS, "--urls", f"{server.url}/f", "--out", out]
-    command = " ".join(str(word) for word in words)
+    words = [*FETCH, "--urls", f"{server.url}/f", "--out", out]
+    command = shlex.join(str(word) for word in words)
     refused(run("bash", "-c", f"ulimit -f 2048; exec {command}"), str(out), "run the same command again")
     assert not out.exists()
     proved(fetch(out, f"{server.url}/f"), out)
@@ -460,11 +479,11 @@ def test_the_mirror_is_asked_first(server: Server, out: Path) -> None:
     for mirror in (f"{server.url}/folder", f"{server.url}/folder/", f"{server.url}/folder/f.gz"):
         server.asked.clear()
         out.unlink(missing_ok=True)
-        proved(script("fetch", *FLAGS, "--urls", f"{server.url}/f.gz", "--mirror", mirror, "--out", out), out)
+        proved(run(*FETCH, "--urls", f"{server.url}/f.gz", "--mirror", mirror, "--out", out), out)
         assert [asked[0] for asked in server.asked] == ["/folder/f.gz"]
     out.unlink()
     broken = "http://127.0.0.1:9/folder"
-    proved(script("fetch", *FLAGS, "--urls", f"{server.url}/f.gz", "--mirror", broken, "--out", out), out)
+    proved(run(*FETCH, "--urls", f"{server.url}/f.gz", "--mirror", broken, "--out", out), out)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
@@ -506,10 +525,13 @@ def test_a_ca_bundle_of_the_environment_is_honoured(server: Server, out: Path, t
 def test_what_was_put_by_hand_stays_and_is_known_by_its_digest(out: Path) -> None:
     out.parent.mkdir()
     for data, origin in ((DATA, "official"), (b"my own", "given")):
+        out.with_name("archive.json").unlink(missing_ok=True)
         out.write_bytes(data)
-        assert fetch(out, "http://127.0.0.1:9/f").returncode == 0
+        done = fetch(out, "http://127.0.0.1:9/f")
+        assert done.returncode == 0
+        assert (f"{out}: found there, not the official file: used as your own" in done.stderr) == (origin == "given")
         assert out.read_bytes() == data
-        assert artifact.origin_of(out) == origin
+        assert artifact.read_record(out.with_name("archive.json"))["origin"] == origin
 
 
 def test_a_git_blob_id_proves_as_git_says(server: Server, out: Path, tmp_path: Path) -> None:
@@ -517,12 +539,12 @@ def test_a_git_blob_id_proves_as_git_says(server: Server, out: Path, tmp_path: P
     (tmp_path / "copy").write_bytes(DATA)
     blob = run("git", "hash-object", tmp_path / "copy").stdout.strip()
     flags = ("--timeout", 20, "--tries", 1, "--urls", f"{server.url}/f", "--out", out)
-    done = without_progress(script("fetch", "--git-blob", "0" * 40, *flags))
+    done = without_progress(run(*fetch_of("git blob", "0" * 40), *flags))
     refused(done, "wrong bytes (git blob ", "git hash-object 0000")
-    proved(script("fetch", "--git-blob", blob, *flags), out)
+    proved(run(*fetch_of("git blob", blob), *flags), out)
     server.behaviours["f"] = endless
     out.unlink()
-    done = without_progress(script("fetch", "--git-blob", "0" * 40, *flags))
+    done = without_progress(run(*fetch_of("git blob", "0" * 40), *flags))
     refused(done, "more than 104857600 bytes")
 
 
@@ -535,7 +557,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(server: Server, out: Pat
 
     server.behaviours["f"] = steady
     ours, theirs = pty.openpty()
-    words = [sys.executable, SCRIPTS / "fetch.py", *FLAGS, "--urls", f"{server.url}/f", "--out", out]
+    words = [*FETCH, "--urls", f"{server.url}/f", "--out", out]
     process = subprocess.Popen([str(word) for word in words], env=environment(), stderr=theirs, stdout=theirs)
     os.close(theirs)
     shown = b""
@@ -551,23 +573,28 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(server: Server, out: Pat
     assert b"[########################] 3.1/3.1 MB" in shown
 
 
-def pin(project: Project, old: str, new: object) -> None:
-    params = project.tree / "params.yaml"
-    text, count = re.subn(rf"  {old}: \S+", f"  {old}: {new}", params.read_text())
-    assert count == 1, old
-    params.write_text(text)
+def pin(project: Project, old: object, new: object) -> None:
+    """Replaces a digest or a size of an official file."""
+    constants = project.tree / "scripts/formats/official.py"
+    text = constants.read_text()
+    assert text.count(str(old)) == 1, old
+    constants.write_text(text.replace(str(old), str(new)))
+
+
+def pin_inputs(project: Project) -> None:
+    """Makes the archive and the checkpoint in ROOT the official ones."""
+    archive, weights = project.root / held.PATHS["archive"], project.root / held.PATHS["checkpoint"]
+    for name, md5 in official.BATCHES_MD5.items():
+        pin(project, md5, hashlib.md5(read_member(archive, name)).hexdigest())
+    pin(project, official.ARCHIVE.digest, artifact.digest(archive))
+    pin(project, official.ARCHIVE.size, archive.stat().st_size)
+    pin(project, official.CHECKPOINT.digest, artifact.git_blob(weights))
 
 
 def test_make_gets_both_official_inputs_by_itself_and_they_count_as_official(project: Project, server: Server) -> None:
     archive, weights = project.root / "data/archive.tar.gz", project.root / "models/checkpoint.pkl"
     files = {"cifar-10-python.tar.gz": archive.read_bytes(), "model_92_sgd.pkl": weights.read_bytes()}
-    with tarfile.open(archive) as tar:
-        batch = tar.extractfile("cifar-10-batches-py/test_batch")
-        assert batch
-        pin(project, "test_batch_md5", hashlib.md5(batch.read()).hexdigest())
-    pin(project, "sha256", hashlib.sha256(files["cifar-10-python.tar.gz"]).hexdigest())
-    pin(project, "bytes", len(files["cifar-10-python.tar.gz"]))
-    pin(project, "model_92_sgd", run("git", "hash-object", weights).stdout.strip())
+    pin_inputs(project)
     for name, data in files.items():
         server.behaviours[name] = partial(whole, data=data)
     project.make("distclean", "PYTHON=")  # given inputs too; there is no .venv here
@@ -606,4 +633,4 @@ def test_a_file_put_into_root_by_hand_is_checked_and_named_before_it_is_used(
     assert (fresh.root / name).read_text() == "junk"
     shutil.copyfile(built.root / name, fresh.root / name)  # newer than all that make knows
     done = fresh.make(goal)
-    assert f"FETCH     root/{name}\n  found there, not the official file: used as your own" in done.stdout
+    assert f"  root/{name}: found there, not the official file: used as your own" in done.stderr

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from test_fetch import Server, server, whole  # noqa: F401  the fixture `server`
 
-from conftest import TREE, Inputs, Project, refused, run, script
+from conftest import TREE, Inputs, Project, refused, run, script_here
+from formats import official
 
 PATCH = TREE / "patches/integer-channels.patch"
 
@@ -53,14 +54,14 @@ class ResidualAttentionModel_92_32input_update(model.ResidualAttentionNetwork):
 
 
 def pin(project: Project, sources: dict[str, str]) -> Path:
-    """Writes the blob ids of `sources` to params.yaml and the files to models/upstream; returns that folder."""
+    """Makes `sources` the official ones and writes them to models/upstream; returns that folder."""
     folder = project.root / "models/upstream"
     folder.mkdir(parents=True)
-    params = project.tree / "params.yaml"
+    constants = project.tree / "scripts/formats/official.py"
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(text)
         blob = run("git", "hash-object", folder / f"{name}.py").stdout.strip()
-        params.write_text(re.sub(rf"  {name}: \w+", f"  {name}: {blob}", params.read_text()))
+        constants.write_text(constants.read_text().replace(official.SOURCES[name].digest, blob))
     return folder
 
 
@@ -144,10 +145,12 @@ def test_without_a_network_the_error_names_the_file_to_download_and_its_place(fr
     assert re.search(r"copy http\S+/model/basic_layers.py \(git hash-object \w{40}\) there by hand", done.stderr)
 
 
-def test_a_machine_without_patch_gets_an_error(tmp_path: Path) -> None:
+def test_a_machine_without_patch_gets_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "basic_layers.py"
     source.write_text(STAND_IN["basic_layers"])
     blob = run("git", "hash-object", source).stdout.strip()
-    blobs = ("--basic-layers", blob, "--attention-module", "0" * 40, "--residual-attention-network", "0" * 40)
-    done = script("check_upstream", "--sources", source, *blobs, "--patches", PATCH, PATH="/nowhere")
+    stand_in = official.SOURCES["basic_layers"]._replace(digest=blob)
+    monkeypatch.setitem(official.SOURCES, "basic_layers", stand_in)
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = script_here("check_upstream", "--sources", source, "--patches", PATCH)
     refused(done, "patch: program not found; install it")

@@ -35,7 +35,7 @@ from conftest import (
     small_graph,
     toolkit_of,
 )
-from engines import CompileRequest
+from engines import CompileRequest, ModelFile
 from engines.ascend import _reasons
 from engines.ascend import compile as atc
 
@@ -176,7 +176,7 @@ def test_at_most_one_precision_mode_is_passed_because_they_exclude_each_other(
     options: dict[str, str], expected: list[str]
 ) -> None:
     chip = {"soc_version": "Ascend310P3", **options}
-    request = CompileRequest(Path("/m.onnx"), None, 1, Path("/m.om"), Path("/m.log"), chip, {})
+    request = CompileRequest(ModelFile(Path("/m.onnx"), b""), None, 1, Path("/m.om"), Path("/m.log"), chip, {})
     assert atc.arguments(request, "error")[7:] == expected
 
 

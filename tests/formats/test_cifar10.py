@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import MD5, refused, script
-from formats import python2, sample
+from conftest import refused, script, script_here
+from formats import official, python2, sample
 from formats.python2 import Call, Global, python2_pickle
 
 IMAGES, LABELS = sample.draw(3, 12)
@@ -25,7 +25,7 @@ IMAGES, LABELS = sample.draw(3, 12)
 
 def preprocess(archive: Path, tmp_path: Path, what: str = "bins") -> Any:
     out = tmp_path / ("bin" if what == "bins" else "labels.txt")
-    return script("preprocess", "--archive", archive, *MD5, f"--{what}", out)
+    return script("preprocess", "--archive", archive, f"--{what}", out)
 
 
 def pack(tmp_path: Path, batch: bytes) -> Path:
@@ -74,11 +74,11 @@ def test_a_folder_its_parent_and_the_archive_give_the_same_bins(tmp_path: Path, 
     assert manifest["provenance"]["data_origin"] == "own"
 
 
-def test_the_official_test_batch_is_recognized_by_its_digest(tmp_path: Path) -> None:
+def test_the_official_test_batch_is_recognized_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = sample.batch("t", IMAGES, LABELS)
-    md5 = hashlib.new("md5", batch).hexdigest()
-    done = script("preprocess", "--archive", pack(tmp_path, batch), "--official-md5", md5, "--bins", tmp_path / "bin")
-    assert done.returncode == 0
+    monkeypatch.setitem(official.BATCHES_MD5, "test_batch", hashlib.new("md5", batch).hexdigest())
+    done = script_here("preprocess", "--archive", pack(tmp_path, batch), "--bins", tmp_path / "bin")
+    assert done.returncode == 0, done.stderr
     assert read_record(tmp_path / "bin/manifest.json")["provenance"]["data_origin"] == "official"
 
 

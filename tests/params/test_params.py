@@ -28,6 +28,7 @@ def sync(tmp_path: Path, text: str) -> Any:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("upstream:\n", "upstream:\n  model_92_sgd: 3ab391d8\n", ["upstream.model_92_sgd: no longer a setting"]),
         ("  opset: 11 ", "  opzet: 11 ", ["unknown key onnx.opzet", "did you mean onnx.opset"]),
         ("  opset: 11 ", "  opset: 10 ", ["onnx.opset is '10'", "from 11 to 17"]),
         ("  opset: 11 ", "  opset: eleven ", ["onnx.opset is 'eleven'"]),
