@@ -86,7 +86,8 @@ state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restar
 
 # ------------------------------------------------------------------------------ definitions for recipes
 quiet := $(if $(filter 1,$(V)),,@)
-python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python)
+# -E: PYTHONPATH and other variables of Python do not change the commands. Programs of CANN still get them.
+python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python) -E
 make := $(MAKE)# make runs recipe lines that contain the text $(MAKE) even under -n
 export ATC AIS_BENCH SET_ENV WHY PARAMS
 # The digest of settings and scripts that this make has read: see renew() in scripts/_support/artifact.py.
@@ -108,9 +109,9 @@ $(if $(and $(word 2,$(goals)),$(filter perf% best report bench %/perf.txt,$(goal
 # .venv is rebuilt when requirements.txt has other bytes, whatever the times.
 differs = $(if $(wildcard $2),$(if $(shell cmp $1 $2),FORCE))
 .venv/requirements.txt: $(if $(environment),$(call differs,requirements.txt,.venv/requirements.txt))
-	$(quiet)python3 scripts/setup_env.py --requirements requirements.txt --out $(@D)
+	$(quiet)python3 -E scripts/setup_env.py --requirements requirements.txt --out $(@D)
 .venv/requirements-dev.txt: .venv/requirements.txt $(call differs,requirements-dev.txt,.venv/requirements-dev.txt)
-	$(quiet)python3 scripts/setup_env.py --requirements requirements-dev.txt --out $(@D) --dev
+	$(quiet)python3 -E scripts/setup_env.py --requirements requirements-dev.txt --out $(@D) --dev
 
 # ------------------------------------------------------------------ generated: what commands depend on
 chips :=
@@ -269,7 +270,7 @@ demo: ## run the whole pipeline on the built-in sample, on the CPU
 	$(lock_sample)
 	@sh scripts/make/next_steps.sh demo $(call answer_of,fallback)
 doctor: ## check what this machine and ROOT have, what is missing, and how to get it
-	@python3 scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
+	@python3 -E scripts/doctor.py --root $(or $(root),.) --make $(MAKE_VERSION) --python=$(call quote,$(PYTHON)) \
 	  --params $(PARAMS) --chip=$(call quote,$(CHIP)) --devices=$(call quote,$(DEVICE))
 setup: $(environment) ## create the virtual environment .venv; other targets do this when needed
 

@@ -93,7 +93,7 @@ def main() -> None:
         logits = read_outputs(args.outputs, outputs, len(labels))
         reference_logits = read_outputs(args.reference, reference, len(labels))
         job.record["provenance"].update(outputs=outputs["digest"], reference=reference["digest"])
-        job.record.update(compare_logits(logits, reference_logits, labels), **labels_of(outputs["provenance"]))
+        job.record.update(compare_logits(logits, reference_logits, labels), **labels_of(outputs["provenance"], outputs))
         job.record["reference"] = {name: reference["provenance"].get(name) for name in REFERENCE}
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
 

@@ -8,7 +8,7 @@ its own rows.
 
 from __future__ import annotations
 
-from _support import PYTHONS, artifact, cli, locks, machine, process, torch_build, web
+from _support import PYTHONS, artifact, cli, environment, locks, machine, process, torch_build, web
 from _support.query import BackgroundQueries, Fault
 
 import contextlib
@@ -136,6 +136,9 @@ def machine_rows() -> Iterator[Row]:
     yield Row("CPU", f"{machine.threads()} threads")
     fault = locks.fault_of_shared_folder()
     yield Row("locks of the host", fault or f"{locks.shared_folder()}, for all users", locks.REMEDY if fault else "")
+    if environment.ignored:
+        names = " ".join(environment.ignored)
+        yield Row("environment", f"{names}: not used, because results must not depend on these variables")
     writable, owner = os.access(".", os.W_OK), os.stat(".").st_uid
     text = f"{os.getcwd()}, {'writable' if writable else 'not writable'}"
     text += "" if owner == os.geteuid() else f", of user {owner}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _support import artifact, cli, locks
 from _support.artifact import Record, needed_record
+from _support.run_facts import machine_facts
 
 from pathlib import Path
 from typing import Tuple
@@ -79,6 +80,7 @@ def main() -> None:
         digest, conditions = run(engine, request, work, job.path)
         job.record.update(count=bins["count"], format=args.format, digest=digest)
         job.record["provenance"].update(conditions)
+        job.record["run"] = machine_facts()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from _support import artifact, cli, locks
 from _support.artifact import needed_record
+from _support.run_facts import machine_facts
 
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def main() -> None:
             work = Work(args.bins, bins, BATCH_SIZE, FORMAT, args.onnx)
             digest = run_all(session, work, job.path)
         job.record.update(count=bins["count"], format=FORMAT, digest=digest)
+        job.record["run"] = machine_facts()
         precision = onnx.get("graph", {}).get("precision", "float32")  # a graph of the user's own may have another one
         job.record["provenance"].update(session.conditions, precision=precision, model=onnx["sha256"])
 

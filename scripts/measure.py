@@ -194,7 +194,7 @@ def main() -> None:
         job.record["provenance"].update(measured.conditions, outputs=outputs["digest"], **versions)
         limits = {name: getattr(args, name) for name in ("drift", "spread", "others")}
         perf = perf_record(measured, check, limits, batch_size)
-        job.record.update(perf, **labels_of(outputs["provenance"]))
+        job.record.update(perf, **labels_of(outputs["provenance"], outputs))
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
         if not perf["stable"]:
             print(f"  not stable: {', '.join(perf['stability']['why'])}; to measure again, add FRESH=1")

@@ -110,7 +110,7 @@ def main() -> None:
         artifact.write_text(predictions, table)
         job.record["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
         job.path.write_text("\n".join(format_page(accuracy)) + "\n", "utf-8")
-        job.record.update(accuracy, **labels_of(outputs["provenance"]))
+        job.record.update(accuracy, **labels_of(outputs["provenance"], outputs))
 
 
 if __name__ == "__main__":

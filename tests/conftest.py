@@ -170,7 +170,7 @@ class Project:
 
     def pythons(self) -> list[str]:
         """The scripts that the last make started, in order."""
-        return re.findall(r"^scripts/(\w+)\.py", self.log.read_text(), re.MULTILINE)
+        return re.findall(r"^-E scripts/(\w+)\.py", self.log.read_text(), re.MULTILINE)
 
     def artifacts(self) -> dict[str, int]:
         """{path below ROOT: inode} of every artifact and manifest; a rebuilt artifact has another inode."""

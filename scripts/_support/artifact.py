@@ -9,7 +9,7 @@ influence the bytes of an artifact. Python 3.7, standard library only.
 
 from __future__ import annotations
 
-from _support import locks
+from _support import SOURCES, locks
 from _support.cli import SCRIPTS, die
 from _support.imports import local_imports
 
@@ -375,8 +375,16 @@ def key_of(inputs: Record, settings: Record, packages: Iterable[str] = (), part:
                 versions[name] = metadata.version(name)
             except metadata.PackageNotFoundError:
                 versions[name] = ""
-    digests = {path.relative_to(SCRIPTS).as_posix(): digest(path) for path in scripts}
+    digests = {path.relative_to(SCRIPTS).as_posix(): source_digest(path) for path in scripts}
     return {"inputs": inputs, "flags": settings, "scripts": digests, "versions": versions}
+
+
+def source_digest(path: Path) -> str:
+    """The sha256 of a script as it was loaded. If it is not loaded yet, its later import must find the same bytes."""
+    name = os.path.realpath(str(path))
+    if name not in SOURCES:
+        SOURCES[name] = digest(path)
+    return SOURCES[name]
 
 
 def has_key(record: Record, key: Record) -> bool:

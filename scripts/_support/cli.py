@@ -1,13 +1,14 @@
 """Error messages, arguments and Ctrl-C of the commands.
 
 Commands import this module first, because it has side effects: Ctrl-C during slow imports (numpy, onnx) ends the
-command without a message, and an uncaught exception, such as a missing package, is printed as one line. It has no side
-effects when another program, such as pytest, imports it. Python 3.7, standard library only.
+command without a message, an uncaught exception, such as a missing package, is printed as one line, and variables that
+would change results are removed (see environment.py). It has no side effects when another program, such as pytest,
+imports it. Python 3.7, standard library only.
 """
 
 from __future__ import annotations
 
-from _support import PYTHONS
+from _support import PYTHONS, environment
 
 import argparse
 import contextlib
@@ -119,6 +120,7 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
         pass
     elif isinstance(error, ModuleNotFoundError):
         remedy = "run make setup, or set PYTHON= to an interpreter that has the packages of requirements.txt"
+        remedy += " (PYTHONPATH is not used)" if os.environ.get("PYTHONPATH") else ""
         print(f"{script}: {error.name}: not installed for {sys.executable}; {remedy}", file=sys.stderr)
     elif isinstance(error, OSError) and error.errno is not None:
         problem, remedy = (error.strerror or os.strerror(error.errno)).lower(), REMEDIES.get(error.errno, OTHER_REMEDY)
@@ -162,6 +164,7 @@ def settings_of(args: argparse.Namespace, settings: Dict[str, str]) -> Dict[str,
 
 
 if IS_COMMAND:
+    environment.clean()
     sys.excepthook = explain_exception
     for stream in filter(None, (sys.stdout, sys.stderr)):  # the terminal may not support a file name's characters
         stream.reconfigure(errors="backslashreplace")

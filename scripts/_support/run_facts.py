@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from _support import process
+from _support import environment, process
 from _support.artifact import Record, digest
 from _support.cli import SCRIPTS
 from _support.machine import cpu_name
 
+import contextlib
 import os
 import platform
 import re
@@ -47,11 +48,28 @@ def git_state(tree: Path) -> Record:
     return {"commit": match.group(1), **({} if status else {"clean": not is_changed})}
 
 
+PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
+
+
+def machine_facts() -> Record:
+    """The machine and the software of this process: names of host and CPU, versions of Python and of PACKAGES, and what
+    acts before a command starts (see environment.py), if there is something."""
+    facts: Record = {"host_name": platform.node(), "cpu": cpu_name(), "python": platform.python_version()}
+    with contextlib.suppress(ImportError):
+        from importlib import metadata  # since Python 3.8
+
+        for name in PACKAGES:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                facts.setdefault("packages", {})[name] = metadata.version(name)
+    at_start = {**environment.at_start(), **environment.customizations()}
+    return {**facts, **({"at_start": at_start} if at_start else {})}
+
+
 def run_facts(tree: Path = SCRIPTS.parent) -> Record:
-    """The start and the date (UTC, ISO 8601), the names of host and CPU; the project's version and commit and the
-    digest of its requirements.txt, if they are known."""
+    """The start and the date (UTC, ISO 8601), machine_facts(); the project's version and commit and the digest of its
+    requirements.txt, if they are known."""
     started, date = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) for seconds in (STARTED, time.time()))
-    host = {"host_name": platform.node(), "cpu": cpu_name()}
     pins = tree / "requirements.txt"
     requirements = {"requirements": digest(pins)} if pins.is_file() else {}
-    return {"date": date, "started": started, **host, **project_version(tree), **git_state(tree), **requirements}
+    facts = {**machine_facts(), **project_version(tree), **git_state(tree)}
+    return {"date": date, "started": started, **facts, **requirements}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.processes import Program, Unavailable, last_line, module, run_timed, started
+from benchmark.processes import Program, Unavailable, last_line, module, python_environment, run_timed, started
 from network.spec import IMAGE_SHAPE
 
 THIS_PROJECT = "this project"  # Contender.what of a chip
@@ -173,7 +173,7 @@ class BenchmarkApp(Entry):
         command += ["-t", str(max(1, round(seconds)))]  # whole seconds
         command += ["-infer_precision", self.contender.options, "-shape", f"[{shape}]"]
         begin = self.log.stat().st_size if self.log.exists() else 0
-        run_timed(Program(command), self.log)
+        run_timed(Program(command, python_environment()), self.log)
         return parse_benchmark_app(self.log.read_bytes()[begin:].decode("utf-8", "replace"), int(size))
 
     def logits(self, count: int, out: Path) -> NDArray[Any]:

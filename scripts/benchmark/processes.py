@@ -34,9 +34,13 @@ class Usage(NamedTuple):
 
 def module(name: str, *words: object) -> Program:
     """A module of scripts/, for example benchmark.contender, as a program that runs with this interpreter."""
-    paths = [str(cli.SCRIPTS), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = {**python_environment(), "PYTHONPATH": str(cli.SCRIPTS)}
     return Program([sys.executable, "-m", name, *map(str, words)], environment)
+
+
+def python_environment() -> dict[str, str]:
+    """The environment of this process without Python's own variables, which make's python -E does not read either."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 @contextlib.contextmanager

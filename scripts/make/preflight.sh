@@ -261,7 +261,7 @@ find_the_chip() {
         *[nq]*) ;; # writes nothing
         *) set -- "$@" --note "$note" --host "$host" ;;
     esac
-    for item in $(python3 scripts/find_chip.py --chips "$@"); do CHIP=$item; done
+    for item in $(python3 -E scripts/find_chip.py --chips "$@"); do CHIP=$item; done
     # find_chip.py has printed the reason to stderr.
     if ! contains "$chips" "$CHIP"; then refuse "CHIP: not found; see the line above"; fi
     if contains "$chips" "$stored" && [ "$stored" != "$CHIP" ]; then

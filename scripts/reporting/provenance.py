@@ -64,11 +64,15 @@ def without_paths(provenance: Record) -> Record:
     return {name: value for name, value in provenance.items() if name not in PATHS}
 
 
-def labels_of(provenance: Record) -> Record:
+def labels_of(provenance: Record, inference: Record | None = None) -> Record:
     """What a result is of, for its record: source, origins, and under "run" all that differs when it is computed again:
-    date, host, version and commit of this project, paths of own inputs."""
+    date, machine, version and commit of this project, paths of own inputs. `inference`: the record of the outputs, with
+    the machine on which they were computed."""
     paths = {part: provenance[f"{part}_path"] for part in PARTS if provenance.get(f"{part}_path")}
     run = {**run_facts(), "paths": paths}
+    machine = (inference or {}).get("run")
+    if isinstance(machine, dict):
+        run["inference"] = machine
     return {"source": source_of(provenance), "origins": origins_of(provenance), "run": run}
 
 

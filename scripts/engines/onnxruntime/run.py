@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _support.cli import die
 from _support.machine import threads
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,31 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
-from engines import ModelFile, Options
+from engines import ModelFile, Options, probe
 from engines.feed import OneAtATime
 from engines.split import CHUNK, split_batch
 from graphs.session import open_session as open_runtime_session
 from network.spec import INPUT, OUTPUT
+
+
+def probe_graph() -> onnx.ModelProto:
+    """The convolution of probe.py."""
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, probe.IMAGE)
+    sums = helper.make_tensor_value_info("sums", onnx.TensorProto.FLOAT, None)
+    node = helper.make_node("Conv", ["image", "weights"], ["sums"])
+    weights = numpy_helper.from_array(probe.weights(), "weights")
+    graph = helper.make_graph([node], "probe", [image], [sums], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
+def check_computed(path: object) -> None:
+    """Exits 1 if ONNX Runtime computes a float32 convolution in a lower precision."""
+    session = open_runtime_session(probe_graph())
+    computed = probe.precision_of(lambda images: session.run(None, {"image": images})[0])
+    if computed != "float32":
+        die(path, f"ONNX Runtime computes float32 convolutions in {computed} on this machine", probe.REMEDY)
 
 
 def open_session(model: ModelFile, options: Options) -> OneAtATime:
@@ -26,6 +46,7 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
     streams, chunk = split_batch(batch_size, threads())
     for value in [*graph.graph.input, *graph.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "N"  # a request is a part of the batch
+    check_computed(model.path)
     session = open_runtime_session(graph, max(1, threads() // streams))
     pool = ThreadPoolExecutor(streams)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import ModelFile, Options
+from engines import ModelFile, Options, probe
 from engines.feed import OneAtATime
 from engines.openvino.cpu import instructions, require_instructions
 from engines.split import split_batch
@@ -63,6 +63,27 @@ def precision_fault(compiled: Compiled, precision: str) -> str:
     return f"OpenVINO runs {len(others)} of {len(types)} {what} in {', '.join(sorted(set(others)))}, not in {precision}"
 
 
+def computed_precision(rest: str) -> str:
+    """The precision in which OpenVINO computes a convolution with the setting `rest`, whatever it says about it."""
+    import openvino
+    from openvino import opset13
+
+    image = opset13.parameter(probe.IMAGE, np.float32)
+    sums = opset13.convolution(image, opset13.constant(probe.weights()), [1, 1], [0, 0], [0, 0], [1, 1])
+    settings = {"INFERENCE_PRECISION_HINT": rest, "INFERENCE_NUM_THREADS": threads()}
+    model = openvino.Core().compile_model(openvino.Model([sums], [image], "probe"), "CPU", settings)
+    return probe.precision_of(lambda images: np.array(model([images])[0]))
+
+
+def check_computed(path: object, rest: str) -> str:
+    """The precision that computed_precision() finds; exits 1 if it is lower than that of the setting `rest`."""
+    computed = computed_precision(rest)
+    if rest == "f32" and computed != "float32":
+        problem = f"OpenVINO computes float32 convolutions in {computed} on this machine, so precision=f32 is not met"
+        die(path, problem, probe.REMEDY)
+    return computed
+
+
 def reason_of(error: Exception) -> str:
     """The reason in an error of OpenVINO, without its source lines."""
     lines = [line.strip() for line in str(error).splitlines()]
@@ -86,6 +107,7 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
     fault = precision_fault(compiled, precision)
     if fault:
         die(model.path, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
+    computed = check_computed(model.path, compiled.rest)
     batch_size, chunk = compiled.batch_size, compiled.chunk
     requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
     logits = np.empty((batch_size, len(CLASSES)), np.float32)
@@ -109,4 +131,6 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
     conditions["images_a_request"] = chunk
     if compiled.rest != precision:
         conditions["rest"] = compiled.rest
+    if compiled.rest == "bf16" and computed != "bfloat16":
+        conditions["precision" if precision == "bf16" else "rest"] = computed
     return OneAtATime(run, conditions)

@@ -1,0 +1,49 @@
+"""The environment of a command: variables that would change results are removed. Python 3.7, standard library only.
+
+Libraries read them when they are loaded, later than this module. A result must not depend on the shell of its user,
+because no record would show it: ONEDNN_DEFAULT_FPMATH_MODE=BF16 makes "float32" compute in bfloat16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from typing import Any, Dict, List
+
+# Beginnings of the names: oneDNN, OpenMP, MKL, OpenBLAS and other BLAS, ONNX Runtime, OpenVINO, oneTBB, torch, numpy.
+LIBRARIES = (
+    *("ONEDNN_", "DNNL_", "MKLDNN_", "OMP_", "KMP_", "GOMP_", "LIBOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_"),
+    *("VECLIB_", "NUMEXPR_", "ORT_", "ONNXRUNTIME_", "OPENVINO_", "OV_", "TBB_", "ATEN_", "TORCH_", "PYTORCH_"),
+    *("TORCHINDUCTOR_", "NPY_", "NUMPY_"),
+)
+# These do not change results: a folder for downloads, and torch_npu's switch for hosts where it cannot be imported.
+HARMLESS = ("TORCH_HOME", "TORCH_DEVICE_BACKEND_AUTOLOAD", "TORCHINDUCTOR_CACHE_DIR")
+# These act before Python starts, so they cannot be removed. Some hosts need them. A result's record names them.
+AT_START = ("LD_PRELOAD", "GLIBC_TUNABLES")
+
+ignored: List[str] = []  # the names that this process had
+
+
+def clean() -> None:
+    """Removes the variables of LIBRARIES from this process, and so from the programs that it starts."""
+    for name in sorted(os.environ):
+        if name.upper().startswith(LIBRARIES) and name not in HARMLESS:
+            ignored.append(name)
+            del os.environ[name]
+
+
+def at_start() -> Dict[str, str]:
+    """{name: value} of the variables AT_START that are set."""
+    return {name: os.environ[name] for name in AT_START if os.environ.get(name)}
+
+
+def customizations() -> Dict[str, Any]:
+    """{name: {path, sha256}} of the modules that Python runs before a command, if the interpreter has them."""
+    found: Dict[str, Any] = {}
+    for name in ("sitecustomize", "usercustomize"):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and os.path.isfile(path):
+            with open(path, "rb") as stream:
+                found[name] = {"path": path, "sha256": hashlib.sha256(stream.read()).hexdigest()}
+    return found
