@@ -61,13 +61,15 @@ def is_mistake(value: Any) -> bool:
     )
 
 
+MAPS = ("paths", "packages", "at_start", "sitecustomize", "usercustomize", "inference")  # entries of "run", of texts
+
+
 def is_run(value: Any) -> bool:
-    """Whether "run" of a record has only texts, and clean as a boolean."""
-    if not isinstance(value, dict) or not isinstance(value.get("paths", {}), dict):
-        return False
-    texts = [text for name, text in value.items() if name not in ("clean", "paths")]
-    texts += value.get("paths", {}).values()
-    return isinstance(value.get("clean", True), bool) and all(isinstance(text, str) for text in texts)
+    """Whether "run" of a record has only texts, maps of texts, and clean as a boolean."""
+    return isinstance(value, dict) and all(
+        is_run(entry) if name in MAPS else isinstance(entry, bool if name == "clean" else str)
+        for name, entry in value.items()
+    )
 
 
 def has_throughput(value: Any) -> bool:
