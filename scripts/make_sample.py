@@ -11,7 +11,6 @@ from _support.cli import die
 from pathlib import Path
 from typing import Dict
 
-from formats import held
 from formats.python2 import write_tar
 from formats.sample import NOTICE, archive_files, write_checkpoint
 from network.shapes import shapes
@@ -31,9 +30,7 @@ def check_replaceable(out: Path, sample: Path) -> None:
     is_ours = artifact.read_record(artifact.record_of(out)) or not artifact.is_file(out)
     if is_ours or out.stat().st_mtime_ns == artifact.UNFINISHED or artifact.digest(out) == artifact.digest(sample):
         return
-    variable = held.VARIABLES[out.name.split(".")[0]]
-    remedy = f"type: rm {out}, then the same make command, or set {variable}= to a copy of it"
-    die(out, "not the file that was generated, and its record is missing or damaged", remedy)
+    die(out, "not the file that was generated, and its record is missing or damaged", artifact.rebuild_hint(out))
 
 
 def main() -> None:

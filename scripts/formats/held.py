@@ -24,7 +24,7 @@ def remedy_of(path: Path, origin: str) -> str:
     if origin == "given" and variable:
         return f"{again} with {variable}= and your file"
     if origin == "sample" or not file:
-        return f"{again}, which makes it again"
+        return again
     own = f" (or set {variable}= to your own file)" if variable else ""
     return f"{again}, which downloads it, or copy {file.name} there ({file.kind} {file.digest[:16]}…){own}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from conftest import Project, copy_of, environment, run
+from conftest import Project, copy_of, environment, new_project, run
 from formats import python2, sample
 
 RESULT = "results/null/bs16/accuracy.txt"
@@ -54,6 +54,15 @@ def test_params_restored_with_their_old_time_are_noticed(project: Project, way: 
     assert (outputs / "image_0_0.txt").exists()
     project.make("accuracy")
     assert project.pythons() == []
+
+
+def test_clones_with_different_settings_over_one_root_use_their_own(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = new_project(tmp_path / "other")
+    other.set("infer.format", "bin")
+    for clone, form in ((other, "bin"), (project, "txt")) * 2:
+        clone.make("infer", ROOT=str(project.root))
+        assert read_record(project.root / "results/null/bs16/outputs/manifest.json")["format"] == form
 
 
 def test_a_script_restored_with_its_old_time_is_noticed(project: Project) -> None:
