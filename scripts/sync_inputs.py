@@ -12,6 +12,7 @@ from _support import artifact, cli
 from _support.artifact import Record, digest, read_record, time_after_all, write_atomically, write_text
 from _support.cli import die
 
+import argparse
 import hashlib
 import os
 import re
@@ -171,7 +172,7 @@ def make_variables(values: Dict[str, str], rules: Rules, chips: List[Chip]) -> s
     return close_file([*lines, *(line for chip in chips for line in rules.chip_lines(chip))])
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--requirements", type=Path, required=True)
@@ -185,7 +186,11 @@ def main() -> None:
         parser.add_argument(
             f"--{name}-stat", default="", help="make's text of its inode, size and time, stored once it is imported"
         )
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     sums = sums_of(args.watch)  # before they are read, so that the next make notices later changes
     params = read_params(args.params)
     chips = chips_of(args.params, params, args.scripts / "engines")

@@ -48,19 +48,23 @@ def git_state(tree: Path) -> Record:
     return {"commit": match.group(1), **({} if status else {"clean": not is_changed})}
 
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
-
-
-def machine_facts() -> Record:
-    """The machine and the software of this process: names of host and CPU, versions of Python and of PACKAGES, and what
-    acts before a command starts (see environment.py), if there is something."""
-    facts: Record = {"host_name": platform.node(), "cpu": cpu_name(), "python": platform.python_version()}
-    with contextlib.suppress(ImportError):
+def versions_of(pins: Path) -> Record:
+    """{name: version} of the packages that a requirements.txt names and that are installed."""
+    found: Record = {}
+    with contextlib.suppress(ImportError, OSError, UnicodeDecodeError):
         from importlib import metadata  # since Python 3.8
 
-        for name in PACKAGES:
+        for name in dict.fromkeys(re.findall(r"^([\w.-]+)==", pins.read_text("utf-8"), re.MULTILINE)):
             with contextlib.suppress(metadata.PackageNotFoundError):
-                facts.setdefault("packages", {})[name] = metadata.version(name)
+                found[name.lower()] = metadata.version(name)
+    return found
+
+
+def machine_facts(tree: Path = SCRIPTS.parent) -> Record:
+    """The machine and the software of this process: names of host and CPU, versions of Python and of the packages of
+    requirements.txt, and what acts before a command starts (see environment.py), if there is something."""
+    facts: Record = {"host_name": platform.node(), "cpu": cpu_name(), "python": platform.python_version()}
+    facts["packages"] = versions_of(tree / "requirements.txt")
     at_start = {**environment.at_start(), **environment.customizations()}
     return {**facts, **({"at_start": at_start} if at_start else {})}
 
@@ -71,5 +75,5 @@ def run_facts(tree: Path = SCRIPTS.parent) -> Record:
     started, date = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) for seconds in (STARTED, time.time()))
     pins = tree / "requirements.txt"
     requirements = {"requirements": digest(pins)} if pins.is_file() else {}
-    facts = {**machine_facts(), **project_version(tree), **git_state(tree)}
+    facts = {**machine_facts(tree), **project_version(tree), **git_state(tree)}
     return {"date": date, "started": started, **facts, **requirements}

@@ -24,7 +24,7 @@ RECORD: Fields = {
     "run.host_name": "network name of the computer",
     "run.cpu": "model name of its CPU",
     "run.python": "version of Python",
-    "run.packages.*": "versions of numpy, onnx, onnxruntime, openvino and torch, as far as they are installed",
+    "run.packages.*": "versions of the installed packages of requirements.txt",
     "run.at_start.*": "what acted before the command started: LD_PRELOAD, GLIBC_TUNABLES, and path and digest of a "
     "sitecustomize or usercustomize module; missing without them",
     "run.inference.*": "host_name, cpu, python, packages and at_start of the run that computed the outputs",
