@@ -85,9 +85,9 @@ def check_computed(path: object, rest: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """The reason in an error of OpenVINO, without its source lines."""
+    """The reason in an error of OpenVINO, without its source lines and its advertisement of extensions."""
     lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    kept = [line for line in lines if line and not line.startswith(("Exception from", "Check '", "To facilitate"))]
     return cli.one_line((kept or lines or [type(error).__name__])[-1]).lstrip("- ")[:200].replace(";", ",")
 
 
