@@ -281,8 +281,9 @@ user_files := $(if $(ARCHIVE),$(archive)) $(if $(WEIGHTS),$(weights)) $(if $(ONN
 goal_files := $(filter $(call each,$(root)%,data/% models/% results/%),$(goals))
 $(filter-out $(any_chip) audit,$(stages)) bin onnx optimized $(filter-out $(user_files),$(goal_files)): | $(user_files)
 
-# $(call check_device,RECORD): a note if DEVICE is set, but the file was computed on another device and is up to date.
-check_device = $(if $(DEVICE),@sh scripts/make/other_device.sh $(DEVICE) $(subst %,$(BS),$1))
+# $(call check_device,RECORD): a note if DEVICE is set for a chip with numbered devices, but the file was computed on
+# another device and is up to date.
+check_device = $(if $(call answer_of,numbered),@sh scripts/make/other_device.sh $(DEVICE) $(subst %,$(BS),$1))
 
 ##@ Stages
 bin: $(bins) $(labels) ## convert the test images to bins, and their labels to text

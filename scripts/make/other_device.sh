@@ -3,8 +3,8 @@
 # Usage: other_device.sh DEVICE FILE. FILE is a record of this project, with the devices as "0 (NAME), 1 (NAME)".
 set -u
 
-# Prints the numbers of a list of devices, one per line.
-numbers() { printf '%s\n' "$1" | sed 's/ ([^)]*)//g' | tr -s ', ' '\n' | sort; }
+# Prints the numbers of a list of devices, one per line, without leading zeros.
+numbers() { printf '%s\n' "$1" | sed 's/ ([^)]*)//g' | tr -s ', ' '\n' | sed 's/^0*\([0-9]\)/\1/' | sort; }
 
 # In a measurement the name is in an object "device" with further values.
 used=$(sed -n -e 's/^ *"device": "\(.*\)",*$/\1/p' -e '/^ *"device": {/,/}/ s/^ *"name": "\(.*\)",*$/\1/p' "$2" | head -n 1)

@@ -4,6 +4,7 @@
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
 #   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=… inputs=…    accepted; make uses these values
+#     and numbered=yes if DEVICE is set for a chip with numbered devices
 #   subject: problem; remedy                                                 refused
 # The exit status is always 0, because GNU Make 4.0 does not look at it.
 
@@ -399,7 +400,8 @@ accept() {
     inputs=
     if [ ! "$restarts" ] && [ -f "${prefix}.make/inputs.mk" ] && ! has_own_inputs; then inputs=damaged; fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
-    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs"
+    if [ "$DEVICE" ] && [ "$chips" ] && chip_has_devices; then numbered=" numbered=yes"; else numbered=; fi
+    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered"
     exit 0
 }
 
@@ -444,6 +446,7 @@ ROOT=${ROOT:-.}
 own_onnx=
 own_sizes=
 fallback=
+chips=
 tools="ATC AIS_BENCH SET_ENV"
 
 # ROOT in front of a path, as the Makefile writes it.
@@ -558,6 +561,8 @@ case ,$DEVICE, in
         refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; use one, or several as 0,1"
         ;;
 esac
+twice=$(printf '%s\n' "$DEVICE" | tr , '\n' | sed 's/^0*\([0-9]\)/\1/' | sort | uniq -d | head -n 1)
+if [ "$twice" ]; then refuse_setting DEVICE "DEVICE=$DEVICE: device $twice twice; name each device once"; fi
 check_switch FRESH "$FRESH"
 check_switch LAYERS "$LAYERS"
 check_switch WHY "$WHY"

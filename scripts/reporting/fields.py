@@ -84,6 +84,7 @@ LATENCY: Fields = {
     "max": "longest query",
     **{f"p{n}": f"percentile {n}" for n in (50, 90, 99)},
 }
+COPY: Fields = {"min": "shortest copy", "mean": "mean of the copies", "max": "longest copy"}
 CACHE: Fields = {
     "seen_ms": "median of repeated inputs, ms",
     "new_ms": "median of new inputs, ms",
@@ -103,6 +104,11 @@ def device_fields() -> Fields:
         "device.name": "its name",
         **below("device", rate),
         **below("device.latency_ms", LATENCY, ", ms"),
+        **below("device.h2d_ms", COPY, " to the NPU, ms; missing if ais_bench does not report it"),
+        **below("device.d2h_ms", COPY, " from the NPU, ms; missing if ais_bench does not report it"),
+        "device.h2d_ms": "copies to the NPU, which device time does not include",
+        "device.d2h_ms": "copies from the NPU, which device time does not include",
+        "device.resolution_ms": "resolution of the times on an NPU, ms; missing with the older ais_bench",
     }
 
 
@@ -139,7 +145,6 @@ PERF: Fields = {
     "queries": "number of timed queries",
     "images": "number of timed images, without padding",
     **device_fields(),
-    "device.*": "further facts of an NPU",
     "end_to_end": "with reading inputs and writing outputs",
     "end_to_end.what": "what this time includes",
     "end_to_end.throughput_images_per_s": "images/s with reading inputs and writing outputs",

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from test_ascend import calls, make, refused
 
+import documents
 from conftest import Project, copy_of, shared_once
 from engines.ascend import ais_bench, perf
+from reporting import fields
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,9 @@ def test_figures_are_the_times_of_ais_bench_over_real_images(npu: Project, gener
     assert perf["device"]["h2d_ms"]["mean"] == perf["device"]["d2h_ms"]["mean"] == pytest.approx(0.01)
     assert ("resolution_ms" in perf["device"]) == (generation == "new")
     assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
+    known = documents.described_fields("perf.json") | documents.described_fields(fields.FILES[0][0])
+    assert {"device.h2d_ms.mean", "device.d2h_ms.max", "device.resolution_ms"} <= known
+    assert [name for name in documents.field_names(perf) if not documents.is_described(name, known)] == []
     assert "ais_bench's own times" in perf["method"]
     assert perf["provenance"]["runtime"].startswith(f"ais_bench ({generation}er)")
     started = [call for call in calls(npu, "ais_bench") if "--model" in call.get("argv", [])]

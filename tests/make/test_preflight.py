@@ -578,6 +578,22 @@ def test_a_device_without_effect_is_a_note(tree: Path, goals: str, chip: str, re
     assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
 
 
+@pytest.mark.parametrize(("value", "number"), [("0,0", "0"), ("1,0,1", "1"), ("0,00", "0"), ("007,7", "7")])
+def test_a_device_that_is_named_twice_is_rejected(tree: Path, value: str, number: str) -> None:
+    problem = f"DEVICE={value}: device {number} twice; name each device once (on the command line)"
+    assert refusal(tree, goals="infer", CHIP="310", DEVICE=value, from_command_line="DEVICE") == problem
+
+
+@pytest.mark.parametrize(("chip", "device", "numbered"), [("310", "1", True), ("310", "", False), ("cpu", "1", False)])
+def test_only_devices_with_numbers_are_compared_with_those_of_a_result(
+    tree: Path, chip: str, device: str, numbered: bool
+) -> None:
+    write(tree / "scripts/engines/ascend/_find.py")
+    line, _ = run(tree, {"goals": "perf", "CHIP": chip, "DEVICE": device, "from_command_line": "DEVICE"})
+    assert line.startswith("ok ")
+    assert (" numbered=yes" in line) == numbered
+
+
 TOOLS = ("ATC", "AIS_BENCH", "SET_ENV")
 
 
