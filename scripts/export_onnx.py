@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from formats import held
 from formats.bins import some_bins
 from formats.official import CHECKPOINT
+from formats.user_inputs import RETURN
 from graphs import agreement
 from network.spec import INPUT, OUTPUT
 
@@ -103,7 +104,7 @@ def main() -> None:
 
         torch.set_num_threads(threads())
         content = artifact.read_verified(args.checkpoint, sha256)
-        model = load_checkpoint(args.checkpoint, "remove it to download the official one, or ", content)
+        model = load_checkpoint(args.checkpoint, RETURN, content)
         images = some_bins(args.bins, bins, args.check_images)
         with torch.inference_mode():
             logits = model(torch.from_numpy(images)).numpy()

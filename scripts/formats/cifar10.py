@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from formats.batch_pickle import BatchError, BatchUnpickler, images_and_labels
 from formats.official import BATCHES_MD5
 from formats.restricted_pickle import LimitedReads
+from formats.user_inputs import RETURN
 from network.spec import IMAGE_SHAPE, IMAGE_VALUES
 
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
@@ -53,7 +54,7 @@ def read_member(archive: Path, name: str, subject: object = None, data: bytes | 
     `data` is the content of the archive, if it has been read. Exits 1 if the archive is damaged or has no such member;
     the message is about `subject`, or else the archive.
     """
-    remedy = REMEDY if subject else f"remove it to download the official one, or {REMEDY}"
+    remedy = REMEDY if subject else f"{RETURN}{REMEDY}"
     subject = subject or archive
     data = b"".join(blocks(archive)) if data is None else data
     try:

@@ -19,6 +19,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 MEMBERS = ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+RETURN = "remove it to return to the official or the sample's file, or "  # before the remedy for a file in ROOT
 VARIABLE = {"archive": "ARCHIVE", "weights": "WEIGHTS", "onnx": "ONNX", "om": "OM"}
 EXPECTED = {
     "archive": f"cifar-10-python.tar.gz, a folder {FOLDER}, or its parent",

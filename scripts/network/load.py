@@ -6,6 +6,7 @@ from _support.cli import die
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ def fits(value: object, target: Tensor) -> bool:
     return plain and (value.dtype in floats if target.is_floating_point() else value.dtype == torch.int64)
 
 
+def shown(value: object) -> str:
+    """A value for a message, such as float32 [10]."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    layout = "" if value.layout == torch.strided else " sparse"
+    device = "" if value.device.type == "cpu" else f" on the {value.device.type} device"
+    quantized = " quantized" if value.is_quantized else ""
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}{quantized or layout}{device}"
+
+
 def load_checkpoint(path: Path, otherwise: str = "", data: bytes | None = None) -> ResidualAttentionNetwork:
     """The network, in evaluation mode, with the float32 weights of a checkpoint file.
 
@@ -35,7 +46,9 @@ def load_checkpoint(path: Path, otherwise: str = "", data: bytes | None = None) 
     """
     remedy = otherwise + REMEDY
     try:
-        loaded = torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as the one about protocol 3, which it reads
+            loaded = torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many kinds of errors on other files
         advice = explain(path)
         if advice:
@@ -61,8 +74,7 @@ def load_checkpoint(path: Path, otherwise: str = "", data: bytes | None = None) 
         elif name not in expected:
             faults["not of this network"].append(name)
         elif not fits(value, expected[name]):
-            shown = [*value.shape, str(value.dtype)] if isinstance(value, Tensor) else type(value).__name__
-            faults["of another shape or type"].append(f"{name} {shown}, not {list(expected[name].shape)}")
+            faults["of another shape or type"].append(f"{name} {shown(value)}, not {shown(expected[name])}")
         values[name] = value
     absent = [name for name in expected if name not in values]
     faults["missing"] = [name for name in absent if not name.endswith(COUNTER)]

@@ -16,7 +16,13 @@ from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Tuple
 from formats.restricted_pickle import LimitedReads
 
 Advice = Tuple[str, str]  # what the file is, and what to do
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's container before 1.6 begins with this pickle
+# torch's container before 1.6 begins with this pickle; protocols 4 and 5 have a frame
+LEGACY = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
+# What torch.load reads with weights_only, its default since torch 2.6.
+SAFE = re.compile(
+    r"collections\.OrderedDict|torch(\._utils|\.storage|\.serialization|\._tensor)?\.\w+|torch\.nn\.parameter\.Parameter"
+)
+NEWEST_SAFE = 3  # the newest pickle protocol of a file that weights_only reads
 LISTED = 1 << 20  # bytes of a plain pickle that are looked at
 HEADS = {  # {first bytes of a file: what it is}
     b"\x1f\x8b": "a gzip archive",
@@ -37,6 +43,7 @@ BEFORE_CLASS = (
 )
 # Usual keys of the weights in a training checkpoint, for one that contains more than tensors, numbers and text.
 KEYS = ("state_dict", "model_state_dict", "model", "net", "module", "network", "weights", "params", "ema")
+PREFIXES_LIMIT, PARTS_LIMIT = 20, 20  # prefixes that are tried, and parts of a name that are looked at
 WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # {prefix that it adds: name}
 
 
@@ -44,14 +51,28 @@ def saved(expression: str) -> str:
     return f"save its weights alone: torch.save({expression}, 'plain.pth')"
 
 
-def loaded(path: Path) -> str:
-    return f"torch.load({path.name!r}, map_location='cpu')"
+def protocol_of(data: bytes) -> int:
+    return data[1] if data[:1] == b"\x80" and len(data) > 1 else 0
+
+
+def is_safe(data: bytes) -> bool:
+    """Whether torch.load reads the pickles of a file with weights_only, its default since torch 2.6."""
+    return protocol_of(data) <= NEWEST_SAFE and all(map(SAFE.fullmatch, listing(data).names))
+
+
+def loaded(path: Path, is_safe: bool) -> str:
+    return f"torch.load({path.name!r}, map_location='cpu'{'' if is_safe else ', weights_only=False'})"
+
+
+def advised(expression: str, is_safe: bool) -> str:
+    """The remedy of a file that is to be loaded and saved again."""
+    return saved(expression) if is_safe else f"if you trust the file, {saved(expression)}"
 
 
 def container(path: Path) -> Advice | None:
     """Recognizes a file that torch.save did not write; None if it did."""
     with open(path, "rb") as stream:
-        head = stream.read(16)
+        head = stream.read(32)
     if head.startswith(b"PK"):
         return archive(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
@@ -61,7 +82,7 @@ def container(path: Path) -> Advice | None:
     for start, kind in HEADS.items():
         if head.startswith(start):
             return f"{kind}, not a file saved by torch", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
-    if re.match(rb"\x80[\x02-\x05]", head) and not head.startswith(LEGACY):
+    if re.match(rb"\x80[\x02-\x05]", head) and not LEGACY.match(head):
         with open(path, "rb") as stream:
             names = listing(stream.read(LISTED)).names
         others = [name for name in names if name.split(".")[0] not in ("torch", "collections", "numpy")]
@@ -71,7 +92,7 @@ def container(path: Path) -> Advice | None:
         return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({path.name!r}, 'rb'))")
     if not head:
         return "an empty file", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
-    if not head.startswith(LEGACY):
+    if not LEGACY.match(head):
         return "not a file saved by torch", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
     return None
 
@@ -106,7 +127,7 @@ def listing(data: bytes) -> Listing:
     stream, first = LimitedReads(data), ""
     names: List[str] = []
     texts: List[str] = []
-    for _ in range(5 if data.startswith(LEGACY) else 1):
+    for _ in range(5 if LEGACY.match(data) else 1):
         start = len(names)
         opened = 0  # instructions that open something else than the class of an object
         for operator, value, _ in instructions(stream):
@@ -146,32 +167,49 @@ def unreadable(path: Path, data: bytes) -> Advice | None:
         return f"it contains a whole pickled module ({short(module)})", saved("model.state_dict()")
     key = next((text for text in found.texts if text in KEYS), "")
     if key and any(text.endswith(".weight") for text in found.texts):
-        return f"a training checkpoint with weights at {key!r}", saved(f"{loaded(path)}[{key!r}]")
+        safe = is_safe(data)
+        return f"a training checkpoint with weights at {key!r}", advised(f"{loaded(path, safe)}[{key!r}]", safe)
+    if protocol_of(data) > NEWEST_SAFE:
+        problem = f"saved with pickle protocol {protocol_of(data)}, which is not read"
+        remedy = (
+            f"if you trust the file, save it again with the default one: torch.save({loaded(path, False)}, 'plain.pth')"
+        )
+        return problem, remedy
     return None
 
 
 def prefix_of(names: Collection[str], expected: Collection[str]) -> str:
-    """What all names begin with before the names of this network; empty if there is no such prefix."""
+    """What most names of this network have before them in `names`; empty if there is no such prefix."""
+    tried = set()
     for name in names:
-        parts = name.split(".")
+        parts = name.split(".")[:PARTS_LIMIT]
         for i in range(1, len(parts)):
             prefix = ".".join(parts[:i]) + "."
-            if name[len(prefix) :] in expected and all(other.startswith(prefix) for other in names):
-                return prefix
+            if name[len(prefix) :] in expected and prefix not in tried:
+                if sum(prefix + other in names for other in expected) * 2 > len(expected):
+                    return prefix
+                tried.add(prefix)
+                if len(tried) > PREFIXES_LIMIT:
+                    return ""
     return ""
 
 
-def readable(path: Path, contents: Dict[str, Any], expected: Collection[str]) -> Advice | None:
-    """Recognizes a training checkpoint, or a prefix of all names, in the contents of a checkpoint."""
+def readable(path: Path, contents: Dict[str, Any], expected: Collection[str], data: bytes) -> Advice | None:
+    """Recognizes a training checkpoint, or a prefix of the names, in the contents of a checkpoint with the pickles
+    `data`."""
     inner = {key: value for key, value in contents.items() if isinstance(value, dict) and value}
-    expression, problem = loaded(path), ""
+    safe = is_safe(data)
+    expression, problem = loaded(path, safe), ""
     if inner and not any(name in expected for name in contents):
         key = max(inner, key=lambda name: len(inner[name]))
         problem, expression = f"a training checkpoint with weights at {key!r}", f"{expression}[{key!r}]"
         contents = inner[key]
     prefix = prefix_of(contents, expected)
     if prefix:
-        by = next((f" (by {name})" for start, name in WRAPPERS.items() if start in prefix), "")
-        problem += f"{', where' if problem else ''} all names begin with {prefix!r}{by}"
-        expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items()}}"
-    return (problem.strip(), saved(expression)) if problem else None
+        others = [name for name in contents if not name.startswith(prefix)]
+        wrappers = {"module.": "swa_utils.AveragedModel"} if "n_averaged" in others else WRAPPERS
+        by = next((f" (by {name})" for start, name in wrappers.items() if start in prefix), "")
+        problem += f"{', where' if problem else ''} {'its' if others else 'all'} names begin with {prefix!r}{by}"
+        condition = f" if k.startswith({prefix!r})" if others else ""
+        expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items(){condition}}}"
+    return (problem.strip(), advised(expression, safe)) if problem else None

@@ -257,7 +257,8 @@ def header(size: int = 0, kind: bytes = b"0", **pax: str) -> bytes:
 def test_invalid_headers_are_one_line_and_take_no_time(tmp_path: Path, tar: bytes) -> None:
     archive = tmp_path / "archive.tar"
     archive.write_bytes(tar)
-    refused(preprocess(archive, tmp_path), "damaged, or not a tar archive", "remove it to download the official one")
+    remedy = "remove it to return to the official or the sample's file"
+    refused(preprocess(archive, tmp_path), "damaged, or not a tar archive", remedy)
 
 
 @pytest.mark.parametrize(
