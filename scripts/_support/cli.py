@@ -127,6 +127,9 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
         print(f"{script}: {one_line(subject_of(error, trace))}: {one_line(problem)}; {remedy}", file=sys.stderr)
     elif isinstance(error, MemoryError):
         print(f"{script}: memory: not enough is left; free some, or run fewer jobs at once", file=sys.stderr)
+    elif kind.__module__.startswith("onnxruntime."):  # of a graph that passed its trial at import
+        remedy = "if the graph is your own, set ONNX= to one that every image and batch size works with"
+        print(f"{script}: ONNX Runtime: cannot run the graph ({one_line(error)}); {remedy}", file=sys.stderr)
     elif sys.version_info < (3, 10):
         remedy = f"set PYTHON= to {PYTHONS}, or omit it; only inference and later stages run on 3.7 and newer"
         problem = f"does not run on Python {sys.version.split()[0]} ({kind.__name__}: {one_line(error)})"

@@ -74,8 +74,8 @@ def refusal(model: onnx.ModelProto) -> tuple[str, str] | None:
             return "int8 is not possible for nodes with subgraphs (If, Loop)", REMEDY
         description = description_of(model)
         if description["precision"] != "float32" or not products_of(model):
-            problem = "int8 needs Conv or Gemm with constant float32 weights, and the graph has none (its precision is "
-            problem += f"{description['precision']})"
+            problem = "int8 needs Conv, or Gemm with transB=1, with constant float32 weights, and the graph has none "
+            problem += f"(its precision is {description['precision']})"
             return problem, REMEDY
         converted(model)
     except Exception as error:  # noqa: BLE001  onnx raises many kinds of errors on operators that it does not know

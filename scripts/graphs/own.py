@@ -12,11 +12,12 @@ from _support.cli import one_line, short
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 import onnx
 import onnx.inliner
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from graphs.agreement import relative_error
@@ -28,7 +29,7 @@ from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
 
 OLD_IR = 8  # read by every tool of CANN, docs/ascend-tools.md#atc-versions
 NEW_IR = 10  # newer versions are lowered where nothing needs them
-SIZES = (3, 1)  # batch sizes of the trial: a batch size that is fixed inside the graph fails in one of them
+LARGEST = 64  # images; the largest batch size
 MIXED = 0.05  # relative; above it an image's logits depend on the other images of its batch
 EXPORT_PLAIN = "export it in float32 with ONNX's own operators, opset_version=17 or lower and dynamo=False"
 KINDS: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
@@ -165,7 +166,7 @@ def adapt(model: onnx.ModelProto, given: Names, changes: list[str]) -> onnx.Mode
     """The model with functions inlined and with the IR version, input and output of the export. Adds to `changes` what
     was changed; raises Fault if input or output do not fit. `given` are the names in the user's file."""
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inlined(model)
         changes.append("functions inlined")
     lower_ir(model, changes)
     graph = model.graph
@@ -193,6 +194,25 @@ def adapt(model: onnx.ModelProto, given: Names, changes: list[str]) -> onnx.Mode
             value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [first, *shape]))
             changes.append(f"shape of {name} set to [N, {', '.join(map(str, shape))}]")
     return model
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its local functions inlined; raises Fault if onnx leaves one of them."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    result = onnx.inliner.inline_local_functions(model)
+    for node in nodes_of(result):
+        function = functions.get((node.domain, node.op_type))
+        if function:
+            versions = {entry.domain: entry.version for entry in model.opset_import}
+            others = [
+                f"{short(entry.domain) or 'ai.onnx'} {entry.version}"
+                for entry in function.opset_import
+                if versions.get(entry.domain, entry.version) != entry.version
+            ]
+            reason = f", its opset is {', '.join(others)} and the graph's another one" if others else ""
+            problem = f"its function {short(function.name)} cannot be inlined{reason}"
+            raise Fault(problem, "export the graph and its functions with one opset version")
+    return result
 
 
 def check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...], graph: onnx.GraphProto, given: Names) -> None:
@@ -244,39 +264,59 @@ def check_operators(model: onnx.ModelProto) -> None:
         raise Fault(f"it contains random operators ({', '.join(random)})", "export it in evaluation mode")
 
 
-def runs(content: bytes, given: Names) -> Iterator[Any]:
-    """The logits of some random images, in batches of each of SIZES, and of the first one again; raises Fault."""
-    images = np.random.default_rng(0).random((max(SIZES), *IMAGE_SHAPE), np.float32)
+def trial_images() -> NDArray[Any]:
+    """Images for the trial, float32 [n, *IMAGE_SHAPE]: random ones, then some with pixels of exactly 0 and 1."""
+    images = np.random.default_rng(0).random((LARGEST, *IMAGE_SHAPE), np.float32)
+    half = len(images) // 2
+    images[half:] = np.rint(images[half:])
+    images[-2], images[-1] = 0, 1
+    return images
+
+
+def logits_of(session: Any, images: NDArray[Any], given: Names, kind: str = "") -> NDArray[Any]:
+    """The logits of a batch; raises Fault if it cannot be run or if their shape is wrong. `kind` names the pixels, if
+    the same batch size works with others."""
+    size = len(images)
     try:
-        session = open_session(content)
+        (logits,) = session.run([OUTPUT], {INPUT: images})
     except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
-        raise Fault(f"ONNX Runtime cannot load it ({reason_of(error)})", EXPORT_PLAIN) from None
-    for size in (*SIZES, SIZES[0]):
-        try:
-            (logits,) = session.run([OUTPUT], {INPUT: images[:size]})
-        except Exception as error:  # noqa: BLE001
-            problem = f"ONNX Runtime cannot run it for a batch of {size} ({reason_of(error)})"
-            raise Fault(problem, f"if a batch size is fixed inside it, {given.export}") from None
-        yield size, logits
+        if kind:
+            problem = f"ONNX Runtime cannot run it for {kind} ({reason_of(error)})"
+            raise Fault(problem, "check the nodes that depend on the values of the image") from None
+        problem = f"ONNX Runtime cannot run it for a batch of {size} ({reason_of(error)})"
+        raise Fault(problem, f"if a batch size is fixed inside it, {given.export}") from None
+    expected = [size, len(CLASSES)]
+    if not isinstance(logits, np.ndarray) or list(logits.shape) != expected:
+        shown = list(logits.shape) if isinstance(logits, np.ndarray) else f"a {type(logits).__name__}"
+        problem = f"for a batch of {size} its output {given.output} is {shown}, not {expected}"
+        has_classes = expected[1:] == list(getattr(logits, "shape", ()))[1:]
+        raise Fault(problem, f"if a batch size is fixed inside it, {given.export}" if has_classes else "")
+    return logits
 
 
 def try_out(content: bytes, given: Names) -> None:
     """Runs a graph in several batch sizes. Raises Fault unless the logits have the right shape and are finite, and do
     not depend on the batch or on the run."""
-    results: list[Any] = []
-    for size, logits in runs(content, given):
-        expected = [size, len(CLASSES)]
-        if not isinstance(logits, np.ndarray) or list(logits.shape) != expected:
-            shown = list(logits.shape) if isinstance(logits, np.ndarray) else f"a {type(logits).__name__}"
-            problem = f"for a batch of {size} its output {given.output} is {shown}, not {expected}"
-            has_classes = expected[1:] == list(getattr(logits, "shape", ()))[1:]
-            raise Fault(problem, f"if a batch size is fixed inside it, {given.export}" if has_classes else "")
-        if not np.isfinite(logits).all():
-            raise Fault("its logits for random images are not finite", "check its weights")
-        results.append(logits)
-    first, single, again = results
+    try:
+        session = open_session(content)
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base class
+        raise Fault(f"ONNX Runtime cannot load it ({reason_of(error)})", EXPORT_PLAIN) from None
+    images = trial_images()
+    first = logits_of(session, images[:3], given)
+    single = logits_of(session, images[2:3], given)  # not the first image: its logits may depend on its position
+    if not (np.isfinite(first).all() and np.isfinite(single).all()):
+        raise Fault("its logits for random images are not finite", "check its weights")
+    again = logits_of(session, images[:3], given)
     if relative_error(again, first) > 1e-4:
         raise Fault("the same images give other logits in a second run", "export it in evaluation mode")
-    if relative_error(single, first[:1]) > MIXED:
+    if relative_error(single, first[2:]) > MIXED:
         problem = "the logits of an image depend on the other images of its batch"
         raise Fault(problem, "export it in evaluation mode")
+    for pixels, kind in ((0, "black pixels (0)"), (1, "white pixels (1)")):
+        logits = logits_of(session, np.full((1, *IMAGE_SHAPE), pixels, np.float32), given, kind)
+        if not np.isfinite(logits).all():
+            remedy = "check its nodes for a division by the image or its logarithm"
+            raise Fault(f"its logits for {kind} are not finite", remedy)
+    if not np.isfinite(logits_of(session, images, given)).all():
+        problem = "its logits for images of black, white and random pixels are not finite"
+        raise Fault(problem, "check its nodes for a division by zero")

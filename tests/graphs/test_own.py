@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support import cli
+
 import contextlib
 import multiprocessing
 import os
@@ -192,6 +194,9 @@ HALF = {"w": W.astype(np.float16)}
 FUNCTION = helper.make_function(
     "own", "Times", ["a", "b"], ["c"], [node("MatMul", "a b", "c")], [helper.make_opsetid("", 13)]
 )
+OTHER_OPSET = helper.make_function(
+    "own", "Times", ["a", "b"], ["c"], [node("MatMul", "a b", "c")], [helper.make_opsetid("", 17)]
+)
 ADAPTED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "nothing to adapt": (graph(), []),
     "unnamed dynamic dimensions": (graph(image=value("image", [None, 3, 32, 32])), []),
@@ -285,6 +290,15 @@ def renamed(model: onnx.ModelProto, image: str = "x.1", logits: str = "logits.1"
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.name = names[tensor.name]
     return model
+
+
+def branching() -> onnx.ModelProto:
+    """A graph with a branch for images with black pixels, which fails when it is run."""
+    good = helper.make_graph([node("Flatten", "image", "g")], "good", [], [value("g", None)])
+    bad = helper.make_graph([node("Reshape", "image bad", "b")], "bad", [], [value("b", None)])
+    least = node("ReduceMin", "image", "least", keepdims=0)
+    branch = helper.make_node("If", ["is_light"], ["x"], then_branch=good, else_branch=bad)
+    return graph([least, node("Greater", "least nil", "is_light"), branch, PRODUCT], nil=np.float32(0), bad=[7, 7])
 
 
 REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
@@ -381,6 +395,50 @@ REFUSED: dict[str, tuple[onnx.ModelProto, str]] = {
         "ONNX Runtime cannot load it (Fail: Fatal error: own:Own(-1) is not a registered function/op)",
     ),
     "an opset that ONNX Runtime does not read": (graph(opset=28, ir=14), "ONNX Runtime cannot load it"),
+    "a table of 8 rows": (
+        graph(
+            [FLATTEN, node("MatMul", "x w", "y"), node("Shape", "image", "n", end=1), node("Slice", "t zero n", "rows")]
+            + [node("Add", "y rows", "class")],
+            opset=15,
+            t=np.ones((8, 10), np.float32),
+            zero=np.array([0]),
+        ),
+        "ONNX Runtime cannot run it for a batch of 64",
+    ),
+    "logits that depend on the place in the batch": (
+        graph(
+            [FLATTEN, node("MatMul", "x w", "y"), node("Shape", "image", "n", end=1), node("Slice", "t zero n", "rows")]
+            + [node("Add", "y rows", "class")],
+            opset=15,
+            t=np.arange(6400, dtype=np.float32).reshape(64, 100)[:, :10],
+            zero=np.array([0]),
+        ),
+        "the logits of an image depend on the other images of its batch",
+    ),
+    "a branch that fails for black pixels": (branching(), "ONNX Runtime cannot run it for black pixels (0) ("),
+    "a logarithm of the image": (
+        graph([node("Log", "image", "l"), node("Flatten", "l", "x"), PRODUCT]),
+        "its logits for black pixels (0) are not finite",
+    ),
+    "a division by the image": (
+        graph([node("Reciprocal", "image", "l"), node("Flatten", "l", "x"), PRODUCT]),
+        "its logits for black pixels (0) are not finite",
+    ),
+    "a logarithm of 1 - image": (
+        graph(
+            [node("Sub", "one image", "s"), node("Log", "s", "l"), node("Flatten", "l", "x"), PRODUCT],
+            one=np.float32(1),
+        ),
+        "its logits for white pixels (1) are not finite",
+    ),
+    "a function of another opset": (
+        graph(
+            [FLATTEN, helper.make_node("Times", ["x", "w"], ["class"], domain="own")],
+            functions=[OTHER_OPSET],
+            domains=["own"],
+        ),
+        "its function Times cannot be inlined, its opset is ai.onnx 17 and the graph's another one; export the graph",
+    ),
     "a dangling input": (graph([node("Flatten", "nowhere", "x"), PRODUCT]), "not a valid graph"),
 }
 
@@ -467,6 +525,23 @@ def test_the_precision_of_a_graph_is_that_of_its_products(tmp_path: Path, name: 
     assert own.read_own(path).description["precision"] == precision
     refusal = int8.refusal(onnx.load(path))
     assert refusal is None if precision == "float32" else refusal is not None and precision in refusal[0]
+
+
+def test_the_refusal_of_int8_names_the_true_condition(tmp_path: Path) -> None:
+    for transposed in (0, 1):
+        weight = W.T.copy() if transposed else W
+        path = saved(graph([FLATTEN, node("Gemm", "x w", "class", transB=transposed)], w=weight), tmp_path)
+        refusal = int8.refusal(path)
+        assert refusal is None if transposed else refusal and "Conv, or Gemm with transB=1, with" in refusal[0]
+
+
+def test_an_error_of_onnx_runtime_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    error = state.RuntimeException("[ONNXRuntimeError] : 6 : Non-zero status\nwhile running Add node")
+    cli.explain_exception(type(error), error, None)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "ONNX Runtime: cannot run the graph ([ONNXRuntimeError]" in shown
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:
