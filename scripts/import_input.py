@@ -37,6 +37,7 @@ TRIAL_LIMIT = 120.0  # s; a usual network takes some seconds
 def check(what: str, file: Path, source: Path) -> None:
     """Exits 1 if `file`, a copy of the user's file `source`, is not a valid input."""
     if what == "archive":
+        cifar10.check_archive(file, source)
         cifar10.read_batch(file, "test_batch", source)
     elif what == "om":
         if source.suffix != ".om" or not file.stat().st_size:

@@ -31,6 +31,12 @@ for core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     }
 # Python 3 writes bytes so in protocols 0 to 2: bytes that are not empty, and b"" in two spellings.
 NAMES |= {("_codecs", "encode"), ("__builtin__", "bytes"), ("builtins", "bytes")}
+# Plain values in entries that are ignored.
+NAMES |= {
+    (module, name) for module in ("__builtin__", "builtins") for name in ("set", "frozenset", "complex", "bytearray")
+}
+# Keys of dicts in entries that are ignored. They are dropped: numbers can be chosen so that their hashes collide.
+PLAIN_KEYS = (int, float, bool, type(None))
 LONG_TEXT = 1 << 16  # characters; longer text can only be bytes in disguise, as written for _codecs.encode
 BELOW_256 = bytes(range(0xC4))  # the bytes of UTF-8 that occur in characters below 256
 KEY_LIMIT = 100  # characters of a key
@@ -87,12 +93,44 @@ class BatchUnpickler(restricted_pickle.RestrictedUnpickler):
     dispatch[pickle.BINUNICODE[0]] = load_long_text
     dispatch[pickle.BINUNICODE8[0]] = load_long_text8
 
+    def set_items(self, items: list[Any]) -> None:
+        """Adds [key, value, …] to the dict at the top of the stack. A dict with other keys than text, such as names of
+        labels by number, can only be in an entry that is ignored: they are dropped."""
+        for key, value in zip(items[::2], items[1::2]):
+            if type(key) in PLAIN_KEYS and isinstance(self.stack[-1], dict):
+                self.source.spend(1)
+            else:
+                super().set_items([key, value])
+
+    def load_empty_set(self) -> None:
+        self.append(Placeholder("set"))
+
+    def load_additems(self) -> None:
+        self.pop_mark()
+        if not isinstance(self.stack[-1], Placeholder):
+            raise pickle.UnpicklingError("unexpected items")
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()
+        self.append(Placeholder("frozenset"))
+
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+
     def find_class(self, module: str, name: str) -> Any:
         return placeholder_of(module, name)
 
 
+def ordered(*pairs: object) -> Any:
+    """An OrderedDict, to which Python 3 adds the pairs one by one; Python 2 passes all at once, which are not read."""
+    return Placeholder("OrderedDict", *pairs) if pairs else {}
+
+
 def placeholder_of(module: str, name: str) -> Any:
     """What stands for a name in a pickle: a callable that makes placeholders; raises UnpicklingError for others."""
+    if (module, name) == ("collections", "OrderedDict"):
+        return partial(ordered)
     if (module, name) not in NAMES:
         raise pickle.UnpicklingError(f"unexpected name {module[:100]}.{name[:100]} for a CIFAR-10 batch")
     return partial(Placeholder, name)
@@ -232,7 +270,8 @@ def labels_of(labels: object, count: int) -> list[int]:
 def images_and_labels(batch: object) -> tuple[NDArray[Any], list[int]]:
     """(images uint8 [n, *IMAGE_SHAPE], n labels) of an unpickled batch; raises BatchError."""
     if not isinstance(batch, dict):
-        raise BatchError(f"not a CIFAR-10 batch but a {type(batch).__name__}")
+        name = batch.arguments[0] if isinstance(batch, Placeholder) else type(batch).__name__
+        raise BatchError(f"not a CIFAR-10 batch but a {name}")
     entries = {key_of(key): value for key, value in batch.items()}
     if len(entries) < len(batch):
         raise BatchError("two of its keys are the same, or are not text")

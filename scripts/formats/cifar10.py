@@ -10,15 +10,16 @@ import hashlib
 import io
 import tarfile
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Iterator, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from formats.batch_pickle import BatchError, BatchUnpickler, images_and_labels
 from formats.official import BATCHES_MD5
+from formats.python2 import FOLDER
 from formats.restricted_pickle import LimitedReads
-from formats.user_inputs import RETURN
+from formats.user_inputs import MEMBERS, RETURN
 from network.spec import IMAGE_SHAPE, IMAGE_VALUES
 
 MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
@@ -48,6 +49,65 @@ def open_archive(archive: bytes) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(stream)) if archive.startswith(b"\x1f\x8b") else stream
 
 
+OTHER_KINDS = {  # {first bytes: (kind of archive, how to convert it)}
+    b"\xfd7zXZ": ("an xz archive", "xz -dc FILE > own.tar"),
+    b"BZh": ("a bzip2 archive", "bzip2 -dc FILE > own.tar"),
+    b"(\xb5/\xfd": ("a zstd archive", "zstd -dc FILE > own.tar"),
+    b"PK\x03\x04": ("a zip archive", "unzip FILE"),
+    b"7z\xbc\xaf": ("a 7z archive", "7z x FILE"),
+}
+LINKS = {  # {type of a member: (name, option of tar that stores the file instead)}
+    tarfile.LNKTYPE: ("a hard link", "tar --hard-dereference"),
+    tarfile.SYMTYPE: ("a symbolic link", "tar --dereference"),
+}
+
+
+def members_of(stream: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """Yields (member, name) of the members with the name cifar-10-batches-py/<name>."""
+    for i, member in enumerate(stream):
+        if i == MEMBERS_LIMIT:
+            raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
+        folder, name = ["", *member.name.split("/")][-2:]
+        if folder == FOLDER:
+            yield member, name
+
+
+def damaged(archive: Path, error: Exception, subject: object, remedy: str) -> NoReturn:
+    """Exits 1 because an archive cannot be read; names the kind of another archive."""
+    with open(archive, "rb") as file:
+        head = file.read(8)
+    for start, (kind, command) in OTHER_KINDS.items():
+        if head.startswith(start):
+            convert = f"convert it ({command}) and set ARCHIVE= to the result"
+            die(subject, f"{kind}, which is not read", convert)
+    die(subject, f"damaged, or not a tar archive ({error})", remedy)
+
+
+def check_archive(archive: Path, subject: object) -> None:
+    """Exits 1 if an archive is damaged, contains a batch twice, or one as a link; the message is about `subject`.
+
+    It is read to its end, where gzip has a checksum. Later readers stop at the batch that they need.
+    """
+    names: list[str] = []
+    try:
+        with open_archive(b"".join(blocks(archive))) as stream:
+            limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
+            with tarfile.open(fileobj=limited, mode="r|") as tar:
+                for member, name in members_of(tar):
+                    if name in MEMBERS and member.type in LINKS:
+                        kind, command = LINKS[member.type]
+                        die(subject, f"{name} in it is {kind}", f"pack it again with {command}")
+                    if name in MEMBERS and member.isreg():
+                        names.append(name)
+            while limited.read(1 << 20):
+                pass
+    except Exception as error:  # noqa: BLE001  tarfile raises many kinds of errors on invalid headers
+        damaged(archive, error, subject, REMEDY)
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        die(subject, f"{FOLDER}/{twice} is in it more than once", "pack it again with one of them")
+
+
 def read_member(archive: Path, name: str, subject: object = None, data: bytes | None = None) -> bytes:
     """The bytes of the member cifar-10-batches-py/<name>. Reads the archive up to it and unpacks nothing to disk.
 
@@ -60,19 +120,17 @@ def read_member(archive: Path, name: str, subject: object = None, data: bytes | 
     try:
         with open_archive(data) as stream:
             limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
-            with tarfile.open(fileobj=limited, mode="r|") as members:
-                for i, member in enumerate(members):
-                    if i == MEMBERS_LIMIT:
-                        raise tarfile.TarError(f"more than {MEMBERS_LIMIT} files in it")
-                    if member.isreg() and member.name.split("/")[-2:] == ["cifar-10-batches-py", name]:
+            with tarfile.open(fileobj=limited, mode="r|") as tar:
+                for member, member_name in members_of(tar):
+                    if member.isreg() and member_name == name:
                         if member.size > MEMBER_LIMIT:
                             die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
-                        content = members.extractfile(member)
+                        content = tar.extractfile(member)
                         assert content is not None  # it is a regular file
                         return content.read()
-    except Exception as error:  # noqa: BLE001  tarfile raises many kinds of errors on invalid headers
-        die(subject, f"damaged, or not a tar archive ({error})", remedy)
-    die(subject, f"no cifar-10-batches-py/{name} in it", remedy)
+    except Exception as error:  # noqa: BLE001
+        damaged(archive, error, subject, remedy)
+    die(subject, f"no {FOLDER}/{name} in it", remedy)
 
 
 def read_batch(

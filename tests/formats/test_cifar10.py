@@ -10,6 +10,7 @@ import io
 import os
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,55 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
     refused(preprocess(archive, tmp_path), "no cifar-10-batches-py/test_batch in it")
 
 
+def test_an_archive_with_a_wrong_checksum_is_refused_at_import_and_replaces_nothing(tmp_path: Path) -> None:
+    present = tmp_path / "archive.tar.gz"
+    present.write_bytes(b"an earlier one")
+    given = tmp_path / "given.tar.gz"
+    python2.write_tar(given, sample.archive_files(3, 10, 12))
+    whole = bytearray(given.read_bytes())
+    for place in (len(whole) // 2, len(whole) // 3):
+        whole[place] ^= 1
+    given.write_bytes(whole)
+    refused(take("archive", given, present), "given.tar.gz: damaged, or not a tar archive (CRC check failed")
+    given.write_bytes(whole[:-4])
+    refused(take("archive", given, present), "given.tar.gz: damaged, or not a tar archive (")
+    assert present.read_bytes() == b"an earlier one"
+
+
+@pytest.mark.parametrize("kind", ["xz", "bz2", "zip"])
+def test_another_kind_of_archive_is_named(tmp_path: Path, kind: str) -> None:
+    given = tmp_path / f"own.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(given, "w") as container:
+            container.writestr("cifar-10-batches-py/test_batch", GOOD)
+    else:
+        with tarfile.open(given, f"w:{kind}") as tar:  # type: ignore[call-overload]
+            tar.addfile(tarfile.TarInfo("cifar-10-batches-py/test_batch"))
+    words = {"xz": "an xz archive, which is not read; convert it (xz -dc FILE > own.tar)", "bz2": "a bzip2 archive"}
+    refused(take("archive", given, tmp_path / "out"), words.get(kind, "a zip archive, which is not read"))
+
+
+def test_a_batch_that_is_in_an_archive_twice_or_as_a_link_is_refused(tmp_path: Path) -> None:
+    def packed(*members: tuple[str, bytes, bytes]) -> Path:
+        with tarfile.open(tmp_path / "given.tar", "w") as tar:
+            for name, kind, content in members:
+                member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+                member.type, member.size, member.linkname = kind, len(content), "elsewhere"
+                tar.addfile(member, io.BytesIO(content))
+        return tmp_path / "given.tar"
+
+    out, batch = tmp_path / "out.tar.gz", ("test_batch", tarfile.REGTYPE, GOOD)
+    twice = packed(batch, ("batches.meta", tarfile.REGTYPE, b""), batch)
+    refused(take("archive", twice, out), "cifar-10-batches-py/test_batch is in it more than once")
+    for kind, words in (
+        (tarfile.LNKTYPE, "a hard link; pack it again with tar --hard-dereference"),
+        (b"2", "a symbolic"),
+    ):
+        refused(take("archive", packed(("test_batch", kind, b"")), out), f"test_batch in it is {words}")
+        refused(take("archive", packed(batch, ("data_batch_1", kind, b"")), out), f"data_batch_1 in it is {words}")
+    assert take("archive", packed(batch), out).returncode == 0
+
+
 def test_only_a_regular_file_of_the_right_folder_is_read(tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
@@ -269,8 +319,9 @@ def test_invalid_headers_are_one_line_and_take_no_time(tmp_path: Path, tar: byte
         b"\x80\x02" + b"}" * 20000000 + b".",
         b"\x80\x02c" + b"x" * 20000000 + b"\ny\n.",
         b"\x80\x04\x8f(K\x01\x90.",
+        b"\x80\x04](K\x01\x90.",
     ],
-    ids=["deep key", "numbers as keys", "many dicts", "long name", "set"],
+    ids=["deep key", "numbers as keys", "many dicts", "long name", "set", "items of a list"],
 )
 def test_a_batch_that_crashes_or_delays_the_unpickler_is_one_line_and_takes_no_time(
     tmp_path: Path, batch: bytes
