@@ -179,7 +179,7 @@ def check_own(out: Path, variable: str) -> None:
     if variable == "ARCHIVE":
         from formats import cifar10  # here, because it takes time, and most runs download
 
-        cifar10.check_archive(out, out)
+        cifar10.check_archive(out, out, "remove it to download the official one, or ")
         cifar10.read_batch(out, "test_batch")
     elif variable == "WEIGHTS":
         from network import checkpoint

@@ -83,7 +83,7 @@ def damaged(archive: Path, error: Exception, subject: object, remedy: str) -> No
     die(subject, f"damaged, or not a tar archive ({error})", remedy)
 
 
-def check_archive(archive: Path, subject: object) -> None:
+def check_archive(archive: Path, subject: object, otherwise: str = "") -> None:
     """Exits 1 if an archive is damaged, contains a batch twice, or one as a link; the message is about `subject`.
 
     It is read to its end, where gzip has a checksum. Later readers stop at the batch that they need.
@@ -102,7 +102,7 @@ def check_archive(archive: Path, subject: object) -> None:
             while limited.read(1 << 20):
                 pass
     except Exception as error:  # noqa: BLE001  tarfile raises many kinds of errors on invalid headers
-        damaged(archive, error, subject, REMEDY)
+        damaged(archive, error, subject, otherwise + REMEDY)
     twice = next((name for name in names if names.count(name) > 1), "")
     if twice:
         die(subject, f"{FOLDER}/{twice} is in it more than once", "pack it again with one of them")
