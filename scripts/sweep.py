@@ -20,7 +20,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Sequence
 
 from reporting import words
 from reporting.provenance import CONDITIONS, LABELS, label_cells, source_line
@@ -34,10 +34,11 @@ Throughput = Dict[str, Dict[str, str]]  # published images/s by device and batch
 Perfs = Dict[int, Record]  # perf.json by batch size
 
 
-def make_target(make: str, size: int, target: Path) -> None:
-    """Builds `target` for this batch size with make, one job at a time; exits 1 if make fails."""
+def make_targets(make: str, size: int, targets: Sequence[Path]) -> None:
+    """Builds `targets` of this batch size in this order with make, one job at a time; exits 1 if make fails."""
     flags = re.sub(r"(^| )(-j\d*|--jobserver-\w+=\S+)", "", os.environ.get("MAKEFLAGS", ""))
-    command, environment = [make, "--no-print-directory", str(target), f"BS={size}"], {**os.environ, "MAKEFLAGS": flags}
+    command = [make, "--no-print-directory", *map(str, targets), f"BS={size}"]
+    environment = {**os.environ, "MAKEFLAGS": flags}
     if subprocess.run([*command, "-q"], env=environment, capture_output=True).returncode == 0:
         return
     with subprocess.Popen(command, env=environment) as process:
@@ -201,8 +202,7 @@ def main() -> None:
     print(format_head(published))
     for size in sizes_to_measure(args.sizes, args.search_limit if args.search else None, perfs):
         page = args.out.with_name(f"bs{size}") / "perf.txt"
-        for target in (page.with_name("accuracy.txt"), page):
-            make_target(args.make, size, target)
+        make_targets(args.make, size, [page.with_name("accuracy.txt"), page])
         baseline = perfs[size] = needed_perf(page)
         is_best = len(perfs) > 1 and size == fastest(perfs)
         print(format_row(baseline, published, "  best so far" if is_best else ""), flush=True)

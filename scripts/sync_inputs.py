@@ -121,6 +121,16 @@ class State:
         if not path.is_file() or path.read_bytes() != data:
             self.replace(name, data)
 
+    def write_settings(self, params: Dict[str, str]) -> None:
+        """Writes one file per setting: {key: text of its value}."""
+        for key, text in params.items():
+            self.write(f"params/{key}", text.encode() + b"\n")
+
+    def write_scripts(self, folder: Path, scripts: List[Path]) -> None:
+        """Copies the scripts, which are below `folder`."""
+        for path in scripts:
+            self.write(f"scripts/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
     def replace(self, name: str, data: bytes) -> None:
         """Writes a file of the folder with a time later than that of every artifact."""
         self.time = self.time or time_after_all(self.root)
@@ -210,10 +220,8 @@ def main() -> None:
             state.write_note(name, user)
             is_sample = not user.digest and (user.origin or source) == "sample"
             values[f"input.{name}"] = "sample" if is_sample else ""
-        for key, text in params.items():
-            state.write(f"params/{key}", text.encode() + b"\n")
-        for path in scripts:
-            state.write(f"scripts/{path.relative_to(args.scripts).as_posix()}", path.read_bytes())
+        state.write_settings(params)
+        state.write_scripts(args.scripts, scripts)
         state.write(PINS, args.requirements.read_bytes())
         state.write("given/params", f"{args.params}\n".encode())
         state.remove_others("params", "scripts")

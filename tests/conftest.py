@@ -103,6 +103,13 @@ def run(*command: object, cwd: Path = TREE, **more: str) -> subprocess.Completed
     )
 
 
+# A command in a mount namespace of its own.
+NAMESPACE = ["unshare", "--map-root-user", "--mount"]
+may_mount = pytest.mark.skipif(
+    run(*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt").returncode != 0, reason="mounting is not allowed here"
+)
+
+
 def script(name: str, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs scripts/<name>.py with this interpreter."""
     return run(sys.executable, SCRIPTS / f"{name}.py", *arguments, **more)

@@ -60,7 +60,8 @@ remove_measurements() {
 
 # Prints the number of files of measurements in the folder $1.
 count_measurements() {
-    find "$1results" \( -name perf.json -o -name perf.txt -o -name perf.csv -o -name bench.json \) 2> /dev/null | wc -l
+    find "$1results" \( -name perf.json -o -name perf.txt -o -name perf.statement.json -o -name perf.csv \
+        -o -name bench.json \) 2> /dev/null | wc -l
 }
 
 # Removes everything that make wrote in the folder $1 for the target $2.

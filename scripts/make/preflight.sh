@@ -220,28 +220,32 @@ near_chips() {
     }'
 }
 
-# Sets `npu_smi` to the path of npu-smi, empty if it is not installed. Its folder is not on the PATH of every shell, so
-# the usual ones are searched too. A file that this user must not run counts: find_chip.py says so.
-find_npu_smi() {
+# Sets `npu_smi` to the path of npu-smi and `nodes` to the driver's devices; empty if there are none. The folder of npu-smi
+# is not on the PATH of every shell, so the usual ones are searched too. A file that this user must not run counts, and so
+# do devices without npu-smi, as in a container: find_chip.py says so.
+find_npu() {
     npu_smi=
     IFS=:
     for folder in $PATH:/usr/local/sbin:/usr/local/bin; do
         if [ ! "$npu_smi" ] && [ -f "${folder:-.}/npu-smi" ]; then npu_smi=${folder:-.}/npu-smi; fi
     done
     unset IFS
+    nodes=
+    set +f
+    for node in /dev/davinci[0-9]*; do
+        if [ -e "$node" ]; then nodes="$nodes $node"; fi
+    done
+    set -f
 }
 
 # Sets `host` to what the stored chip is valid for: this boot, the devices, those that are visible, and the file npu-smi.
 describe_host() {
     boot=
     { read -r boot < /proc/sys/kernel/random/boot_id; } 2> /dev/null || :
-    set +f
-    set -- /dev/davinci[0-9]*
-    set -f
     # shellcheck disable=SC2012  # nothing parses the name
     file=$(ls -lLdi --time-style=full-iso -- "$npu_smi" 2> /dev/null || echo "$npu_smi")
     visible="${ASCEND_RT_VISIBLE_DEVICES-all} ${ASCEND_VISIBLE_DEVICES-all}"
-    split_words "boot=$boot npu-smi=$file devices=$* visible=$visible"
+    split_words "boot=$boot npu-smi=$file devices=$nodes visible=$visible"
     host=$words
 }
 
@@ -660,8 +664,8 @@ elif [ "$file_chips" ]; then
 elif all_goals_are_in "$bare $any_chip"; then
     CHIP=$fallback
 else
-    find_npu_smi
-    if [ "$npu_smi" ]; then find_the_chip "${prefix}.make/chip-$(uname -n)"; else CHIP=$fallback; fi
+    find_npu
+    if [ "$npu_smi$nodes" ]; then find_the_chip "${prefix}.make/chip-$(uname -n)"; else CHIP=$fallback; fi
 fi
 
 if [ "$OM" ] && contains "$used" OM && ! chip_runs_om; then

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FAKES, SCRIPTS, STAND_INS, Project, refused, run, script
+from conftest import FAKES, NAMESPACE, SCRIPTS, STAND_INS, Project, may_mount, refused, run, script
 from engines.ascend import _find
 
 CHIPS = ["cpu", "310", "310P1", "310P3", "310B1", "310B4", "910A", "910B", "910B3", "910_9392"]
@@ -136,6 +136,38 @@ def test_an_npu_smi_that_hangs_never_means_cpu(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "310P3\n", "")
     (tmp_path / "page").write_text("")
     refused(script("find_chip", "--chips", *CHIPS, PATH=path), "npu-smi: does not end: no answer within 10 s")
+
+
+# A /dev with a device of the driver, as in a container that gets the devices without npu-smi.
+DEV_WITH_A_DEVICE = """
+set -e
+mkdir -p real
+mount --rbind /dev real
+mount -t tmpfs dev /dev
+for name in null urandom; do touch /dev/$name; mount --bind real/$name /dev/$name; done
+touch /dev/davinci0
+exec "$@"
+"""
+
+
+@may_mount
+def test_make_does_not_take_the_cpu_where_devices_exist_without_npu_smi(project: Project) -> None:
+    words = (
+        *NAMESPACE,
+        "sh",
+        "-c",
+        DEV_WITH_A_DEVICE,
+        "sh",
+        "make",
+        "-n",
+        "om",
+        "ROOT=root",
+        f"PYTHON={project.python}",
+    )
+    done = run(*words, cwd=project.tree, PATH="/usr/bin:/bin")
+    assert done.returncode == 2
+    assert "find_chip.py: npu-smi: is not installed, but /dev/davinci0 exists; set CHIP= to the chip" in done.stderr
+    assert "--chip cpu" in run(*words, "CHIP=cpu", cwd=project.tree, PATH="/usr/bin:/bin").stdout
 
 
 def test_a_driver_that_fails_means_cpu_is_said_and_not_remembered(tmp_path: Path) -> None:

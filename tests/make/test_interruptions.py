@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, TREE, Project, environment, run
+from conftest import NAMESPACE, SCRIPTS, TREE, Project, environment, may_mount, run
 
 STAGES = {  # target below ROOT: its script
     ".make/inputs.mk": "sync_inputs",
@@ -243,12 +243,6 @@ def test_a_limit_on_file_size_at_every_stage_is_one_line_and_loses_nothing(built
         limit = size // 2048 if size > 2**20 else 0  # KiB: half of the file, or nothing
         check_full_disk(project, ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(words)}"], script)
     finish(project, digests(built))
-
-
-NAMESPACE = ["unshare", "--map-root-user", "--mount"]
-may_mount = pytest.mark.skipif(
-    run(*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt").returncode != 0, reason="mounting is not allowed here"
-)
 
 
 @may_mount
