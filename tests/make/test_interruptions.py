@@ -9,7 +9,6 @@ from _support import artifact
 
 import contextlib
 import hashlib
-import json
 import os
 import pty
 import random
@@ -25,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from conftest import NAMESPACE, SCRIPTS, TREE, Project, environment, may_mount, run
+from reproduction.differences import compared_part
 
 STAGES = {  # target below ROOT: its script
     ".make/inputs.mk": "sync_inputs",
@@ -45,15 +45,12 @@ read_before: dict[tuple[object, ...], str] = {}
 
 
 def digest_of(path: Path) -> str:
-    """The sha256 of a file, cached by its ctime, which changes when the file is written; of a result without date, host
+    """The sha256 of a file, cached by its ctime, which changes when the file is written; of a record without date, host
     and commit."""
     seen = path.stat()
     key = (path, seen.st_ino, seen.st_size, seen.st_ctime_ns)
     if key not in read_before:
-        data = path.read_bytes()
-        if path.name in ("accuracy.json", "perf.json", "compare.json") and data.strip(b"\0"):
-            data = json.dumps({**json.loads(data), "run": {}, artifact.RECORD_DIGEST: ""}).encode()
-        read_before[key] = hashlib.sha256(data).hexdigest()
+        read_before[key] = hashlib.sha256(compared_part(path)).hexdigest()
     return read_before[key]
 
 
