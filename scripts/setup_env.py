@@ -199,6 +199,13 @@ def is_current(stamp: Path, requirements: Path) -> bool:
     return stamp.is_file() and stamp.read_text("utf-8") == requirements.read_text("utf-8")
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether somebody else made the environment. Those of this script contain its pins, or else there is the log or
+    the lock of an interrupted set-up."""
+    marks = (folder / "requirements.txt", folder / "pip.log", artifact.lock_beside(folder))
+    return folder.is_dir() and any(folder.iterdir()) and not any(mark.exists() for mark in marks)
+
+
 def base_python() -> str:
     """The interpreter to make the environment by; exits 1 if no supported version is installed."""
     base = machine.supported_python()
@@ -221,6 +228,9 @@ def main() -> None:
             return
         remedy = "run make setup where this tree is writable, or give PYTHON="
         die(args.out, "missing or made from other pins, and this folder is read-only", remedy)
+    if is_foreign(args.out) and not args.out.is_symlink():
+        remedy = f"move it away, or set PYTHON={args.out}/bin/python"
+        die(args.out, "an environment that make did not make, which set-up would replace", remedy)
     base = base_python()
     with artifact.locked(args.out, beside=True), open(args.requirements) as lock:
         with contextlib.suppress(OSError):  # NFS has no such lock for a file that is open for reading

@@ -333,6 +333,11 @@ def root_of(artifact: Path) -> Path | None:
     return next((path for path in artifact.absolute().parents if (path / ".make").is_dir()), None)
 
 
+def lock_beside(artifact: Path) -> Path:
+    """The lock file beside an artifact: .venv -> .venv.lock."""
+    return artifact.with_name(f".{artifact.name.lstrip('.')}.lock")
+
+
 @contextlib.contextmanager
 def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     """Holds the exclusive lock of `artifact`. The kernel releases it when the process ends.
@@ -345,7 +350,7 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     if root and not beside:
         path = root / ".make" / "locks" / "__".join(artifact.relative_to(root).parts)
     else:
-        path = artifact.with_name(f".{artifact.name.lstrip('.')}.lock")
+        path = lock_beside(artifact)
     remedy = "copy this folder to another file system" if beside else "set ROOT= to a folder of another file system"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

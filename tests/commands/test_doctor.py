@@ -18,6 +18,7 @@ import pytest
 import engines
 from conftest import FAKES, SCRIPTS, STAND_INS, TREE, Inputs, Project, ready_host, run, toolkit_of
 from doctor import torch_row
+from engines.ascend import _tools
 
 
 def doctor(project: Project, **more: str) -> dict[str, str]:
@@ -154,6 +155,13 @@ def test_each_thing_that_is_missing_has_a_row_with_its_fix_and_a_failing_status(
     assert words in rows[row]
     assert rows["CHIP"].startswith("! 310P3 cannot run here")
     assert lack in rows["CHIP"]
+
+
+@pytest.mark.parametrize("line", ["@{", '@{"python": 3}', '@{"more": 1}', "@" + '{"a":' * 9999 + "}" * 9999, "no line"])
+def test_an_interpreter_with_an_unexpected_answer_is_a_fault(line: str) -> None:
+    fault = _tools.probe_of((0, f"\n{line}\n"))
+    assert isinstance(fault, Fault)
+    assert fault.text.startswith("status 0, ")
 
 
 def python_of(project: Project, version: str) -> None:

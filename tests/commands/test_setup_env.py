@@ -60,6 +60,16 @@ def test_it_is_made_once_and_anew_when_pins_change(pins: Project) -> None:
     assert not mark.exists()
 
 
+def test_an_environment_that_somebody_else_made_is_refused_and_stays(pins: Project) -> None:
+    assert run(sys.executable, "-m", "venv", "--without-pip", pins.tree / ".venv").returncode == 0
+    message = "setup_env.py: .venv: an environment that make did not make, which set-up would replace; move it away"
+    for _ in range(2):
+        assert message in setup(pins).stderr
+    assert (pins.tree / ".venv/bin/python").exists()
+    (pins.tree / ".venv/pip.log").write_text("")  # that of an interrupted set-up is replaced
+    assert setup(pins).returncode == 0
+
+
 def test_a_link_to_an_environment_with_other_packages_is_refused_and_nothing_is_removed(pins: Project) -> None:
     shared = pins.tree / "shared/.venv"
     shared.mkdir(parents=True)

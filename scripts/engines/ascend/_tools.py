@@ -9,6 +9,7 @@ from __future__ import annotations
 from _support import process
 from _support.query import BackgroundQueries, Fault
 
+import contextlib
 import json
 import os
 import re
@@ -140,7 +141,8 @@ def probe_of(answer: Union[Output, Fault, None]) -> Union[Probe, Fault]:
         return answer
     status, text = answer
     line = re.search(r"^@(\{.*\})\s*$", text, re.MULTILINE)
+    with contextlib.suppress(ValueError, TypeError, RecursionError):  # not JSON, or other entries
+        if line:
+            return Probe(**json.loads(line.group(1)))
     last = (text.strip().splitlines() or ["without output"])[-1]
-    return (
-        Probe(**json.loads(line.group(1))) if line else Fault(f"status {status}, {last[-100:]}", "repair or replace it")
-    )
+    return Fault(f"status {status}, {last[-100:]}", "repair or replace it")
