@@ -529,7 +529,7 @@ def test_what_was_put_by_hand_stays_and_is_known_by_its_digest(out: Path) -> Non
         out.write_bytes(data)
         done = fetch(out, "http://127.0.0.1:9/f")
         assert done.returncode == 0
-        assert (f"{out}: found there, not the official file: used as your own" in done.stderr) == (origin == "given")
+        assert (f"{out}: found there, not the official file: used as your own" in done.stdout) == (origin == "given")
         assert out.read_bytes() == data
         assert artifact.read_record(out.with_name("archive.json"))["origin"] == origin
 

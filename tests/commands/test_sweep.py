@@ -142,7 +142,7 @@ def test_the_inner_make_inherits_flags_and_variables_but_no_jobs(
     make.write_text(f'#!/bin/sh\ncase "$*" in *-q) exit 1;; esac\necho "$MAKEFLAGS|$*" > {tmp_path}/arguments\n')
     make.chmod(0o755)
     monkeypatch.setenv("MAKEFLAGS", "rRs -j8 --jobserver-auth=3,4 -- V=1 ROOT=a\\ b")
-    sweep.make_targets(str(make), 5, [Path("x/perf.txt")])
+    sweep.make_target(str(make), 5, Path("x/perf.txt"))
     assert (tmp_path / "arguments").read_text() == "rRs -- V=1 ROOT=a\\ b|--no-print-directory x/perf.txt BS=5\n"
 
 

@@ -531,7 +531,7 @@ def test_the_refusal_of_int8_names_the_true_condition(tmp_path: Path) -> None:
     for transposed in (0, 1):
         weight = W.T.copy() if transposed else W
         path = saved(graph([FLATTEN, node("Gemm", "x w", "class", transB=transposed)], w=weight), tmp_path)
-        refusal = int8.refusal(path)
+        refusal = int8.refusal(onnx.load(path))
         assert refusal is None if transposed else refusal and "Conv, or Gemm with transB=1, with" in refusal[0]
 
 

@@ -23,18 +23,18 @@ from network.spec import INPUT, OUTPUT
 
 def probe_graph() -> onnx.ModelProto:
     """The convolution of probe.py."""
-    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, probe.IMAGE)
+    pixels = helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, probe.IMAGE)
     sums = helper.make_tensor_value_info("sums", onnx.TensorProto.FLOAT, None)
-    node = helper.make_node("Conv", ["image", "weights"], ["sums"])
+    node = helper.make_node("Conv", ["pixels", "weights"], ["sums"])
     weights = numpy_helper.from_array(probe.weights(), "weights")
-    graph = helper.make_graph([node], "probe", [image], [sums], [weights])
+    graph = helper.make_graph([node], "probe", [pixels], [sums], [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
 
 
 def check_computed(path: object) -> None:
     """Exits 1 if ONNX Runtime computes a float32 convolution in a lower precision."""
     session = open_runtime_session(probe_graph())
-    computed = probe.precision_of(lambda images: session.run(None, {"image": images})[0])
+    computed = probe.precision_of(lambda images: session.run(None, {"pixels": images})[0])
     if computed != "float32":
         die(path, f"ONNX Runtime computes float32 convolutions in {computed} on this machine", probe.REMEDY)
 
