@@ -284,21 +284,29 @@ $(filter-out $(any_chip) audit,$(stages)) bin onnx optimized $(filter-out $(user
 # $(call check_device,RECORD): a note if DEVICE is set for a chip with numbered devices, but the file was computed on
 # another device and is up to date.
 check_device = $(if $(call answer_of,numbered),@sh scripts/make/other_device.sh $(DEVICE) $(subst %,$(BS),$1))
+# $(call check_tools,RESULT): a note for each of CANN's tools on the command line that was not started, because the
+# compiled model and RESULT, a folder or a record, are up to date.
+check_tools = $(if $(call answer_of,begun),@sh scripts/make/unused_tools.sh $(call answer_of,begun) \
+  '$(foreach v,$(filter ATC AIS_BENCH SET_ENV,$(from_command_line)),$(if $($v),$v))' \
+  $(root)models/om/$(CHIP)/bs$(BS).json $1)
 
 ##@ Stages
 bin: $(bins) $(labels) ## convert the test images to bins, and their labels to text
 onnx: $(onnx) ## export the checkpoint to ONNX
 optimized: $(optimized) ## optimize the ONNX graph
 om: $(subst %,$(BS),$(om)) ## compile the model for CHIP and BS
+	$(call check_tools)
 om-all: $(call each,$(om),$(batch_sizes)) ## compile the model for every batch size of params.yaml
 infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 	$(call check_device,$(outputs))
+	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/outputs)
 
 ##@ Results
 check_pages = sh scripts/make/check_pages.sh $^
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
 	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is that of accuracy.json)'
 	$(call check_device,$(outputs))
+	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/outputs)
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
 	@$(check_pages) && grep -H Top-1 $^
 verify = $(quiet)$(python) scripts/verify.py --accuracy $(^:.txt=.json) --chip $(CHIP) $(flags.verify) \
@@ -322,6 +330,7 @@ compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the re
 perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
 	@$(check_pages) && head -n 7 $< && echo 'Full report: $< (its digest is that of perf.json)'
 	$(call check_device,$(perf:.txt=.json))
+	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/perf.json)
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv
 perf-all: $(call each,$(accuracy),$(batch_sizes)) ## accuracy and speed of every batch size of params.yaml, as a table
 	$(quiet)$(sweep)

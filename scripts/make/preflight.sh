@@ -4,7 +4,8 @@
 #
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
 #   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=… inputs=…    accepted; make uses these values
-#     and numbered=yes if DEVICE is set for a chip with numbered devices
+#     numbered=yes if DEVICE is set for a chip with numbered devices
+#     and begun=<s since 1970> if a tool of CANN is set for a goal that may use it
 #   subject: problem; remedy                                                 refused
 # The exit status is always 0, because GNU Make 4.0 does not look at it.
 
@@ -405,7 +406,7 @@ accept() {
     if [ ! "$restarts" ] && [ -f "${prefix}.make/inputs.mk" ] && ! has_own_inputs; then inputs=damaged; fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
     if [ "$DEVICE" ] && [ "$chips" ] && chip_has_devices; then numbered=" numbered=yes"; else numbered=; fi
-    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered"
+    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered$begun"
     exit 0
 }
 
@@ -449,6 +450,7 @@ goals=$words
 ROOT=${ROOT:-.}
 own_onnx=
 own_sizes=
+begun=
 fallback=
 chips=
 tools="ATC AIS_BENCH SET_ENV"
@@ -712,6 +714,7 @@ if [ "$ATC$AIS_BENCH$SET_ENV" ]; then
         note_unused "$tools" "make $goals does not use it"
     elif chip_has_devices; then
         check_tools
+        begun=" begun=$(date +%s)"
         if ! runs_the_model; then note_unused AIS_BENCH "make $goals does not use it"; fi
     else
         note_unused "$tools" "chip $CHIP does not use it"

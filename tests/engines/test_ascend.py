@@ -450,6 +450,24 @@ def test_another_device_does_not_run_up_to_date_results_again_and_a_line_says_so
     assert "has no effect" not in make(npu, "infer", "DEVICE=0,1", **two).stderr  # the same devices
 
 
+def test_a_tool_that_was_given_and_not_started_is_named(npu: Project) -> None:
+    runner = "AIS_BENCH=python3 -m ais_bench"
+    tools = {"ATC": f"ATC={STAND_INS / 'toolkit/bin/atc'}", "AIS_BENCH": runner, "SET_ENV": f"SET_ENV={STAND_INS / 'toolkit'}"}
+    model, outputs = npu.root / "models/om/310P3/bs8.json", npu.root / "results/310P3/bs8/outputs"
+    done = make(npu, "infer", tools["AIS_BENCH"], tools["SET_ENV"])
+    assert "has no effect" not in done.stderr  # ais_bench ran
+    for path in (model, outputs):
+        os.utime(path, (0, 0))
+    shown = "make: {} has no effect: root/{} is up to date\n"
+    assert make(npu, "om", tools["SET_ENV"]).stderr == shown.format(tools["SET_ENV"], "models/om/310P3/bs8.json")
+    for name in ("AIS_BENCH", "SET_ENV"):
+        assert make(npu, "infer", tools[name]).stderr == shown.format(tools[name], "results/310P3/bs8/outputs")
+    assert make(npu, "accuracy", tools["ATC"]).stderr == shown.format(tools["ATC"], "models/om/310P3/bs8.json")
+    assert make(npu, "accuracy", SET_ENV=tools["SET_ENV"].partition("=")[2]).stderr == ""  # of the environment
+    (outputs / "manifest.json").unlink()
+    assert "has no effect" not in make(npu, "infer", tools["SET_ENV"]).stderr
+
+
 def built_cpu(project: Project) -> Path:
     """The results of CHIP=cpu at batch size 8."""
     project.make("accuracy", "CHIP=cpu", "BS=8")
