@@ -11,6 +11,7 @@ from __future__ import annotations
 from _support import PYTHONS, environment
 
 import argparse
+import atexit
 import contextlib
 import errno
 import os
@@ -138,6 +139,21 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
         traceback.print_exception(kind, error, trace)
 
 
+def write_rest() -> None:
+    """Writes what is left of the output, at the very end. Without this, Python prints several lines about an error.
+
+    A reader that has closed the pipe, such as head, is no error: the artifact is complete.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        problem, remedy = (error.strerror or "").lower(), REMEDIES.get(error.errno or 0, OTHER_REMEDY)
+        print(f"{Path(sys.argv[0]).name}: standard output: {problem}; {remedy}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 def raise_on_interrupt() -> None:
     """Makes Ctrl-C raise KeyboardInterrupt, so that a command can clean up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -169,6 +185,8 @@ def settings_of(args: argparse.Namespace, settings: Dict[str, str]) -> Dict[str,
 if IS_COMMAND:
     environment.clean()
     sys.excepthook = explain_exception
+    if sys.stdout:
+        atexit.register(write_rest)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # the terminal may not support a file name's characters
         stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -451,6 +451,7 @@ def test_the_devices_asked_for_are_those_that_cann_numbers(fresh: Project) -> No
     two = ready_host(fresh, STAND_IN_NPU_SMI="310P3-two")
     assert "a device 7" in asked(fresh, "310P3", two, "DEVICE=7")["CHIP"]
     assert asked(fresh, "310P3", two, "DEVICE=x")["DEVICE"].startswith("! x: not a device number")
+    assert asked(fresh, "310P3", two, "DEVICE=0,1,00")["DEVICE"].startswith("! 0,1,00: device 0 twice")
     one = {**two, "ASCEND_RT_VISIBLE_DEVICES": "1"}
     assert asked(fresh, "310P3", one, status=0)
     assert "a device 1" in asked(fresh, "310P3", one, "DEVICE=1")["CHIP"]

@@ -220,6 +220,14 @@ def test_a_closed_pipe_loses_nothing(built: Project, project: Project) -> None:
 # A full disk
 
 
+def test_a_full_disk_below_the_output_is_one_line() -> None:
+    command = shlex.join([sys.executable, "-E", str(SCRIPTS / "find_chip.py"), "--chips", "cpu"])
+    done = run("sh", "-c", f"{command} > /dev/full", PATH="/usr/bin:/bin")
+    message = "find_chip.py: standard output: no space left on device; free disk space and run the same command again"
+    assert done.stderr.splitlines()[-1] == message
+    assert done.returncode == 1
+
+
 def check_full_disk(project: Project, command: list[str], target: str) -> None:
     """Checks that a stage that cannot write prints one line, leaves no files and changes no others."""
     before = digests(project)

@@ -47,6 +47,10 @@ def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> I
         yield Row("DEVICE", f"{asked}: not a device number", "set DEVICE= to one number, or to several as 0,1", blocks)
     elif asked or chip:
         numbers = [int(word) for word in (asked or "0").split(",")]
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        blocks = (blocker("each device named once", RUN),)
+        yield Row("DEVICE", f"{asked}: device {twice} twice", "name each device once", blocks)
     driver = npus.driver or driver_version()
     if not npus.devices:
         yield no_device_row(npus, driver, is_asked=bool(soc_version))
@@ -55,7 +59,7 @@ def device_rows(npus: Npus, asked: str, soc_version: str, chips: List[str]) -> I
     for device in npus.devices:
         healthy = [one.number for one in npus.devices if one.name == device.name and one.health == "OK"]
         yield device_row(device, chip, is_asked=device.number in numbers, healthy=healthy)
-    for number in numbers:
+    for number in dict.fromkeys(numbers):
         yield from number_rows(number, npus.devices, chip, chips)
 
 
