@@ -451,7 +451,8 @@ def test_another_device_does_not_run_up_to_date_results_again_and_a_line_says_so
 
 
 def test_a_tool_that_was_given_and_not_started_is_named(npu: Project) -> None:
-    values = {"ATC": STAND_INS / "toolkit/bin/atc", "AIS_BENCH": "python3 -m ais_bench", "SET_ENV": STAND_INS / "toolkit"}
+    toolkit = STAND_INS / "toolkit"
+    values = {"ATC": toolkit / "bin/atc", "AIS_BENCH": "python3 -m ais_bench", "SET_ENV": toolkit}
     tools = {name: f"{name}={value}" for name, value in values.items()}
     model, outputs = npu.root / "models/om/310P3/bs8.json", npu.root / "results/310P3/bs8/outputs"
     done = make(npu, "infer", tools["AIS_BENCH"], tools["SET_ENV"])
