@@ -470,9 +470,22 @@ if ! is_plain_path "$ROOT"; then
     refuse_setting ROOT \
         "ROOT=$ROOT: not usable as a folder; use only letters, digits and . _ / + -, and do not begin with -"
 fi
-# In the root of the file system, data/ and models/ may be other programs' folders.
-if [ "$prefix" ] && [ "$(cd -P -- "$ROOT" 2> /dev/null && pwd -P)" = / ]; then
-    refuse_setting ROOT "ROOT=$ROOT: the root of the file system; use a folder below it"
+# In these folders data/, models/ and results/ belong to others.
+if [ "$prefix" ]; then
+    here=$(pwd -P)
+    real=$(cd -P -- "$ROOT" 2> /dev/null && pwd -P)
+    below=${real:-${prefix%/}}
+    below=${below#"$here"/}
+    case $here/ in
+        "${real:-no folder yet}"/*) refuse_setting ROOT \
+            "ROOT=$ROOT: the project's folder or one above it; omit ROOT, or use another folder" ;;
+    esac
+    case $real:$below/ in
+        /:*) refuse_setting ROOT "ROOT=$ROOT: the root of the file system; use a folder below it" ;;
+        *:.git/* | *:.make/* | *:.venv/* | *:data/* | *:docs/* | *:models/* | *:patches/* | *:results/* | *:scripts/* | *:tests/*)
+            refuse_setting ROOT "ROOT=$ROOT: a folder of the project; use another one"
+            ;;
+    esac
 fi
 
 # A goal is a target, or a file that a rule builds.

@@ -137,6 +137,7 @@ def install_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
 
 NOT_A_PATH = "use only letters, digits and . _ / + -, and do not begin with -"
 NOT_A_URL = "MIRROR: not an http or https URL without a password; use http://host/folder"
+OWNED = "the project's folder or one above it; omit ROOT, or use another folder"
 SWITCH = "not a switch; use 1 or 0"
 
 INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, message without the origin
@@ -158,6 +159,26 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         for value in ("a b", "a:b", "-x", "a`touch mark`", "a$(touch mark)", "it's", "*", "a%", "~", 'a"b', "a\\b", " ")
         for goals in ("accuracy", "clean", "bench")
     ],
+    *[
+        ("ROOT", value, goals, f"ROOT={value}: {OWNED}")
+        for value in ("..", "../..", "../tree", "scripts/..")
+        for goals in ("accuracy", "clean")
+    ],
+    *[
+        ("ROOT", value, goals, f"ROOT={value}: a folder of the project; use another one")
+        for value in (
+            "scripts",
+            "./scripts/",
+            "scripts/new",
+            "data",
+            "results/mine",
+            "models",
+            ".git/x",
+            "../tree/scripts",
+        )
+        for goals in ("accuracy", "clean")
+    ],
+    ("ROOT", "/", "clean", "ROOT=/: the root of the file system; use a folder below it"),
     ("ROOT", "a\n", "accuracy", f"ROOT=a?: not usable as a folder; {NOT_A_PATH}"),
     ("ROOT", "\na", "accuracy", f"ROOT=?a: not usable as a folder; {NOT_A_PATH}"),
     ("ROOT", "é b", "accuracy", f"ROOT=é b: not usable as a folder; {NOT_A_PATH}"),
