@@ -132,10 +132,11 @@ quoted = $(foreach word,$1,$(call quote,$(word)))
 digest := $(firstword $(shell sha256sum -- $(call quoted,$(watched) $(filter-out $(watched),$(input.files))) \
   2> /dev/null | sha256sum))
 # $(call stat_of,PATH,name): checksum of inode, size and time of a user's file or folder, and of the data files of a
-# graph, which the last import listed in given/onnx.data. $(call noted,PATH,name): the same of the last import.
+# graph, which the last import listed in given/onnx.data. $(call is_new,PATH,name,STAT): not empty if STAT differs from
+# that of the last import. (filter-out would take a % in a damaged file for any text.)
 stat_of = $(if $1,$(shell sh scripts/make/stat_of.sh $(call quote,$1) \
   < $(or $(wildcard $(state)/given/$2.data),/dev/null)))
-noted = $(if $1,$(shell cat $(state)/given/$2.stat 2>&1))
+is_new = $(if $1,$(subst <$(shell cat $(state)/given/$2.stat 2>&1)>,,<$3>))
 archive_stat := $(call stat_of,$(ARCHIVE),archive)
 weights_stat := $(call stat_of,$(WEIGHTS),weights)
 present := $(wildcard $(root)data/archive.tar.gz $(root)models/checkpoint.pkl)
@@ -146,8 +147,8 @@ removed := $(if $(filter sample,$(input.source)),$(if $(wildcard $(root)data/arc
 copies := $(sort $(foreach name,$(filter uses.%,$(.VARIABLES)),$($(name))))
 lost := $(filter-out $(wildcard $(copies)),$(copies))
 stale := $(lost) $(filter-out $(input.digest),$(digest)) \
-  $(filter-out $(call noted,$(ARCHIVE),archive),$(archive_stat)) \
-  $(filter-out $(call noted,$(WEIGHTS),weights),$(weights_stat)) \
+  $(call is_new,$(ARCHIVE),archive,$(archive_stat)) \
+  $(call is_new,$(WEIGHTS),weights,$(weights_stat)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
 # If inputs.mk or .venv could not be updated, make -k would go on with the previous settings or packages. -S cancels -k
 # until the restart.
@@ -188,7 +189,7 @@ own_onnx := $(call answer_of,own_onnx)
 comma := ,
 own_sizes := $(subst $(comma), ,$(call answer_of,own_sizes))
 # $(call if_new,PATH,name): FORCE, unless the user's file is the one that was imported last.
-if_new = $(if $(filter-out $(call noted,$1,$2),$(call stat_of,$1,$2)),FORCE)
+if_new = $(if $(call is_new,$1,$2,$(call stat_of,$1,$2)),FORCE)
 
 # ----------------------------------------------------------------------------------------------- rules
 # Downloads and imports: archive.tar.gz, checkpoint.pkl, the upstream sources.

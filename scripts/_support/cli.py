@@ -142,7 +142,7 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
 def write_rest() -> None:
     """Writes what is left of the output, at the very end. Without this, Python prints several lines about an error.
 
-    A reader that has closed the pipe, such as head, is no error: the artifact is complete.
+    A reader that has closed the pipe, such as head, is not an error: the artifact is complete.
     """
     try:
         sys.stdout.flush()

@@ -298,6 +298,16 @@ def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project
     assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
+def test_a_damaged_note_of_the_last_import_is_not_taken_for_any_input(project: Project, tmp_path: Path) -> None:
+    archive = f"ARCHIVE={shutil.copyfile(project.root / 'data/archive.tar.gz', tmp_path / 'own.tar.gz')}"
+    for _ in range(2):
+        project.make("bin", archive)
+    assert project.pythons() == []
+    (project.root / ".make/given/archive.stat").write_text("%\n")
+    project.make("bin", archive)
+    assert "sync_inputs" in project.pythons()
+
+
 def test_an_earlier_source_is_not_kept_in_a_root_without_inputs(fresh: Project) -> None:
     fresh.make(STATE, "SOURCE=sample")
     done = fresh.make("bin", check=False)
