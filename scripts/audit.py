@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 from auditing.chain import Chain, Checked
-from auditing.figures import KINDS, Logits
+from auditing.figures import KINDS, Logits, check_result
 from auditing.state import check_state
 from auditing.statement import check_statement
 
@@ -39,8 +39,8 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     kinds = [kind for kind in KINDS if (folder / f"{kind}.json").exists() or (folder / f"{kind}.txt").exists()]
     links = {kind: chain.check(kind) for kind in kinds}
     logits = Logits(chain)
-    for kind, link in links.items():
-        KINDS[kind](link, logits)
+    for link in links.values():
+        check_result(link, logits)
         check_statement(link.path)
     for name, link in chain.links().items():
         if name not in printed:

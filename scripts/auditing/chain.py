@@ -191,7 +191,12 @@ def check_bytes(path: Path, record: Record, remedy: str) -> str:
 def check_folder(manifest: Path, record: Record, remedy: str) -> str:
     """The digest of a folder's files in order. Exits 1 if bins are not those that their manifest describes; outputs are
     checked when their logits are read: see Logits."""
-    if "format" not in record:
+    is_outputs = manifest.parent.name == "outputs"
+    wrong = [name for name, is_valid in artifact.MANIFEST.items() if not is_valid(record.get(name))]
+    wrong += ["format"] if is_outputs and not artifact.is_text(record.get("format")) else []
+    if wrong:
+        die(manifest, f"{artifact.DAMAGED} ({', '.join(wrong)})", remedy)
+    if not is_outputs:
         present = {entry.name for entry in manifest.parent.iterdir()} - {manifest.name}
         extra = sorted(present.difference(f"image_{i}.bin" for i in range(record["count"])))
         if extra:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import Record, is_file, rebuild_hint
+from _support.artifact import DAMAGED, Record, is_count, is_file, rebuild_hint
 from _support.cli import Refusal, die, refusals
 
 import math
@@ -15,6 +15,7 @@ from auditing.chain import Chain, Checked
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.agreement import compare_logits
+from reporting.records import CHECKS, is_list, is_positive
 from reporting.timing import latency
 
 INPUTS = ("model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
@@ -58,6 +59,9 @@ class Logits:
 def check_accuracy(link: Checked, logits: Logits) -> None:
     """Top-1, interval, classes, confusion and mistakes of accuracy.json, and the rows of predictions.csv."""
     record = link.record
+    missing = [name for name in ("model", "labels") if name not in record["provenance"]]
+    if missing:
+        die(link.path.with_suffix(".json"), f"{DAMAGED} ({', '.join(missing)})", rebuild_hint(link.path))
     computed = accuracy_record(logits.outputs, logits.labels, "", record["provenance"])
     check_figures(link, {name: value for name, value in computed.items() if name not in ("published", "provenance")})
     path = link.path.with_name("predictions.csv")
@@ -92,7 +96,9 @@ def check_compare(link: Checked, logits: Logits) -> None:
 def check_perf(link: Checked, logits: Logits) -> None:
     """The figures of perf.json that follow from its times."""
     record = link.record
-    times = record["times_ms"]
+    times = record.get("times_ms")
+    if not times or not is_list(times, is_positive) or not is_count(record.get("images")):
+        die(link.path.with_suffix(".json"), f"{DAMAGED} (times_ms, images)", rebuild_hint(link.path))
     throughput = 1000 * record["images"] / sum(times)
     computed = {"throughput_images_per_s": throughput, "latency_ms": latency(times), "queries": len(times)}
     check_figures(link, computed)
@@ -103,6 +109,16 @@ KINDS: Dict[str, Callable[[Checked, Logits], None]] = {
     "compare": check_compare,
     "perf": check_perf,
 }
+
+
+def check_result(link: Checked, logits: Logits) -> None:
+    """Exits 1 if the record of a result lacks a field or has an invalid one, or other figures than those computed again
+    from outputs and labels."""
+    kind = link.path.stem
+    reason = CHECKS[kind](link.record)
+    if reason:
+        die(link.path.with_suffix(".json"), reason, rebuild_hint(link.path))
+    KINDS[kind](link, logits)
 
 
 class Auditor:
@@ -128,7 +144,7 @@ class Auditor:
                 if self.has_outputs(chip, size):
                     if (chip, size) not in self.logits:
                         self.logits = {(chip, size): Logits(chain)}
-                    KINDS[kind](link, self.logits[chip, size])
+                    check_result(link, self.logits[chip, size])
         except Refusal as fault:
             return fault
         return None

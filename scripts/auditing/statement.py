@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from _support.artifact import DAMAGED, read_record, rebuild_hint
 from _support.cli import die
 
 from pathlib import Path
 
 from reporting._statement import KINDS, expected_statement
+
+ENTRIES = ("inputs", "flags", "scripts", "versions")  # of a cache key; each is a map
 
 
 def check_statement(page: Path) -> None:
@@ -20,5 +23,8 @@ def check_statement(page: Path) -> None:
     remedy = f"type: rm {path}, then make {page.stem}"
     if not path.is_file():
         die(path, "no such file", remedy)
+    key = read_record(page.with_suffix(".json")).get("key")
+    if not isinstance(key, dict) or not all(isinstance(key.get(name), dict) for name in ENTRIES):
+        die(page.with_suffix(".json"), f"{DAMAGED} (key)", rebuild_hint(page))
     if path.read_bytes() != expected_statement(page).encode("utf-8"):
         die(path, f"does not follow from {page.with_suffix('.json').name} and the files beside it", remedy)

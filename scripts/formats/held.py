@@ -56,8 +56,9 @@ def origin_of(path: Path, sha256: str) -> str:
     """Where the input at `path` below ROOT comes from: sample, official, or given, which includes files that somebody
     has put there. `sha256` is its digest. Exits 1 if the file is not the one that its record describes."""
     record = artifact.read_record(record_of(path))
-    if record.get("sha256") == sha256 and record.get("origin") in DONE:
-        return str(record["origin"])
+    origin = str(record.get("origin"))
+    if record.get("sha256") == sha256 and origin in DONE:
+        return origin
     if is_official(path):  # by its digest, so the record does not matter
         return "official"
     fault = fault_of(path, sha256)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,25 @@ def encode(row: NDArray[Any], output_format: str) -> bytes:
     return HEADER + row.tobytes()
 
 
+def as_doubles(array: NDArray[Any]) -> NDArray[Any]:
+    """The values as float64; raises TypeError for text and for complex numbers."""
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return array.astype(np.float64, casting="same_kind")
+
+
 def decode(path: Path, data: bytes, output_format: str, remedy: str = "") -> NDArray[Any]:
     """The values of an output file, float64 [classes]; exits 1 if their number is wrong or one is not finite."""
     try:
         if output_format == "txt":
             row = np.array([float(word) for word in data.split()], np.float64)
         elif output_format == "bin":
-            row = np.frombuffer(data, np.float32).astype(np.float64)
+            row = as_doubles(np.frombuffer(data, np.float32))
         elif data.startswith(HEADER):
-            row = np.frombuffer(data[len(HEADER) :], np.float32).astype(np.float64)
+            row = as_doubles(np.frombuffer(data[len(HEADER) :], np.float32))
         else:
-            row = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about headers of Python 2
+                row = as_doubles(np.load(io.BytesIO(data), allow_pickle=False)).ravel()
     except Exception:  # noqa: BLE001 - numpy raises many kinds of errors on damaged files
         row = np.empty(0)
     if row.shape != (len(CLASSES),):

@@ -56,8 +56,11 @@ def external_tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 
 def entry(tensor: TensorProto, key: str) -> str:
-    """An entry of a tensor's external_data; empty if it is missing."""
-    return next((item.value for item in tensor.external_data if item.key == key), "")
+    """An entry of a tensor's external_data; empty if it is missing. Raises Fault if it is not text."""
+    value: Any = next((item.value for item in tensor.external_data if item.key == key), "")
+    if not isinstance(value, str):  # protobuf returns bytes for what is not UTF-8
+        raise Fault(f"the {key} of the data of {short(tensor.name)} is not text", "save the graph again")
+    return value
 
 
 def data_file(path: Path, location: str) -> Path:

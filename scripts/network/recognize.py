@@ -102,7 +102,7 @@ def archive(path: Path) -> Advice | None:
     try:
         with zipfile.ZipFile(path) as container:
             names = container.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except Exception:  # noqa: BLE001  a damaged archive can raise many kinds of errors
         return None
     if any(re.search(r"(^|/)(constants\.pkl|code/)", name) for name in names):
         expression = f"torch.jit.load({path.name!r}, map_location='cpu').state_dict()"

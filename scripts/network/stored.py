@@ -28,6 +28,7 @@ TYPES = {
     "BFloat16Storage": Type("bfloat16", "u2"),
     "LongStorage": Type("int64", "i8"),
 }
+BYTE_ORDERS = {b"little": "<", b"big": ">"}
 STORAGE_LIMIT = 1 << 30  # bytes; the largest of this network has a few megabytes
 LAYOUTS = {  # {function that makes a tensor: what kind of tensor}; the checkpoint contains plain ones
     "_rebuild_qtensor": "quantized",
@@ -109,12 +110,14 @@ def tensor_of(value: object) -> Stored | str:
 
 def legacy_storages(stream: IO[bytes], keys: list[Any], tensors: list[Stored]) -> Iterator[tuple[Any, bytes]]:
     """Yields (key, bytes) of the storages of a legacy container, which follow its pickles in the order of `keys`."""
-    sizes = {tensor.key: tensor.storage_bytes for tensor in tensors}
+    by_key = {tensor.key: tensor for tensor in tensors}
     for key in keys:
-        if key not in sizes:
+        tensor = by_key.get(key)
+        if not tensor:
             return
-        stream.read(8)  # the number of elements, which the pickle contains too
-        yield key, stream.read(sizes[key])
+        if int.from_bytes(stream.read(8), "little") != tensor.elements and not tensor.is_part_of_view:
+            raise ValueError("a storage does not have the size that its tensor names")
+        yield key, stream.read(tensor.storage_bytes)
 
 
 def values_of(tensor: Stored, content: bytes, order: str) -> NDArray[Any]:
@@ -154,7 +157,7 @@ def not_finite(path: Path, folder: str, start: int, keys: list[Any], tensors: di
     if folder:
         with zipfile.ZipFile(path) as container:
             has_order = f"{folder}/byteorder" in container.namelist()
-            order = ">" if has_order and container.read(f"{folder}/byteorder") == b"big" else "<"
+            order = BYTE_ORDERS[container.read(f"{folder}/byteorder") if has_order else b"little"]
             for key, names in by_key.items():
                 text = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
                 with container.open(f"{folder}/data/{text}") as file:

@@ -27,6 +27,7 @@ from engines.ascend import _cann, _npu_smi, _versions
 from engines.ascend._reasons import MEMORY, explain_ais_bench
 from formats.outputs import decode, name_of
 
+LARGEST = 1e12  # ms and numbers in a summary; larger ones are damage
 RETRY = "check the device with npu-smi info, then run the same make command again"
 
 
@@ -149,7 +150,7 @@ def summary_problem(summary: Path, expected: Expected, files: int) -> str:
         inputs = sum(len(slot["infiles"]) for slot in content["filesinfo"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{summary.name} is incomplete"
-    if not all(type(ms) in (int, float) and 0 < ms < math.inf for ms in times):
+    if not all(type(ms) in (int, float) and 0 < ms < LARGEST for ms in times):
         return f"{summary.name} contains invalid times"
     runs = math.ceil(files / expected.batch_size) * expected.loop
     if (count, inputs) != (runs, files):

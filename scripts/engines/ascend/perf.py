@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import PerfRules, RunRequest
-from engines.ascend.ais_bench import Run, Session, copy_private, device_load
+from engines.ascend.ais_bench import LARGEST, Run, Session, copy_private, device_load
 from formats.outputs import decode
 from reporting import timing
 
@@ -40,10 +40,16 @@ def link_bins(images: Path, numbers: List[int], folder: Path) -> Path:
     return folder
 
 
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(0 <= value < LARGEST)
+
+
 def merge_copy_times(summaries: List[Record], name: str) -> Record:
-    """min, mean and max of the copies of several runs, in ms; empty if a summary lacks them."""
+    """min, mean and max of the copies of several runs, in ms; empty if a summary lacks them or has invalid ones."""
     try:
         parts = [summary[name] for summary in summaries if summary[name]["count"]]
+        if not all(is_number(part[entry]) for part in parts for entry in ("min", "mean", "max", "count")):
+            return {}
         mean = float(np.average([part["mean"] for part in parts], weights=[part["count"] for part in parts]))
         return {"min": min(part["min"] for part in parts), "mean": mean, "max": max(part["max"] for part in parts)}
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
