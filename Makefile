@@ -29,14 +29,15 @@ MIRROR ?=## the URL of a folder with the downloads, tried before the URLs of par
 PYTHON ?=## a Python interpreter that has the packages; empty: .venv, created when needed
 FRESH ?=## 1: perf, perf-all and best measure again, even if nothing changed
 LAYERS ?=## 1: make compare also reports the first intermediate tensor above the tolerance
-T ?=## the tests for make test, such as tests/make/test_graph.py::NAME; empty: all
+T ?=## the tests for make test and make fuzz, such as tests/make/test_graph.py::NAME; empty: all
+N ?= 10000## the number of inputs that make fuzz tries with each property test
 WHY ?=## 1: print why each target is stale
 V ?=## 1: print the commands
 
 # Groups of targets: alone must be the only goal, bare need no settings, any_chip need no chip.
 alone := setup clean clean-results distclean
 bare := help demo doctor pins lock $(alone)
-any_chip := bin onnx optimized report audit-all reproduce bench upstream docs test check
+any_chip := bin onnx optimized report audit-all reproduce bench upstream docs test fuzz check
 stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all audit
 
 # --------------------------------------------------------------------------------- checks of arguments
@@ -57,7 +58,7 @@ endef
 quote = '$(subst ','\'',$(subst $(newline),?,$1))'
 
 settings := BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON \
-  FRESH LAYERS T WHY V
+  FRESH LAYERS T N WHY V
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
 from_command_line := $(call origins_of,command,$(settings))
@@ -121,7 +122,7 @@ input.files :=
 input.source :=
 input.archive :=
 input.weights :=
-ifneq ($(filter-out $(bare) test check,$(goals)),)
+ifneq ($(filter-out $(bare) test fuzz check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
 # A file that is incomplete, or not of sync_inputs.py, is not read: see has_own_inputs() in preflight.sh.
@@ -263,7 +264,7 @@ help: ## list targets, and settings with their present values
 	@$(foreach v,$(settings),$v=$(call quote,$($v))) awk -f scripts/make/help.awk Makefile
 # The sample with the default settings, whatever is set, and its lock.
 sample := SOURCE=sample ROOT=demo CHIP=$(call answer_of,fallback) BS=16 PARAMS=params.yaml ARCHIVE= WEIGHTS= ONNX= OM= \
-  DEVICE= ATC= AIS_BENCH= SET_ENV= MIRROR= LAYERS= T= WHY=$(filter 1,$(WHY))
+  DEVICE= ATC= AIS_BENCH= SET_ENV= MIRROR= LAYERS= T= N= WHY=$(filter 1,$(WHY))
 lock_sample = @$(python) scripts/lock_sample.py --root demo --lock tests/golden/lock.json \
   --accuracy demo/results/$(call answer_of,fallback)/bs16/accuracy.txt
 demo: ## run the whole pipeline on the built-in sample, on the CPU
@@ -360,6 +361,8 @@ spell_checked := $(wildcard *.md */README.md) docs scripts Makefile params.yaml
 spelled_so := cann,classfication,rocess# CANN, a folder of ModelZoo, a part of a regular expression
 test: $(environment:.txt=-dev.txt) ## run the tests
 	$(quiet)$(python) -m pytest $(call quote,$(or $(T),tests))
+fuzz: $(environment:.txt=-dev.txt) ## run the property tests longer, with N inputs each, and print the counts
+	$(quiet)$(python) -m pytest -q -m hypothesis --fuzz=$(N) $(call quote,$(or $(T),tests))
 check: test ## run the tests, linters, type checks, and the search for known vulnerabilities
 	$(quiet)$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 	$(quiet)$(python) scripts/make/lint_make.py Makefile scripts/make/*.mk

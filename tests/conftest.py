@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import importlib
 import io
+import json
 import os
 import platform
 import re
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from unittest import mock
 
-import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -32,13 +32,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import ModelFile
 from formats.bins import some_bins
+from fuzzing import (  # noqa: F401  the hooks are pytest's
+    pytest_addoption,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_terminal_summary,
+)
 from graphs import agreement
 
 # A background job of a shell ignores SIGINT, and so would all processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# No deadline, because machines may be busy; no database, which would be written into the tree.
-hypothesis.settings.register_profile("project", deadline=None, database=None)
-hypothesis.settings.load_profile("project")
 
 TREE = Path(__file__).resolve().parent.parent
 SCRIPTS = TREE / "scripts"
@@ -89,6 +92,7 @@ def environment(**more: str) -> dict[str, str]:
         "SET_ENV",
         "PARAMS",
         "T",
+        "N",
     }
     ignored |= {"PYTHON", "MIRROR", "FRESH", "LAYERS", "WHY", "V", "DEPS", "INPUTS_DIGEST", "CI"}
     clean = {
@@ -341,6 +345,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(shared_once(tmp_path_factory, "built", build))
 
 
+FAST = json.dumps({"ms": 2})  # the null engine's time of a batch
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with an accuracy, a comparison and a measurement at batch size 4. Read-only."""
+
+    def build(tree: Path) -> None:
+        new_project(tree).make("accuracy", "compare", "perf", "SOURCE=sample", "BS=4", NULL=FAST)
+
+    return Project(shared_once(tmp_path_factory, "measured", build))
+
+
 @pytest.fixture
 def project(built: Project, tmp_path: Path) -> Project:
     """A copy of the built project with the same file times, for one test."""
@@ -357,6 +374,12 @@ def fresh(tmp_path: Path) -> Project:
 def own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives each test its own folder for the locks of CPU and devices, so that it waits for no other test."""
     monkeypatch.setenv(locks.VARIABLE, str(tmp_path_factory.mktemp("locks")))
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the inputs of property tests, which use it again for each input."""
+    return tmp_path_factory.mktemp("scratch")
 
 
 class Inputs(NamedTuple):

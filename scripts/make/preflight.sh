@@ -15,7 +15,7 @@ set -fu
 # The user's settings.
 : "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${PARAMS=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
 : "${DEVICE=}" "${ATC=}" "${AIS_BENCH=}" "${SET_ENV=}" "${MIRROR=}" "${PYTHON=}"
-: "${FRESH=}" "${LAYERS=}" "${WHY=}" "${T=}" "${V=}"
+: "${FRESH=}" "${LAYERS=}" "${WHY=}" "${T=}" "${N=}" "${V=}"
 # The names of all settings; those that come from the environment; those on the command line of make.
 : "${settings=}" "${from_environment=}" "${from_command_line=}"
 # Unknown variables on the command line of make.
@@ -145,6 +145,7 @@ settings_of_goal() {
     case $1 in
         demo | setup | docs | check | pins | lock) ;;
         test) echo T ;;
+        fuzz) echo T N ;;
         clean | clean-results | distclean) echo ROOT ;;
         doctor) echo ROOT CHIP PARAMS ARCHIVE WEIGHTS OM ;;
         report | audit-all) echo ROOT PARAMS ;;
@@ -512,7 +513,7 @@ used=
 for goal in $goals; do used="$used $(settings_of_goal "$goal")"; done
 unused=
 for name in $from_command_line; do
-    if contains "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM FRESH LAYERS T" "$name" && ! contains "$used" "$name"; then
+    if contains "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM FRESH LAYERS T N" "$name" && ! contains "$used" "$name"; then
         eval "value=\$$name"
         # Empty values and ROOT=. are the defaults.
         if [ "$value" ] && [ "$name=$value" != ROOT=. ]; then unused="$unused${unused:+ }$name=$value"; fi
@@ -520,6 +521,7 @@ for name in $from_command_line; do
 done
 if [ "$unused" ]; then
     case "$goals $unused" in
+        demo*" "[TN]=*) refuse "$unused: not used by make demo; omit it" ;;
         demo*ROOT=*) refuse "$unused: not used by make demo; run make accuracy SOURCE=sample $unused" ;;
         demo*) refuse "$unused: not used by make demo; run make accuracy SOURCE=sample ROOT=demo $unused" ;;
         *-all*BS=* | best*BS=*) refuse "$unused: not used by make $goals, which builds every size of batch_sizes; omit it" ;;
@@ -586,6 +588,13 @@ check_switch FRESH "$FRESH"
 check_switch LAYERS "$LAYERS"
 check_switch WHY "$WHY"
 check_path T "${T%%::*}"
+if contains "$goals" fuzz; then
+    case $N in
+        '' | 0* | *[!0-9]* | ??????????*)
+            refuse_setting N "N=$N: not a number of inputs; use a whole number from 1 to 999999999"
+            ;;
+    esac
+fi
 
 # The value may contain a password, so it is not printed.
 if [ "$MIRROR" ] && ! is_plain_url "$MIRROR"; then

@@ -12,20 +12,9 @@ from typing import Any
 
 import pytest
 
-from conftest import Project, copy_of, new_project, run, shared_once
+from conftest import FAST, Project, copy_of, run
 
-FAST = json.dumps({"ms": 2})
 SHA256 = re.compile("[0-9a-f]{64}")
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with an accuracy and a measurement. Read-only."""
-
-    def build(tree: Path) -> None:
-        new_project(tree).make("accuracy", "perf", "SOURCE=sample", "BS=4", NULL=FAST)
-
-    return Project(shared_once(tmp_path_factory, "measured", build))
 
 
 def statement_of(project: Project, name: str = "statement.json", size: int = 4) -> Any:

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from conftest import SCRIPTS, TREE, Project, environment, refused, run
 from formats import python2, sample
@@ -303,28 +301,6 @@ def test_a_pickle_that_would_take_memory_or_time_is_one_line(tmp_path: Path, kin
     assert len(done.stderr) < 2000
     assert usage.ru_utime + usage.ru_stime < 8  # a second on an idle machine, of which numpy takes a part
     assert usage.ru_maxrss < 1 << 20  # KB
-
-
-GOOD = [
-    pickle.dumps(batch_of(text, ROWS[:1], kind), protocol)
-    for text in (str, str.encode)
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
-    for kind in ([1], LABELS[:1], [LABELS[0]])
-]
-
-
-@given(st.sampled_from(GOOD), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4))
-def test_wrong_bytes_give_a_batch_or_an_error_of_this_reader(pickled: bytes, changes: list[tuple[int, int]]) -> None:
-    """preprocess turns every Exception into one line; others, such as SystemExit, and calls are not possible."""
-    data = bytearray(pickled)
-    for place, value in changes:
-        data[place % len(data)] = value
-    try:
-        images, labels = read(bytes(data))
-    except Exception:  # noqa: BLE001  as cifar10.read_batch
-        return
-    assert images.shape == (1, 3, 32, 32) and images.dtype == np.uint8
-    assert len(labels) == 1 and labels[0] in range(10)
 
 
 def test_make_bin_reads_an_own_archive_of_python_3(fresh: Project, tmp_path: Path) -> None:

@@ -43,9 +43,8 @@ for name, stream in (("answer", sys.stdout), ("reason", sys.stderr)):
     if pathlib.Path(name).exists():
         stream.write(pathlib.Path(name).read_text())
 """
-SETTINGS = (
-    "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON FRESH LAYERS T WHY V"
-)
+SETTINGS = "BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BENCH SET_ENV MIRROR PYTHON FRESH LAYERS"
+SETTINGS += " T N WHY V"
 INPUTS = {
     **dict.fromkeys(SETTINGS.split(), ""),
     "BS": "16",
@@ -58,9 +57,9 @@ INPUTS = {
     "goals": "accuracy",
     "alone": "setup clean clean-results distclean",
     "bare": "help setup clean clean-results distclean demo doctor",
-    "any_chip": "bin onnx optimized report bench upstream docs test check",
+    "any_chip": "bin onnx optimized report bench upstream docs test fuzz check",
     "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all"
-    " report bench upstream docs test check",
+    " report bench upstream docs test fuzz check",
     "flags": "",
     "network": NETWORK,
     "environment": ".venv/requirements.txt",
@@ -205,6 +204,10 @@ INVALID_SETTINGS: list[tuple[str, str, str, str]] = [  # setting, value, goals, 
         for value in ("/no/such", "fil?", "it's")
     ],
     ("T", "tests/no.py", "test", "T=tests/no.py: no such file or folder; check the path"),
+    *[
+        ("N", value, "fuzz", f"N={value}: not a number of inputs; use a whole number from 1 to 999999999")
+        for value in ("x", "0", "-1", "1.5", "1 2", "007", "9" * 10, "²", "")
+    ],
     *[
         ("PARAMS", value, "accuracy", f"PARAMS={value}: not usable as a file name; {NOT_A_PATH}")
         for value in ("a b", "-x", "a`touch mark`", "*", "a%", "it's")
@@ -543,6 +546,7 @@ UNUSED = [
     *[(goal, "FRESH", "1", "omit it") for goal in ("accuracy", "compare", "accuracy-all")],
     *[(goal, "LAYERS", "1", "omit it") for goal in ("accuracy", "bin report", "perf-all")],
     *[(goal, "T", "file", "omit it") for goal in ("accuracy", "check")],
+    *[(goal, "N", "5", "omit it") for goal in ("accuracy", "check", "test", "demo")],
 ]
 
 
