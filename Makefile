@@ -64,6 +64,8 @@ from_environment := $(call origins_of,environment,$(settings))
 from_command_line := $(call origins_of,command,$(settings))
 restarts := $(if $(filter undefined,$(origin MAKE_RESTARTS)),,$(MAKE_RESTARTS))
 unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
+# Flags in this variable would hide from the check of -i and -t.
+unknown_variables += $(call origins_of,command,MAKEFLAGS)
 # make would expand a single $ in a value: preflight.sh gets the values as typed and rejects them.
 typed = $(subst $$$$,$$,$(value $1))
 dollars := $(foreach v,$(settings),$(if $(findstring $$,$(subst $$$$,,$(value $v))),$v))
@@ -377,7 +379,7 @@ pins: $(environment:.txt=-dev.txt) ## write requirements*.txt, with the digest o
 lock: ## write tests/golden/lock.json, the digests of the sample that every machine computes
 	@$(MAKE) --no-print-directory accuracy demo/data/calibration.bin $(sample)
 	$(lock_sample) --write
-clean = $(quiet)sh scripts/make/clean.sh $@ $(or $(root),.)
+clean = $(quiet)sh scripts/make/clean.sh $@ $(or $(root),.) $(network)
 clean: ## remove what was built in ROOT, and without ROOT= also demo/; keep measurements, inputs and .venv
 	$(clean)
 clean-results: ## remove results/ of ROOT with its measurements

@@ -8,8 +8,11 @@ what the record after it says. Builds nothing and changes nothing. Python 3.7.
 from __future__ import annotations
 
 from _support import cli
-from _support.cli import die
+from _support.artifact import SAME
+from _support.cli import Refusal, die, refusals
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -19,16 +22,20 @@ from auditing.state import check_state
 from auditing.statement import check_statement
 
 SETTINGS: Dict[str, str] = {}
+# The files of a result by kind. One of them shows that the others must be there.
+FILES = {kind: [f"{kind}.json", f"{kind}.txt"] for kind in KINDS}
+FILES["accuracy"] += ["predictions.csv", "statement.json"]
+FILES["perf"] += ["perf.statement.json"]
 
 
 def results_of(root: Path, chips: List[str], sizes: List[int]) -> List[Tuple[str, int]]:
     """The results of ROOT, as (chip, batch size), of these chips and batch sizes, or of all if there are none."""
-    folders = [path.parent for path in root.glob("results/*/bs*/*.json") if path.stem in KINDS]
-    results = {(folder.parent.name, folder.name[2:]) for folder in folders}
+    known = {name for names in FILES.values() for name in names}
+    folders = {path.parent for path in root.glob("results/*/bs*/*") if path.name in known}
+    sized = [folder for folder in folders if re.fullmatch("bs[1-9][0-9]?", folder.name)]
+    results = {(folder.parent.name, folder.name[2:]) for folder in sized}
     return sorted(
-        (chip, int(size))
-        for chip, size in results
-        if size.isdigit() and chip in (chips or [chip]) and int(size) in (sizes or [int(size)])
+        (chip, int(size)) for chip, size in results if chip in (chips or [chip]) and int(size) in (sizes or [int(size)])
     )
 
 
@@ -36,7 +43,7 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     """Checks one result with all that it was made from and prints the files; returns the line on the result."""
     printed = {*shared}
     chain, folder = Chain(root, chip, size, shared), root / f"results/{chip}/bs{size}"
-    kinds = [kind for kind in KINDS if (folder / f"{kind}.json").exists() or (folder / f"{kind}.txt").exists()]
+    kinds = [kind for kind, names in FILES.items() if any((folder / name).exists() for name in names)]
     links = {kind: chain.check(kind) for kind in kinds}
     logits = Logits(chain)
     for link in links.values():
@@ -48,6 +55,16 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     accuracy = links.get("accuracy")
     figure = f"Top-1 {100 * accuracy.record['top1']:.2f}% of {accuracy.record['total']} images, " if accuracy else ""
     return f"audited: {folder}: {figure}{', '.join(kinds)} follow from {len(chain.links()) - len(kinds)} files"
+
+
+def remedy_of(fault: Refusal, root: Path, chip: str, size: int) -> str:
+    """The remedy of a fault. It names the command that builds the file again, because make audit builds nothing."""
+    file = Path(str(fault.subject))
+    goal = next((kind for kind in ("compare", "perf") if file.name.startswith(f"{kind}.")), "accuracy")
+    if file.parts[len(root.parts) :][:2] == ("results", "reference"):
+        goal = "compare"
+    where = "" if root == Path() else f" ROOT={root}"
+    return fault.remedy.replace(SAME, f"make {goal} CHIP={chip} BS={size}{where}")
 
 
 def main() -> None:
@@ -66,11 +83,14 @@ def main() -> None:
     failed = 0
     for chip, size in results:
         try:
-            print(audit(args.root, chip, size, shared), flush=True)
-        except SystemExit:
-            if len(results) == 1:
-                raise
+            with refusals():
+                print(audit(args.root, chip, size, shared), flush=True)
+        except Refusal as fault:
             failed += 1
+            with contextlib.suppress(SystemExit):
+                die(fault.subject, fault.problem, remedy_of(fault, args.root, chip, size))
+    if failed and len(results) == 1:
+        raise SystemExit(1)
     if failed:
         die(args.root / "results", f"{failed} of {len(results)} results do not hold", "see the lines above")
 

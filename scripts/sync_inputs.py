@@ -55,7 +55,8 @@ def source_of(root: Path, source: str, origins: List[str]) -> str:
         remedy = (
             f"use another ROOT=, omit SOURCE, or remove {' and '.join(str(root / path) for path in PATHS.values())}"
         )
-        die(f"SOURCE={source}", f"ROOT={root} contains inputs of {present}", remedy)
+        contained = "inputs of the sample" if present == "sample" else "other inputs than the sample's"
+        die(f"SOURCE={source}", f"ROOT={root} contains {contained}", remedy)
     return source or (present if any(origins) else "cifar10")
 
 

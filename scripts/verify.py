@@ -53,9 +53,12 @@ def judge(path: Path, chip: str, references: gate.References) -> Judged:
     except OSError as error:
         problem, remedy = f"it cannot be read ({(error.strerror or '').lower()})", PERMISSIONS
     if not problem:
-        fault = Auditor(path.parents[3]).fault(chip, batch_of(path), "accuracy")
+        auditor = Auditor(path.parents[3])
+        fault = auditor.fault(chip, batch_of(path), "accuracy")
         if fault:
             file, problem, remedy = Path(str(fault.subject)), fault.problem, fault.remedy
+        elif not auditor.has_outputs(chip, batch_of(path)):
+            record[gate.WITHOUT_OUTPUTS] = True
     if problem:
         return Judged(file, error_case(chip, batch_of(path), problem, remedy))
     return Judged(path, judge_case(chip, batch_of(path), record, references))

@@ -174,7 +174,7 @@ def needed_record(artifact: Path, path: Path | None = None) -> Record:
     record = read_record(path)
     problem = record_problem(artifact, path, record)
     if problem:
-        die(*problem, rebuild_hint(artifact))
+        die(*problem, rebuild_hint(artifact, path))
     return Entries({**record, "provenance": Entries(record["provenance"], path, artifact)}, path, artifact)
 
 
@@ -459,9 +459,14 @@ def imported_from(path: Path, sha256: str) -> str:
     return str(record.get("path", "")) if record.get("sha256") == sha256 else ""
 
 
-def rebuild_hint(artifact: Path) -> str:
-    """The remedy for an artifact that is missing or damaged."""
-    return f"type: rm {artifact}, then the same make command"
+SAME = "the same make command"  # the end of a remedy
+OWN = {".onnx": "ONNX", ".om": "OM"}  # the variable of a user's own file
+
+
+def rebuild_hint(artifact: Path, record: Path | None = None) -> str:
+    """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name."""
+    own = read_json(record or record_of(artifact)).get("origin") == "given" and OWN.get(artifact.suffix)
+    return f"type: rm {artifact}, then {SAME}{f' with {own}= and your file' if own else ''}"
 
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:

@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -126,7 +127,7 @@ def explain_exception(kind: Type[BaseException], error: BaseException, trace: Tr
     elif isinstance(error, OSError) and error.errno is not None:
         problem, remedy = (error.strerror or os.strerror(error.errno)).lower(), REMEDIES.get(error.errno, OTHER_REMEDY)
         print(f"{script}: {one_line(subject_of(error, trace))}: {one_line(problem)}; {remedy}", file=sys.stderr)
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or re.search("Failed to allocate memory|bad_alloc", str(error)):
         print(f"{script}: memory: not enough is left; free some, or run fewer jobs at once", file=sys.stderr)
     elif kind.__module__.startswith("onnxruntime."):  # of a graph that passed its trial at import
         remedy = "if the graph is your own, set ONNX= to one that every image and batch size works with"

@@ -20,7 +20,7 @@ LIBRARIES = (
 # These do not change results: a folder for downloads, and torch_npu's switch for hosts where it cannot be imported.
 HARMLESS = ("TORCH_HOME", "TORCH_DEVICE_BACKEND_AUTOLOAD", "TORCHINDUCTOR_CACHE_DIR")
 # These act before Python starts, so they cannot be removed. Some hosts need them. A result's record names them.
-AT_START = ("LD_PRELOAD", "GLIBC_TUNABLES")
+AT_START = ("LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES")
 
 ignored: List[str] = []  # the names that this process had
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Dict, Iterable, NamedTuple, Set
 
 import engines
+from formats import held
 from formats.bins import check_bins
 from network.spec import NAME
-
-IMPORT_AGAIN = "pass your own file again, as the first time; to get the official or the sample's: type: rm {} {}"
 
 
 class Link(NamedTuple):
@@ -127,9 +126,11 @@ class Chain:
 
     def remedy_of(self, name: str, path: Path, record_path: Path) -> str:
         """What to do if a link does not hold."""
-        if name in IMPORTED and artifact.read_json(record_path).get("origin") == "given" or name in IMPORTED[:2]:
-            return IMPORT_AGAIN.format(path, record_path)
-        return artifact.rebuild_hint(path)
+        if name in held.PATHS:
+            return held.remedy_of(path, str(artifact.read_json(record_path).get("origin")))
+        if name == "model" and artifact.read_json(record_path).get("origin") == "given":
+            path = path.with_suffix(".om")  # only such a model can be the user's own
+        return artifact.rebuild_hint(path, record_path)
 
     def check_sources(self, name: str, record: Record, record_path: Path, remedy: str) -> None:
         """Checks the links from which a link was made; exits 1 if its record names other digests than theirs."""

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from numpy.typing import NDArray
 
 from auditing.chain import Chain, Checked
+from auditing.statement import check_statement
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.agreement import compare_logits
@@ -145,6 +146,7 @@ class Auditor:
                     if (chip, size) not in self.logits:
                         self.logits = {(chip, size): Logits(chain)}
                     check_result(link, self.logits[chip, size])
+                    check_statement(link.path)
         except Refusal as fault:
             return fault
         return None

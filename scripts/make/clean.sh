@@ -1,8 +1,8 @@
 #!/bin/sh
 # Removes what make built below ROOT; prints what it removes and what it keeps.
-# Usage: clean.sh clean|clean-results|distclean ROOT
+# Usage: clean.sh clean|clean-results|distclean ROOT NETWORK
 set -u
-target=$1
+target=$1 network=$3
 case $2 in
     . | ./) root= ;;
     *) root=${2%/}/ ;;
@@ -31,24 +31,48 @@ remove() {
 # True if make has built something in the folder $1: it has locks of artifacts. Otherwise its files are the user's.
 is_built() { [ -d "$1.make/locks" ]; }
 
-# Removes what was built in the folder $1, except its results and .make.
-remove_artifacts() {
-    remove "$1data/bin" "$1data/labels.json" "$1data/labels.txt" "$1data/calibration.bin" "$1data/calibration.json" \
-        "$1data/bin.tmp."[0-9]* "$1data/"*.tmp.[0-9a-f]* "$1models/"*.tmp.[0-9a-f]* "$1models/upstream/"*.tmp.[0-9a-f]* \
-        "$1models/onnx" "$1models/optimized" "$1models/int8" "$1models/om"
+# Removes the folder $1. If it contains files that the find conditions after $1 do not match, these are the user's: then
+# it removes the others only.
+remove_folder() {
+    folder=$1
+    shift
+    if [ ! -d "$folder" ]; then return; fi
+    if [ ! "$(find "$folder" ! -type d ! \( "$@" \) -print -quit)" ]; then
+        remove "$folder"
+        return
+    fi
+    find "$folder" ! -type d \( "$@" \) -exec rm -f {} +
+    find "$folder" -depth -type d -exec rmdir {} + 2> /dev/null # those that are empty
+    echo "  removed   what make built in $folder; the other files are kept"
 }
 
-# Removes the files of results below $1results: reports, the reference, and all in folders of a batch size, except
+# Removes what was built in the folder $1, except its results and .make.
+remove_artifacts() {
+    remove "$1data/bin" "$1data/labels.json" "$1data/labels.txt" "$1data/calibration.bin" "$1data/calibration.json"
+    for kind in onnx optimized int8; do
+        remove_folder "$1models/$kind" -name "$network.onnx" -o -name "$network.json" -o -name "$network.*.tmp.[0-9]*"
+    done
+    remove_folder "$1models/om" -path "$1models/om/*/${network}_bs[1-9]*" -o -path "$1models/om/*/bs[1-9]*.json" \
+        -o -path "$1models/om/*/bs[1-9]*.log" -o -path "$1models/om/*/*.tmp.[0-9]*"
+    find "$1data" "$1models" -maxdepth 2 -regextype posix-extended -regex "$leftover" -exec rm -rf {} + 2> /dev/null
+}
+
+# Temporary files and folders of killed runs.
+upstream='basic_layers|attention_module|residual_attention_network'
+leftover=".*/(archive|bin|labels|calibration|checkpoint|download|$upstream)[^/]*\\.tmp\\.[0-9a-f]+"
+
+# Removes the files of results below $1results: reports, the reference, and those in folders of a batch size, except
 # measurements, which may have needed a device and hours. Other files there are the user's.
 remove_results() {
     if [ ! -d "$1results" ]; then return; fi
-    find "$1results" ! -type d ! -name perf.json ! -name perf.txt ! -name perf.statement.json ! -name perf.csv \
-        ! -name bench.json \( \
-        -path "$1results/reference/*" -o -path "$1results/*/bs[1-9]*/*" -o -path "$1results/*.tmp.[0-9]*" \
+    removed=$(find "$1results" ! -type d \( \
+        \( -path "$1results/reference/*" -o -path "$1results/*/bs[1-9]/*" -o -path "$1results/*/bs[1-6][0-9]/*" \) \
+        \( -path "*/outputs/*" -o -name "accuracy.*" -o -name "compare.*" -o -name predictions.csv \
+        -o -name statement.json -o -name layers.json -o -name "*.log" \) -o -path "$1results/*.tmp.[0-9]*" \
         -o -path "$1results/report.html" -o -path "$1results/report.md" -o -path "$1results/results.csv" \
-        -o -path "$1results/junit.xml" -o -path "$1results/bench.svg" \) -exec rm -f {} +
+        -o -path "$1results/junit.xml" -o -path "$1results/bench.svg" \) -print -exec rm -f {} + | wc -l)
+    if [ "$removed" -gt 0 ]; then echo "  removed   $1results: $((removed)) files"; fi
     find "$1results" -depth -mindepth 1 -type d -exec rmdir {} + 2> /dev/null # those that are empty
-    echo "  removed   $1results, except measurements"
 }
 
 # Removes the measurements of the folder $1.

@@ -291,6 +291,13 @@ chip_runs_om() {
     [ ! -f "$constants" ] || grep -q '^ENDING = "om"' "$constants"
 }
 
+# Rejects goals that need python3 where there is none.
+check_python() {
+    if command -v python3 > /dev/null || [ -x .venv/bin/python ]; then return; fi
+    if [ "$PYTHON" ] && ! contains "$goals" doctor; then return; fi
+    refuse "python3: not on PATH; install Python 3.10 to 3.14 with venv, or add its folder to PATH"
+}
+
 # Rejects a report of a ROOT without results, before make writes .make into it.
 check_results() {
     if [ -d "${prefix}results" ] && ! ls "${prefix}results/." > /dev/null 2>&1; then
@@ -383,16 +390,20 @@ check_reference() {
     done
 }
 
-# True if .make/inputs.mk has only lines that sync_inputs.py writes, and its last line. make includes the file, so any
-# other line could run commands.
+# True if .make/inputs.mk is complete, with the digest in its last line, and has only lines that sync_inputs.py writes: make
+# includes the file, so any other line could run commands.
 has_own_inputs() {
+    file=${prefix}.make/inputs.mk
     awk '
         { last = $0; gsub(/\$\(state\)\//, "") }
         /^# [A-Za-z0-9 _.;\/]+$/ { next }
         !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
             exit failed = 1
         }
-        END { exit failed || last !~ /^# sha256 / }' "${prefix}.make/inputs.mk"
+        END { exit failed || last !~ /^# sha256 / }' "$file" || return 1
+    stated=$(tail -n 1 "$file")
+    computed=$(sed '$d' "$file" | sha256sum)
+    [ "$stated" = "# sha256 ${computed%% *}" ]
 }
 
 # Prints the values of an accepted call and stops.
@@ -498,6 +509,10 @@ for goal in $goals; do
     esac
 done
 if [ "$unknown" ]; then
+    case ${unknown#./} in
+        data/*\ * | models/*\ * | results/*\ *) ;;
+        data/* | models/* | results/*) refuse "$unknown: not below ROOT=$ROOT; use $prefix${unknown#./}, or omit ROOT" ;;
+    esac
     case $unknown in
         */*) refuse "$unknown: not a file that make builds below ROOT=$ROOT; set ROOT= to the folder of data/ and results/" ;;
     esac
@@ -551,6 +566,8 @@ case $flags in
     *i*) refuse "make -i: continues after a failure; run make without -i" ;;
     *t*) refuse "make -t: marks stale files as up to date; run make without -t" ;;
 esac
+
+if ! all_goals_are_in "help clean clean-results distclean"; then check_python; fi
 
 # Targets without settings run whatever the environment contains: DEVICE=cuda must not stop make demo.
 if all_goals_are_in "$bare"; then
@@ -694,6 +711,12 @@ fi
 
 if [ "$OM" ] && contains "$used" OM && ! chip_runs_om; then
     refuse_setting OM "OM=$OM: chip $CHIP does not run .om files; set CHIP= to a chip that does"
+fi
+if [ "$LAYERS" = 1 ] && contains "$goals" compare; then
+    engine=$(engine_folder)
+    if [ -e "$engine/__init__.py" ] && [ ! -e "$engine/layers.py" ]; then
+        refuse_setting LAYERS "LAYERS=1: the engine of chip $CHIP cannot output intermediate tensors; use CHIP=$fallback"
+    fi
 fi
 if [ "$goals" = report ]; then check_results; fi
 

@@ -48,7 +48,9 @@ WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # {prefix
 
 
 def saved(expression: str) -> str:
-    return f"save its weights alone: torch.save({expression}, 'plain.pth')"
+    runs_code = "pickle.load(" in expression or "weights_only=False" in expression
+    trust = "if you trust the file, which may run commands, " if runs_code else ""
+    return f"{trust}save its weights alone: torch.save({expression}, 'plain.pth')"
 
 
 def protocol_of(data: bytes) -> int:
@@ -61,7 +63,7 @@ def is_safe(data: bytes) -> bool:
 
 
 def loaded(path: Path, is_safe: bool) -> str:
-    return f"torch.load({path.name!r}, map_location='cpu'{'' if is_safe else ', weights_only=False'})"
+    return f"torch.load({str(path)!r}, map_location='cpu'{'' if is_safe else ', weights_only=False'})"
 
 
 def advised(expression: str, is_safe: bool) -> str:
@@ -76,7 +78,7 @@ def container(path: Path) -> Advice | None:
     if head.startswith(b"PK"):
         return archive(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return "a safetensors file", saved(f"safetensors.torch.load_file({path.name!r})")
+        return "a safetensors file", saved(f"safetensors.torch.load_file({str(path)!r})")
     if path.suffix == ".onnx":
         return "an ONNX file, not a checkpoint", "set ONNX= to it instead of WEIGHTS="
     for start, kind in HEADS.items():
@@ -89,7 +91,7 @@ def container(path: Path) -> Advice | None:
         if others:
             remedy = "save a state_dict by torch.save, which contains tensors only"
             return f"a plain pickle, not a file saved by torch, with the unexpected name {short(others[0])}", remedy
-        return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({path.name!r}, 'rb'))")
+        return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({str(path)!r}, 'rb'))")
     if not head:
         return "an empty file", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
     if not LEGACY.match(head):
@@ -105,10 +107,10 @@ def archive(path: Path) -> Advice | None:
     except Exception:  # noqa: BLE001  a damaged archive can raise many kinds of errors
         return None
     if any(re.search(r"(^|/)(constants\.pkl|code/)", name) for name in names):
-        expression = f"torch.jit.load({path.name!r}, map_location='cpu').state_dict()"
+        expression = f"torch.jit.load({str(path)!r}, map_location='cpu').state_dict()"
         return "a TorchScript archive (torch.jit.save)", saved(expression)
     if any(re.search(r"(^|/)(serialized_exported_program\.json|archive_format)$", name) for name in names):
-        return "an exported program (torch.export.save)", saved(f"torch.export.load({path.name!r}).state_dict")
+        return "an exported program (torch.export.save)", saved(f"torch.export.load({str(path)!r}).state_dict")
     if not any(name.endswith("/data.pkl") for name in names):
         return "a zip archive that torch.save did not write", "unpack it, and set WEIGHTS= to the checkpoint in it"
     return None
@@ -156,7 +158,7 @@ def unreadable(path: Path, data: bytes) -> Advice | None:
     npu = next((name for name in found.names if name.startswith("torch_npu.")), "")
     if npu:
         problem = f"saved on an NPU, it asks for {short(npu)}"
-        expression = f"{{k: v.cpu() for k, v in torch.load({path.name!r}).items()}}"
+        expression = f"{{k: v.cpu() for k, v in torch.load({str(path)!r}).items()}}"
         return problem, f"save it again on the NPU's host: torch.save({expression}, 'cpu.pth')"
     if found.first and found.first != "collections.OrderedDict":
         inner = {"DataParallel": ".module", "OptimizedModule": "._orig_mod"}.get(found.first.rpartition(".")[2], "")

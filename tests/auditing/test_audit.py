@@ -234,6 +234,55 @@ def test_neither_the_gate_nor_the_report_believes_a_forged_result(
     assert "null/bs16/accuracy.json is left out of the report: " in report.stdout
 
 
+def test_without_outputs_nothing_is_verified(complete: Project) -> None:
+    outputs = complete.root / "results/null/bs16/outputs"
+    outputs.rename(complete.tree / "away")
+    words = ["--accuracy", "root/results/null/bs16/accuracy.json", "--chip", "null", "--out", "junit.xml"]
+    gate = run(complete.python, "scripts/verify.py", *words, "--references", "sample:null=2,1", cwd=complete.tree)
+    complete.make("report", CHIP="")
+    junit = (complete.root / "results/junit.xml").read_text()
+    (complete.tree / "away").rename(outputs)
+    refused(gate, "its outputs are missing, so Top-1 was not computed again")
+    assert 'errors="1"' in (complete.tree / "junit.xml").read_text()
+    assert re.search(r'classname="null" name="bs16.*(\n.*propert.*)*\n *<error message="its outputs are miss', junit)
+
+
+def test_the_remedy_is_the_command_that_builds_the_file_again(complete: Project) -> None:
+    result = complete.root / "results/null/bs16"
+    for path, goal in {
+        complete.root / "data/bin/image_3.bin": "accuracy",
+        result / "outputs/image_3_0.txt": "accuracy",
+        result / "accuracy.txt": "accuracy",
+    }.items():
+        data = path.read_bytes()
+        put(path, data + b" ")
+        done = audit(complete, "--chips", "null", "--batch-sizes", "16")
+        put(path, data)
+        refused(done, "rm root/", f", then make {goal} CHIP=null BS=16 ROOT=root")
+
+
+def test_a_result_of_which_only_some_files_are_left_is_named(complete: Project) -> None:
+    folder = complete.root / "results/null/bs4"
+    for names in (["accuracy.json"], ["accuracy.json", "accuracy.txt"]):
+        for name in names:
+            (folder / name).rename(folder / f"{name}.away")
+        (complete.root / "results/null/bs²").mkdir()
+        done = complete.make("audit-all", check=False)
+        (complete.root / "results/null/bs²").rmdir()
+        for name in names:
+            (folder / f"{name}.away").rename(folder / name)
+        assert "audit.py: root/results/null/bs4/accuracy.json: no such file" in done.stderr
+
+
+def test_a_changed_digit_of_what_make_includes_is_written_again(complete: Project) -> None:
+    inputs = complete.root / ".make/inputs.mk"
+    text = inputs.read_bytes()
+    put(inputs, text.replace(b"flags.verify :=", b"flags.verify := --references sample:null=1,0", 1))
+    assert inputs.read_bytes() != text
+    complete.make("accuracy")
+    assert inputs.read_bytes() == text
+
+
 def test_make_prints_no_page_that_was_changed(complete: Project) -> None:
     for target, name in (("accuracy", "accuracy.txt"), ("perf", "perf.txt"), ("compare", "compare.txt")):
         path = complete.root / "results/cpu-int8/bs4" / name

@@ -97,12 +97,25 @@ def test_clean_keeps_files_of_the_user(project: Project) -> None:
         "data/labels.mine.csv",
         "results/my-notes.md",
         "results/null/x.md",
+        "results/null/bs16/notes.md",
+        "results/null/bs16-before/accuracy.txt",
+        "results/null/bs16-before/outputs/image_0_0.txt",
+        "models/om/my_net.om",
+        "models/om/null/own/a",
+        "models/onnx/my_net.onnx",
+        "models/checkpoint.pkl.tmp.bak",
+        "data/cifar.tmp.1",
     ]
     for name in own:
+        (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text("mine")
+    (project.root / "data/archive.tar.gz.tmp.4711").write_text("of a killed run")
     project.make("clean")
     assert all((project.root / name).read_text() == "mine" for name in own)
-    assert not (project.root / "results/null/bs16").exists()
+    assert [path.name for path in (project.root / "results/null/bs16").iterdir()] == ["notes.md"]
+    assert [path.name for path in (project.root / "models/onnx").iterdir()] == ["my_net.onnx"]
+    assert sorted(path.name for path in (project.root / "models/om").rglob("*")) == ["a", "my_net.om", "null", "own"]
+    assert not (project.root / "data/archive.tar.gz.tmp.4711").exists()
     assert not (project.root / "data/labels.txt").exists()
 
 
