@@ -94,7 +94,7 @@ def test_it_is_never_stale(measured: Project, tmp_path: Path) -> None:
     project.make("perf", "BS=4", "FRESH=1", NULL=FAST)
     check()
     project.set("sample.seed", "7")
-    project.make("accuracy", "BS=4")
+    project.make("accuracy", "compare", "BS=4")
     project.make("perf", "BS=4", NULL=FAST)
     check()
     assert without_run(statement_of(project)) != without_run(statement_of(measured))

@@ -81,7 +81,7 @@ def test_make_accepts_every_command_of_the_pages(fresh: Project) -> None:
     for command in sorted(set().union(*map(documents.make_commands, documents.PAGES))):
         words = shlex.split(command)
         words = [re.sub(rf"^({'|'.join(PATHS)})=.*", r"\1=file", word) for word in words[words.index("make") + 1 :]]
-        words = [re.sub("^PARAMS=.*", "PARAMS=params.yaml", word) for word in words]
+        words = [re.sub("^PARAMS=.*", "PARAMS=params.yaml", re.sub("^T=.*", "T=file", word)) for word in words]
         words = [word for word in words if word not in ("…", "TARGET") and not word.startswith("PYTHON=")]
         assert not any("<" in word for word in words), f"{command}: not a command that can be typed"
         settings = {word.partition("=")[0] for word in words}
