@@ -106,7 +106,7 @@ def cpu_name() -> str:
             names = [line.partition(":")[2].strip() for line in stream if line.startswith(("model name", "Model"))]
     except OSError:
         names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
 
 
 def supported_python() -> str | None:

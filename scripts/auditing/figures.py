@@ -16,7 +16,7 @@ from auditing.statement import check_statement
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.agreement import compare_logits
-from reporting.records import CHECKS, is_list, is_positive
+from reporting.records import invalid_fields, is_list, is_positive
 from reporting.timing import latency
 
 INPUTS = ("model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
@@ -113,13 +113,12 @@ KINDS: Dict[str, Callable[[Checked, Logits], None]] = {
 
 
 def check_result(link: Checked, logits: Logits) -> None:
-    """Exits 1 if the record of a result lacks a field or has an invalid one, or other figures than those computed again
+    """Exits 1 if the record of a result has an invalid provenance or run, or other figures than those computed again
     from outputs and labels."""
-    kind = link.path.stem
-    reason = CHECKS[kind](link.record)
+    reason = invalid_fields(link.record, {})
     if reason:
         die(link.path.with_suffix(".json"), reason, rebuild_hint(link.path))
-    KINDS[kind](link, logits)
+    KINDS[link.path.stem](link, logits)
 
 
 class Auditor:

@@ -139,16 +139,15 @@ def read(path: Path) -> Contents:
             if sum(member_sizes.values()) > VALUES_LIMIT + HEAD_LIMIT:
                 raise ValueError(f"unpacked it has {sum(member_sizes.values())} bytes, too many for this network")
             damaged = container.testzip()
-        incomplete = [k for k, size in needed.items() if member_sizes.get(f"{folder}/data/{text(k)}") != size]
+        known = {tensor.key for tensor in tensors if tensor.code}  # others are named later
+        incomplete = [key for key in known if member_sizes.get(f"{folder}/data/{text(key)}") != needed[key]]
         if damaged or incomplete:
             raise ValueError(f"damaged, or the values of {len(incomplete)} storages are missing")
     else:
-        if not isinstance(keys, list) or not all(isinstance(key, (str, bytes)) for key in keys) or {*keys} != {*needed}:
-            raise ValueError("its list of storages is not that of its tensors")  # torch would leave others as they are
         expected = head.tell() + sum(8 + size for size in needed.values())
         if path.stat().st_size < expected:
             raise ValueError(f"{path.stat().st_size} bytes instead of {expected}")
-    return Contents(values, folder, head.tell(), keys)
+    return Contents(values, folder, head.tell(), keys if isinstance(keys, list) else [])
 
 
 def faults_of(path: Path, contents: Contents) -> dict[str, list[str]]:

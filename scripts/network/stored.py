@@ -163,6 +163,9 @@ def not_finite(path: Path, folder: str, start: int, keys: list[Any], tensors: di
                 with container.open(f"{folder}/data/{text}") as file:
                     judge(key, file.read(max(tensors[name].storage_bytes for name in names)), order)
     else:
+        known = {tensor.key for tensor in tensors.values()}
+        if not all(isinstance(key, (str, bytes)) for key in keys) or {*keys} != known:
+            raise ValueError("its list of storages is not that of its tensors")  # torch would leave others as they are
         with open(path, "rb") as stream:
             stream.seek(start)
             for key, content in legacy_storages(stream, keys, [*tensors.values()]):

@@ -155,6 +155,11 @@ def check_compare(record: Record) -> str:
     return invalid_fields(record, valid)
 
 
+def is_error(value: Any) -> bool:
+    """Whether `value` is the error of a tensor, which may be infinite or not a number."""
+    return isinstance(value, float) or is_number(value)
+
+
 def check_layers(record: Record) -> str:
     """Why a layers.json is rejected; empty if it is valid."""
     errors, first = record.get("errors"), record.get("first")
@@ -163,8 +168,9 @@ def check_layers(record: Record) -> str:
         {
             "tolerance": is_number(record.get("tolerance")),
             "tensors": is_count(record.get("tensors")),
-            "errors": isinstance(errors, dict) and all(type(error) in (int, float) for error in errors.values()),
-            "first": first is None or (isinstance(errors, dict) and isinstance(first, str) and first in errors),
+            "errors": isinstance(errors, dict) and all(map(is_error, errors.values())),
+            "first": "first" in record
+            and (first is None or (isinstance(errors, dict) and isinstance(first, str) and first in errors)),
         },
     )
 

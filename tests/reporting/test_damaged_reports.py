@@ -93,6 +93,14 @@ def test_a_damaged_record_is_left_out_of_the_report_or_shown(scratch: Path, kind
     assert outcome(lambda: render(folder))  # at least the other three are shown
 
 
+def test_errors_of_layers_that_the_report_cannot_show_are_refused() -> None:
+    layers = VALID["layers"]
+    less = {name: value for name, value in layers.items() if name != "first"}
+    for record, words in ((less, "(first)"), ({**layers, "errors": {"b": 10**400}}, "(errors)")):
+        assert words in records.check_layers(record)
+    assert not records.check_layers({**layers, "errors": {"b": math.inf}, "first": None})
+
+
 @given(st.sampled_from([*VALID]), json_edits)
 def test_the_check_of_any_record_is_a_text(kind: str, edits: list[JsonEdit]) -> None:
     reason = outcome(lambda: [records.CHECKS[kind](edited(VALID[kind], edits))])

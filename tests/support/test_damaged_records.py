@@ -110,6 +110,8 @@ CGROUP = {
 
 @given(st.dictionaries(st.sampled_from([*CGROUP]), damages(*CGROUP), max_size=4))
 @example({"cpu.max": Damage(b"100 0", [])})
+@example({"cpuinfo": Damage(b"model name\t:\nModel\t: x\n", [])})
+@example({"cpuinfo": Damage(b"model name\t: \n", [])})
 @example({"cpu.max": Damage(b"1" * 400 + b" 100000", [])})
 @example({"own": Damage(b"0::/\xff\0\n1:cpu\n", [])})
 def test_any_files_of_the_kernel_give_a_number_of_threads_and_bytes(scratch: Path, files: dict[str, Damage]) -> None:

@@ -32,10 +32,13 @@ def parse(text: str) -> Version | None:
 
     8.0.RC3.alpha001 < 8.0.RC3 < 8.0.0.
     """
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?((?:[.-]?(?:alpha|beta|rc)\.?\d*)*)", text, re.IGNORECASE)
+    match = re.match(
+        r"(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?((?:[.-]?(?:alpha|beta|rc)\.?\d{0,9})*)", text, re.IGNORECASE
+    )
     if not match:
         return None
-    stages = [(STAGES[word.lower()], int(n or 0)) for word, n in re.findall(r"([A-Za-z]+)\.?(\d*)", match.group(4))]
+    found = re.findall(r"(alpha|beta|rc)\.?(\d*)", match.group(4), re.IGNORECASE)
+    stages = [(STAGES[word.lower()], int(n or 0)) for word, n in found]
     return tuple(int(number or 0) for number in match.groups()[:3]), (*stages, (FINAL, 0))
 
 
@@ -65,7 +68,7 @@ class Numpy(NamedTuple):
 
 def numbers_of(text: str) -> List[int]:
     """The first three numbers of a version of numpy; empty if it has none."""
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    match = re.match(r"(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?", text)
     return [int(number or 0) for number in match.groups()] if match else []
 
 
