@@ -138,6 +138,26 @@ def test_a_record_without_an_entry_of_its_key_or_provenance_is_no_traceback(copi
             check_damage(copied, path, lambda _, less=less: format_record(less).encode())  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (f"{RESULT}/perf.json", {"times_ms": [None]}),
+        (f"{RESULT}/perf.json", {"times_ms": []}),
+        (f"{RESULT}/perf.json", {"images": None}),
+        (f"{RESULT}/accuracy.json", {"key": {"inputs": {}, "flags": 1}}),
+        (f"{RESULT}/accuracy.json", {"run": [1]}),
+        (f"{RESULT}/outputs/manifest.json", {"count": None}),
+        (f"{RESULT}/outputs/manifest.json", {"format": [1]}),
+    ],
+)
+def test_a_field_of_another_type_is_no_traceback_and_not_accepted(
+    copied: Copied, name: str, change: dict[str, object]
+) -> None:
+    assert not check_damage(
+        copied, copied.root / name, lambda data: format_record({**json.loads(data), **change}).encode()
+    )
+
+
 def test_nothing_is_written_by_an_audit(copied: Copied) -> None:
     before = {path: artifact.digest(path) for path in copied.root.rglob("*") if path.is_file()}
     whole_audit(copied)
