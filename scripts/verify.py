@@ -58,7 +58,7 @@ def judge(path: Path, chip: str, references: gate.References) -> Judged:
         if fault:
             file, problem, remedy = Path(str(fault.subject)), fault.problem, fault.remedy
         elif not auditor.has_outputs(chip, batch_of(path)):
-            record[gate.WITHOUT_OUTPUTS] = True
+            problem = "its outputs are missing, so Top-1 was not computed again, and nothing was verified"
     if problem:
         return Judged(file, error_case(chip, batch_of(path), problem, remedy))
     return Judged(path, judge_case(chip, batch_of(path), record, references))

@@ -11,11 +11,11 @@ from _support.cli import one_line
 from itertools import groupby
 from typing import NamedTuple
 
-from reporting.gate import ERROR, FAILED, NO_REFERENCE, PASSED, References, judge_accuracy
+from reporting.gate import FAILED, NO_REFERENCE, PASSED, References, judge_accuracy
 from reporting.records import Result
 from reporting.tables import NONE, Published, device_rates, shown_result
 
-CSS = {PASSED: "good", FAILED: "bad", NO_REFERENCE: "none", ERROR: "none"}
+CSS = {PASSED: "good", FAILED: "bad", NO_REFERENCE: "none"}
 
 
 class Line(NamedTuple):
