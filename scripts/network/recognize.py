@@ -48,9 +48,7 @@ WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # {prefix
 
 
 def saved(expression: str) -> str:
-    runs_code = "pickle.load(" in expression or "weights_only=False" in expression
-    trust = "if you trust the file, which may run commands, " if runs_code else ""
-    return f"{trust}save its weights alone: torch.save({expression}, 'plain.pth')"
+    return f"save its weights alone: torch.save({expression}, 'plain.pth')"
 
 
 def protocol_of(data: bytes) -> int:
@@ -91,7 +89,8 @@ def container(path: Path) -> Advice | None:
         if others:
             remedy = "save a state_dict by torch.save, which contains tensors only"
             return f"a plain pickle, not a file saved by torch, with the unexpected name {short(others[0])}", remedy
-        return "a plain pickle, not a file saved by torch", saved(f"pickle.load(open({str(path)!r}, 'rb'))")
+        command = saved(f"pickle.load(open({str(path)!r}, 'rb'))")  # runs what the pickle contains
+        return "a plain pickle, not a file saved by torch", f"if you trust the file, {command}"
     if not head:
         return "an empty file", "set WEIGHTS= to a checkpoint file such as model_92_sgd.pkl"
     if not LEGACY.match(head):

@@ -328,6 +328,7 @@ def test_what_is_not_a_plain_state_dict_is_named_with_the_command_that_makes_one
     pretend_torch_npu(monkeypatch)
     path, (contents, words, remedy) = tmp_path / "c.pkl", wrapped(kind, golden_state())
     torch.save(contents, path, _use_new_zipfile_serialization=zipped)
+    remedy = remedy.replace("'c.pkl'", repr(str(path)))  # as the user passed it
     for message in (imported(path, capsys), refusal(path, capsys)):
         assert words in message and remedy in message, message
         assert len(message.splitlines()) == 1
