@@ -64,7 +64,7 @@ from_environment := $(call origins_of,environment,$(settings))
 from_command_line := $(call origins_of,command,$(settings))
 restarts := $(if $(filter undefined,$(origin MAKE_RESTARTS)),,$(MAKE_RESTARTS))
 unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
-# Flags in this variable would hide from the check of -i and -t.
+# $(letters) lacks flags that are in this variable, so preflight.sh would not see -i and -t.
 unknown_variables += $(call origins_of,command,MAKEFLAGS)
 # make would expand a single $ in a value: preflight.sh gets the values as typed and rejects them.
 typed = $(subst $$$$,$$,$(value $1))

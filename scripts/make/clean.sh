@@ -46,6 +46,10 @@ remove_folder() {
     echo "  removed   what make built in $folder; the other files are kept"
 }
 
+# Temporary files and folders of killed runs.
+upstream='basic_layers|attention_module|residual_attention_network'
+leftover=".*/(archive|bin|labels|calibration|checkpoint|download|$upstream)[^/]*\\.tmp\\.[0-9a-f]+"
+
 # Removes what was built in the folder $1, except its results and .make.
 remove_artifacts() {
     remove "$1data/bin" "$1data/labels.json" "$1data/labels.txt" "$1data/calibration.bin" "$1data/calibration.json"
@@ -56,10 +60,6 @@ remove_artifacts() {
         -o -path "$1models/om/*/bs[1-9]*.log" -o -path "$1models/om/*/*.tmp.[0-9]*"
     find "$1data" "$1models" -maxdepth 2 -regextype posix-extended -regex "$leftover" -exec rm -rf {} + 2> /dev/null
 }
-
-# Temporary files and folders of killed runs.
-upstream='basic_layers|attention_module|residual_attention_network'
-leftover=".*/(archive|bin|labels|calibration|checkpoint|download|$upstream)[^/]*\\.tmp\\.[0-9a-f]+"
 
 # Removes the files of results below $1results: reports, the reference, and those in folders of a batch size, except
 # measurements, which may have needed a device and hours. Other files there are the user's.
@@ -107,7 +107,7 @@ esac
 if [ "$target" = distclean ]; then
     remove "${root}data/archive.tar.gz" "${root}data/archive.json" "${root}models/checkpoint.pkl" \
         "${root}models/checkpoint.json" .venv .venv.lock
-    for name in basic_layers attention_module residual_attention_network; do
+    for name in $(echo "$upstream" | tr '|' ' '); do
         remove "${root}models/upstream/$name.py" "${root}models/upstream/$name.json"
     done
     rmdir "${root}models/upstream" 2> /dev/null

@@ -222,9 +222,9 @@ near_chips() {
     }'
 }
 
-# Sets `npu_smi` to the path of npu-smi and `nodes` to the driver's devices; empty if there are none. The folder of npu-smi
-# is not on the PATH of every shell, so the usual ones are searched too. A file that this user must not run counts, and so
-# do devices without npu-smi, as in a container: find_chip.py says so.
+# Sets `npu_smi` to the path of npu-smi and `nodes` to the driver's devices; both are empty on a host without an NPU. The
+# folder of npu-smi is not on the PATH of every shell, so the usual ones are searched too. A file that this user must not
+# run counts, and so do devices without npu-smi, as in a container: find_chip.py reports it.
 find_npu() {
     npu_smi=
     IFS=:
@@ -291,7 +291,7 @@ chip_runs_om() {
     [ ! -f "$constants" ] || grep -q '^ENDING = "om"' "$constants"
 }
 
-# Rejects goals that need python3 where there is none.
+# Rejects goals that need python3 on a host without it.
 check_python() {
     if command -v python3 > /dev/null || [ -x .venv/bin/python ]; then return; fi
     if [ "$PYTHON" ] && ! contains "$goals" doctor; then return; fi
@@ -509,7 +509,7 @@ for goal in $goals; do
     esac
 done
 if [ "$unknown" ]; then
-    case ${unknown#./} in
+    case ${unknown#./} in # one file
         data/*\ * | models/*\ * | results/*\ *) ;;
         data/* | models/* | results/*) refuse "$unknown: not below ROOT=$ROOT; use $prefix${unknown#./}, or omit ROOT" ;;
     esac

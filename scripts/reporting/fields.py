@@ -35,7 +35,7 @@ RECORD: Fields = {
     "file that was put into ROOT by hand",
     "sha256": "digest of the text page, for example accuracy.txt",
     "record_sha256": "digest of all other fields, as JSON with sorted keys, without spaces, in ASCII",
-    "key": "the cache key, from which make decides whether the result is up to date",
+    "key": "the cache key: the result is up to date as long as it is the same",
     "key.inputs.*": "digests and provenance of the inputs",
     "key.flags.*": "settings",
     "key.scripts.*": "digests of the scripts",

@@ -169,8 +169,7 @@ def check_layers(record: Record) -> str:
             "tolerance": is_number(record.get("tolerance")),
             "tensors": is_count(record.get("tensors")),
             "errors": isinstance(errors, dict) and all(map(is_error, errors.values())),
-            "first": "first" in record
-            and (first is None or (isinstance(errors, dict) and isinstance(first, str) and first in errors)),
+            "first": "first" in record and isinstance(errors, dict) and first in (None, *errors),
         },
     )
 

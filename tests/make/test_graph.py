@@ -298,6 +298,11 @@ def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project
     assert re.search(r"data_origin +own", (project.root / "results/null/bs16/accuracy.txt").read_text())
 
 
+def test_flags_in_makeflags_on_the_command_line_are_refused(fresh: Project) -> None:
+    for flag in ("-i", "-t"):
+        assert "MAKEFLAGS: unknown variable" in fresh.make("verify", f"MAKEFLAGS={flag}", check=False).stderr
+
+
 def test_a_damaged_note_of_the_last_import_is_not_taken_for_any_input(project: Project, tmp_path: Path) -> None:
     archive = f"ARCHIVE={shutil.copyfile(project.root / 'data/archive.tar.gz', tmp_path / 'own.tar.gz')}"
     for _ in range(2):

@@ -690,6 +690,18 @@ def test_a_tool_that_may_exist_is_accepted(tree: Path, name: str, value: str) ->
     accepted(tree, goals="accuracy", CHIP="310", from_command_line=name, **{name: value})
 
 
+def test_a_host_without_python3_is_one_line(tree: Path) -> None:
+    programs = tree / "programs"
+    programs.mkdir()
+    for name in ("sh", "sed", "grep", "awk", "tr", "cat", "ls", "uname", "date", "tail", "sha256sum"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    message = "python3: not on PATH; install Python 3.10 to 3.14 with venv, or add its folder to PATH"
+    for goal in ("demo", "setup", "doctor", "accuracy"):
+        assert refusal(tree, goals=goal, PATH=str(programs), PYTHON="") == message
+    for goal in ("help", "clean"):
+        assert line_of(tree, goals=goal, PATH=str(programs), PYTHON="").startswith("ok ")
+
+
 def test_ais_bench_is_not_used_for_compiling(tree: Path) -> None:
     write(tree / "scripts/engines/ascend/_find.py")
     inputs = {"goals": "om", "CHIP": "310", "AIS_BENCH": "x", "from_command_line": "AIS_BENCH"}

@@ -401,7 +401,7 @@ def test_files_of_other_tools_are_named(tmp_path: Path, capsys: pytest.CaptureFi
     path, header = tmp_path / "c.pkl", b'{"fc.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     cases: list[tuple[bytes, str]] = [
         (len(header).to_bytes(8, "little") + header + bytes(4), "a safetensors file; save its weights alone"),
-        (pickle.dumps({"a": 1}), "a plain pickle, not a file saved by torch"),
+        (pickle.dumps({"a": 1}), "a plain pickle, not a file saved by torch; if you trust the file, save its weights"),
         (gzip.compress(b"x"), "a gzip archive"),
         (b"\x89HDF\r\n", "an HDF5 file"),
         (b"text", "not a file saved by torch"),

@@ -260,6 +260,7 @@ def raising(number: int, *names: str) -> str:
         ("open('/proc/no/such')", "/proc/no/such: no such file"),
         ("raise KeyboardInterrupt", "interrupted"),
         ("raise MemoryError", "memory: not enough is left; free some"),
+        ("raise RuntimeError('Failed to allocate memory for 9 bytes')", "memory: not enough is left; free some"),
         (raising(errno.ENOSPC, "big.bin"), "big.bin: no space left on device; free disk space"),
         (raising(errno.EDQUOT, "big.bin"), "big.bin: disk quota exceeded; free disk space or raise your quota"),
         (raising(errno.EMLINK, "a"), "a: too many links; set ROOT= to a folder of another file system"),
@@ -343,6 +344,14 @@ def test_only_the_export_and_programs_that_run_torch_import_it() -> None:
         if re.search(r"^ *(import|from) torch", path.read_text(), re.M)
     }
     assert direct == {"export_onnx", "network/model", "network/load", *others}
+
+
+def test_the_remedy_for_a_file_of_the_user_names_its_variable(tmp_path: Path) -> None:
+    graph, record = tmp_path / "net.onnx", tmp_path / "net.json"
+    plain = f"type: rm {graph}, then the same make command"
+    assert artifact.rebuild_hint(graph) == plain
+    artifact.write_record(record, {"origin": "given"})
+    assert artifact.rebuild_hint(graph) == f"{plain} with ONNX= and your file"  # else make would export a checkpoint
 
 
 def test_two_processes_may_remove_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

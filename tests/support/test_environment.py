@@ -158,7 +158,7 @@ def test_make_does_not_take_modules_from_pythonpath_and_runs_with_a_safe_path(pr
 def test_customizations_and_what_acts_at_start_are_recorded(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("pass\n")
     body = "import json\nfrom _support.run_facts import run_facts\nprint(json.dumps(run_facts()))"
-    tunables = {"GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    tunables = {"LD_AUDIT": "/no/such.so", "GLIBC_TUNABLES": "glibc.malloc.check=0"}
     facts = json.loads(as_command(body, "infer.py", PYTHONPATH=str(tmp_path), **tunables).stdout)
     path = tmp_path / "sitecustomize.py"
     expected = {"sitecustomize": {"path": str(path), "sha256": artifact.digest(path)}}
