@@ -113,8 +113,8 @@ KINDS: Dict[str, Callable[[Checked, Logits], None]] = {
 
 
 def check_result(link: Checked, logits: Logits) -> None:
-    """Exits 1 if the record of a result has an invalid provenance or run, or other figures than those computed again
-    from outputs and labels."""
+    """Exits 1 if the record of a result has an invalid provenance or run, or figures that do not follow from outputs
+    and labels."""
     reason = invalid_fields(link.record, {})
     if reason:
         die(link.path.with_suffix(".json"), reason, rebuild_hint(link.path))
