@@ -29,7 +29,9 @@ class Usage(NamedTuple):
     """The time and memory of a finished program."""
 
     seconds: float  # wall clock, from start to exit
-    peak_mib: float  # maximum resident memory of one process: the program, or a child that it waited for
+    # Maximum resident memory of one process: the program, or a child that it waited for. Linux counts the memory that
+    # this process had when it started the program as well, so the figure is never below that.
+    peak_mib: float
 
 
 def module(name: str, *words: object) -> Program:
