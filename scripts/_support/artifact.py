@@ -9,7 +9,7 @@ influence the bytes of an artifact. Python 3.7, standard library only.
 
 from __future__ import annotations
 
-from _support import SOURCES, locks
+from _support import SOURCES, environment, locks
 from _support.cli import SCRIPTS, die
 from _support.imports import local_imports
 
@@ -445,6 +445,9 @@ class Job:
         self.path, self.time = path, 0  # ns; if not 0, a modification time later than that of this run
         self.leftovers: List[Path] = []  # files to remove when the artifact is complete
         self.record: Record = {"key": key, "inherited": sorted(upstream), "provenance": dict(upstream)}
+        at_start = environment.at_start()
+        if at_start:
+            self.record["at_start"] = at_start
 
 
 def record_of(artifact: Path) -> Path:

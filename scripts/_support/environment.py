@@ -19,8 +19,8 @@ LIBRARIES = (
 )
 # These do not change results: a folder for downloads, and torch_npu's switch for hosts where it cannot be imported.
 HARMLESS = ("TORCH_HOME", "TORCH_DEVICE_BACKEND_AUTOLOAD", "TORCHINDUCTOR_CACHE_DIR")
-# These act before Python starts, so they cannot be removed. Some hosts need them. A result's record names them.
-AT_START = ("LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES")
+# These act before Python starts, so they cannot be removed. Some hosts need them. Records name them.
+AT_START = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES")
 
 ignored: List[str] = []  # the names that this process had
 
@@ -33,14 +33,13 @@ def clean() -> None:
             del os.environ[name]
 
 
-def at_start() -> Dict[str, str]:
-    """{name: value} of the variables AT_START that are set."""
-    return {name: os.environ[name] for name in AT_START if os.environ.get(name)}
+def at_start() -> Dict[str, Any]:
+    """What acted before this command started, by name; empty if nothing did.
 
-
-def customizations() -> Dict[str, Any]:
-    """{name: {path, sha256}} of the modules that Python runs before a command, if the interpreter has them."""
-    found: Dict[str, Any] = {}
+    {name: value} of the variables AT_START that are set; {name: {path, sha256}} of the modules that Python runs before
+    a command, if the interpreter has them.
+    """
+    found: Dict[str, Any] = {name: os.environ[name] for name in AT_START if os.environ.get(name)}
     for name in ("sitecustomize", "usercustomize"):
         path = getattr(sys.modules.get(name), "__file__", None)
         if path and os.path.isfile(path):

@@ -65,7 +65,7 @@ def machine_facts(tree: Path = SCRIPTS.parent) -> Record:
     requirements.txt, and what acts before a command starts (see environment.py), if there is something."""
     facts: Record = {"host_name": platform.node(), "cpu": cpu_name(), "python": platform.python_version()}
     facts["packages"] = versions_of(tree / "requirements.txt")
-    at_start = {**environment.at_start(), **environment.customizations()}
+    at_start = environment.at_start()
     return {**facts, **({"at_start": at_start} if at_start else {})}
 
 

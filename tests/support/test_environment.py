@@ -155,6 +155,19 @@ def test_make_does_not_take_modules_from_pythonpath_and_runs_with_a_safe_path(pr
     assert "at_start" not in read_record(project.root / "results/null/bs16/accuracy.json")["run"]
 
 
+def test_the_record_of_each_file_names_what_acted_at_the_start(project: Project) -> None:
+    before = {path: path.read_bytes() for path in project.root.rglob("*.json")}
+    libraries = {"LD_LIBRARY_PATH": "/no/such/folder"}
+    project.set("sample.seed", "7")
+    project.make("accuracy", **libraries)
+    changed = [path for path in project.root.rglob("*.json") if path.read_bytes() != before.get(path)]
+    records = {str(path.relative_to(project.root)): read_record(path) for path in changed if path.stem != "statement"}
+    stages = ["data/archive.json", "data/bin/manifest.json", "results/null/bs16/accuracy.json"]
+    assert {*stages, "results/null/bs16/outputs/manifest.json"} <= {*records}
+    for name, record in records.items():
+        assert record.get("at_start") == libraries, name
+
+
 def test_customizations_and_what_acts_at_start_are_recorded(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("pass\n")
     body = "import json\nfrom _support.run_facts import run_facts\nprint(json.dumps(run_facts()))"
