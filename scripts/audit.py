@@ -89,6 +89,9 @@ def main() -> None:
             failed += 1
             with contextlib.suppress(SystemExit):
                 die(fault.subject, fault.problem, remedy_of(fault, args.root, chip, size))
+        except OSError as error:  # for example no permission; the other results may be readable
+            failed += 1
+            cli.explain_exception(type(error), error, error.__traceback__)
     if failed and len(results) == 1:
         raise SystemExit(1)
     if failed:

@@ -191,6 +191,30 @@ def test_a_result_that_is_missing_is_a_line(complete: Project) -> None:
     assert "of CHIP=null BS=64" in complete.make("audit", "BS=64", check=False).stderr
 
 
+# audit.py with a result that this user may not read: root may read all.
+WITHOUT_PERMISSION = """
+import sys
+sys.path.insert(0, "scripts")
+import audit
+def check(root, chip, *more, check=audit.audit):
+    if chip == "cpu-int8":
+        raise PermissionError(13, "Permission denied", "accuracy.json")
+    return check(root, chip, *more)
+audit.audit = check
+sys.argv = ["audit.py", "--root", "root", "--params", "params.yaml"]
+audit.main()
+"""
+
+
+def test_a_result_that_cannot_be_read_does_not_end_the_audit_of_the_others(complete: Project) -> None:
+    done = run(complete.python, "-c", WITHOUT_PERMISSION, cwd=complete.tree)
+    assert done.returncode == 1
+    assert done.stdout.count("audited: ") == 3, done.stderr
+    first, last = done.stderr.splitlines()
+    assert first.startswith("audit.py: accuracy.json: permission denied; ")
+    assert last == "audit.py: root/results: 1 of 4 results do not hold; see the lines above"
+
+
 def test_audit_changes_nothing(complete: Project) -> None:
     def times() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in complete.root.rglob("*") if "locks" not in path.parts}
