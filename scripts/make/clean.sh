@@ -8,13 +8,17 @@ case $2 in
     *) root=${2%/}/ ;;
 esac
 
-# The ROOT of another user may look as if make had built nothing there.
-for folder in "${root:-.}" "$root.make"; do
-    if [ -d "$folder" ] && ! ls "$folder"/. > /dev/null 2>&1; then
-        echo "clean.sh: $folder: permission denied; use the account that built ROOT=${root:-.}" >&2
-        exit 1
-    fi
-done
+# The first folder of those that find is given whose files this user may not list or remove.
+denied_folder() { find "$@" -type d ! \( -readable -writable -executable \) -print -quit 2> /dev/null; }
+
+# Before anything is removed. The ROOT of another user may also look as if make had built nothing there.
+denied=$(denied_folder "${root:-.}" "${root}data" "${root}models" -maxdepth 0)
+denied=${denied:-$(denied_folder "$root.make" "${root}data/bin" "${root}models/onnx" "${root}models/optimized" \
+    "${root}models/int8" "${root}models/om" "${root}results")}
+if [ "$denied" ]; then
+    echo "clean.sh: $denied: permission denied; use the account that built ROOT=${root:-.}" >&2
+    exit 1
+fi
 
 # Removes those of the given files and folders that exist, and prints their names.
 remove() {

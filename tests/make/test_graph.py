@@ -614,15 +614,20 @@ def test_clean_touches_no_folder_where_nothing_was_built(fresh: Project) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("closed", ["", ".make"])
-def test_clean_of_the_root_of_another_user_is_refused(fresh: Project, closed: str) -> None:
+@pytest.mark.parametrize("closed", ["", ".make", "results/cpu/bs1"])
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_clean_of_the_root_of_another_user_is_refused(fresh: Project, closed: str, mode: int) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, open(fresh.tree / "scripts/make/clean.sh") as script:
         os.chmod(folder, 0o755)
         root = Path(folder, "root")
-        (root / ".make/locks").mkdir(parents=True)
-        (root / closed).chmod(0o700)
+        for name in (".make/locks", "results/cpu/bs1"):
+            (root / name).mkdir(parents=True)
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o777)
+        (root / closed).chmod(mode)
         command = ["sh", "-s", "clean", str(root), "network"]
         done = subprocess.run(command, stdin=script, capture_output=True, text=True, user=60001, extra_groups=[])
+        assert (root / ".make/locks").is_dir()
     subject = str(root / closed) if closed else f"{root}/"
     remedy = f"permission denied; use the account that built ROOT={root}/"
     assert (done.returncode, done.stdout) == (1, "")
