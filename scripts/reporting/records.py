@@ -7,7 +7,7 @@ several Results, so that unrelated figures never share a row.
 from __future__ import annotations
 
 from _support.artifact import DAMAGED, Record, is_file, read_record
-from _support.cli import one_line
+from _support.cli import SETTINGS_FILE, one_line
 
 import re
 from itertools import groupby
@@ -253,7 +253,7 @@ def collect_results(folder: Path, chips: list[str], audit: Callable[[Path], str]
         except PermissionError as error:  # written by another user of this ROOT
             reason = f"it cannot be read ({(error.strerror or '').lower()})"
         if path.parts[-3] not in chips:
-            gone[path.parts[-3]] = "it is not a chip of params.yaml"
+            gone[path.parts[-3]] = f"it is not a chip of {SETTINGS_FILE}"
             continue
         if reason and path.stem == "accuracy":
             not_judged.append((path.parts[-3], int(path.parts[-2][2:]), reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support.artifact import Record, read_record
-from _support.cli import one_line
+from _support.cli import SETTINGS_FILE, one_line
 
 import base64
 import io
@@ -29,7 +29,7 @@ METHOD = (
     "are for one chip or for a card with several chips."
 )
 ACCURACY_NOTE = (
-    "gate: Top-1 compared with the reference in params.yaml (make verify). agreement, fixed / broken / other and "
+    f"gate: Top-1 compared with the reference in {SETTINGS_FILE} (make verify). agreement, fixed / broken / other and "
     "McNemar p: predictions compared with those of the reference engine, ONNX Runtime on the plain graph: make compare."
 )
 PERF_NOTE = (
@@ -40,14 +40,14 @@ PERF_NOTE = (
 TERMS = [
     ("Top-1", "the share of test images whose most probable class is the right one"),
     ("Wilson 95 % interval", "the uncertainty of Top-1 that comes from the number of test images"),
-    ("gate", "Top-1 must not be below the limit in params.yaml (make verify)"),
+    ("gate", f"Top-1 must not be below the limit in {SETTINGS_FILE} (make verify)"),
     ("agreement", "the share of predictions that equal those of the reference engine, ONNX Runtime in float32"),
     ("fixed / broken / other", "predictions that differ from the reference engine: now right, now wrong, both wrong"),
     ("McNemar p", "the chance of a split at least as uneven as fixed to broken, if both were equally likely"),
     ("images/s, device", "throughput of the device alone, with images in memory"),
     ("end to end", "with reading bins and writing outputs"),
     ("latency, p50, p90, p99", "time of a query, which is one batch; 50, 90 or 99 % of the queries were as fast"),
-    ("stable", "drift, spread and load from other processes were within the limits of params.yaml"),
+    ("stable", f"drift, spread and load from other processes were within the limits of {SETTINGS_FILE}"),
     ("own", "your own data, checkpoint, graph or compiled model"),
     ("published, quoted", "figures of Ascend's ModelZoo, which were not measured here"),
 ]

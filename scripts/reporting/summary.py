@@ -81,7 +81,7 @@ def stable_line(best: Result) -> Line:
 def published_line(best: Result | None, chip: str, published: Published | None) -> Line:
     """The published Top-1, and the throughput relative to the published ones; nothing without official inputs."""
     if not published:
-        return Line("Published", "no figures for these inputs", "none")
+        return Line("Published", "not compared: the figures are of CIFAR-10 and the official checkpoint", "none")
     device, texts = published.devices.get(chip, ""), []
     if device in published.accuracy:
         texts.append(f"Top-1 {published.accuracy[device]} % ({device})")
