@@ -6,6 +6,7 @@ from _support import machine
 
 import math
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -133,3 +134,29 @@ def test_damaged_bytes_of_the_inputs_are_refused_or_read_without_a_traceback(
             read_params(path)
         except SystemExit:
             refusal(capsys)
+
+
+MAKEFILE = (TREE / "Makefile").read_text("utf-8").replace("\\\n", " ")
+SETTINGS = re.findall("^settings := (.*)$", MAKEFILE, re.MULTILINE)[0].split()
+COMMANDS = [  # each would create the file mark
+    "$(shell touch mark)",
+    "$$(touch mark)",
+    "`touch mark`",
+    "';touch mark;'",
+    '";touch mark;"',
+    "x;touch mark #",
+    "x|touch mark",
+    "x\ntouch mark\n",
+    "x&touch mark&",
+    ")touch mark",
+]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_no_value_of_a_variable_is_run_by_make_or_a_shell(project: Project, name: str) -> None:
+    goals = {"T": ["test"], "N": ["fuzz"], "LAYERS": ["compare"]}.get(name, ["accuracy"])
+    for command in COMMANDS:
+        for words, more in (([f"{name}={command}"], {}), ([], {name: command})):
+            done = project.make(*goals, *words, check=False, **more)
+            assert not list(project.tree.rglob("mark")), (command, words)
+            assert "Traceback" not in done.stderr
