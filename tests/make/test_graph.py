@@ -508,13 +508,9 @@ def test_clean_keeps_inputs_and_the_next_make_ends_in_the_same_result(project: P
     first = (project.root / "results/null/bs16/accuracy.txt").read_bytes()
     shown = project.make("clean").stdout
     assert files_in(project.root) == INPUT_FILES
-    for words in (
-        "removed   root/data/bin root/data/labels.json",
-        "root/models/om",
-        "removed   root/results",
-        "root/.make",
-    ):
-        assert words in shown
+    for folder in ("data", "models", "results", ".make"):
+        assert f"removed   root/{folder}: " in shown
+    assert "did not write" not in shown
     kept = "kept      root/data/archive.tar.gz root/models/checkpoint.pkl; make distclean ROOT=root removes them"
     assert kept in shown
     project.make("accuracy")
@@ -548,10 +544,12 @@ def test_clean_without_root_cleans_the_demo_and_keeps_its_measurements(fresh: Pr
     (demo / "results/cpu/bs16").mkdir(parents=True)
     for name in ("models/onnx", "data/bin"):
         (demo / name).mkdir(parents=True)
-    (demo / "results/bench.json").write_text("{}")
+    artifact.write_record(demo / "results/bench.json", {"figures": []})
+    (demo / "data/archive.tar.gz").write_text("generated")
+    artifact.write_record(demo / "data/archive.json", {"key": {}, "origin": "sample"})
     (demo / "results/cpu/bs16/accuracy.txt").write_text("x")
     shown = fresh.make("clean", "ROOT=").stdout
-    assert files_in(demo) == {"results/bench.json"}
+    assert files_in(demo) == {"results/bench.json", "data/archive.tar.gz", "data/archive.json"}
     assert "make clean-results ROOT=demo removes them" in shown
     fresh.make("clean-results", "ROOT=demo")
     fresh.make("clean", "ROOT=")

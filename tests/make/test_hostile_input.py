@@ -106,18 +106,79 @@ def test_clean_keeps_files_of_the_user(project: Project) -> None:
         "models/onnx/my_net.onnx",
         "models/checkpoint.pkl.tmp.bak",
         "data/cifar.tmp.1",
+        "data/archive_of_my_photos.tmp.2024",
+        "data/bin/mine.txt",
+        "models/om/null/3d_attention_net_bs16.md",
+        "models/om/null/3d_attention_net_bs16_before.null",
+        "results/null/bs1/accuracy.notes.md",
+        "results/null/bs1/deep/accuracy.txt",
+        "results/null/bs_mine/perf.json",
+        ".make/notes",
     ]
     for name in own:
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text("mine")
     (project.root / "data/archive.tar.gz.tmp.4711").write_text("of a killed run")
-    project.make("clean")
+    project.make("clean-results")
+    shown = project.make("clean").stdout
     assert all((project.root / name).read_text() == "mine" for name in own)
+    assert "which make did not write" in shown
     assert [path.name for path in (project.root / "results/null/bs16").iterdir()] == ["notes.md"]
     assert [path.name for path in (project.root / "models/onnx").iterdir()] == ["my_net.onnx"]
-    assert sorted(path.name for path in (project.root / "models/om").rglob("*")) == ["a", "my_net.om", "null", "own"]
+    assert sorted(path.name for path in (project.root / "models/om").rglob("*.*")) == [
+        "3d_attention_net_bs16.md",
+        "3d_attention_net_bs16_before.null",
+        "my_net.om",
+    ]
     assert not (project.root / "data/archive.tar.gz.tmp.4711").exists()
     assert not (project.root / "data/labels.txt").exists()
+
+
+def test_clean_without_root_keeps_the_users_files_in_demo(fresh: Project) -> None:
+    own = fresh.tree / "demo/mystuff/thesis.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    for target in ("clean", "clean-results", "distclean"):
+        assert "kept      demo/mystuff/thesis.txt, which make did not write" in fresh.make(target, "ROOT=").stdout
+        assert own.read_text() == "mine"
+
+
+FOREIGN = [  # files with the names of artifacts in a folder where make has not built
+    "data/archive.json",
+    "data/archive.tar.gz",
+    "models/checkpoint.json",
+    "models/checkpoint.pkl",
+    "models/upstream/attention_module.py",
+    "results/bench.json",
+    "results/x/perf.csv",
+    "results/x/bs1/perf.json",
+    "results/x/bs1/perf.txt",
+    "results/x/bs_mine/perf.json",
+    ".make/notes",
+]
+
+
+def test_clean_removes_nothing_in_a_folder_where_make_has_not_built(fresh: Project) -> None:
+    for name in [*FOREIGN, "../.venv/bin/python"]:
+        (fresh.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh.root / name).write_text('{"title": "mine"}')
+    for target in ("clean", "clean-results", "distclean"):
+        shown = fresh.make(target).stdout
+        assert "removed" not in shown
+        assert all((fresh.root / name).read_text() == '{"title": "mine"}' for name in FOREIGN)
+    assert "kept      root/data/archive.tar.gz root/models/checkpoint.pkl" in shown
+    assert (fresh.tree / ".venv/bin/python").exists()
+
+
+def test_clean_keeps_what_is_behind_links(project: Project, tmp_path: Path) -> None:
+    om, own = project.root / "models/om", tmp_path / "own"
+    om.rename(own)
+    om.symlink_to(own)
+    names = sorted(own.rglob("*"))
+    shown = project.make("clean").stdout
+    assert sorted(own.rglob("*")) == names
+    assert "kept      root/models/om, which make did not write" in shown
+    assert om.is_symlink()
 
 
 def test_damaged_bytes_of_the_inputs_are_refused_or_read_without_a_traceback(
