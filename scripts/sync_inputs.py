@@ -23,7 +23,7 @@ from formats import held
 from formats.user_inputs import digest_of_input
 from network.spec import NAME
 from params.chips import Chip, chips_of, derived, files_of
-from params.makefile import PINS, Rules, close_file
+from params.makefile import PINS, Rules, check_links, close_file
 from params.read import read_params
 
 PATHS = {"archive": held.PATHS["archive"], "weights": held.PATHS["checkpoint"]}
@@ -202,6 +202,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    check_links(args.root / ".make")
     sums = sums_of(args.watch)  # before they are read, so that the next make notices later changes
     params = read_params(args.params)
     chips = chips_of(args.params, params, args.scripts / "engines")

@@ -663,6 +663,13 @@ if [ "$goals" = bench ]; then
     fi
 fi
 
+# Behind a linked folder of .make, make would write and remove files. sync_inputs.py looks at the files in it.
+for name in .make .make/given .make/locks .make/params .make/scripts; do
+    if [ -L "$prefix$name" ]; then
+        refuse "$prefix$name: a link, behind which make would write or remove files; type: rm -f $prefix$name, then the same make command"
+    fi
+done
+
 find_params
 read_chips
 

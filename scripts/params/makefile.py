@@ -14,9 +14,10 @@ from _support.imports import local_imports, tree_of
 
 import ast
 import hashlib
+import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, NoReturn
 
 from engines import REFERENCE, module_of
 from params.chips import Chip, words_of
@@ -72,6 +73,26 @@ def is_complete(path: Path) -> bool:
     """Whether the last line of inputs.mk has the digest of all lines above it."""
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     return lines[-1:] == [f"{LAST_LINE}{hashlib.sha256(b''.join(lines[:-1])).hexdigest()}\n".encode()]
+
+
+def check_links(state: Path) -> None:
+    """Exits 1 if .make, or something in it, is a symbolic link: files behind it would be written or removed.
+
+    Only make writes there, and it makes no links, except in the folders of make bench and make reproduce.
+    """
+    if state.is_symlink():
+        die_of_link(state)
+    for folder, folders, files in os.walk(str(state)):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):
+                die_of_link(Path(folder, name))
+        folders[:] = [name for name in folders if folder != str(state) or ".tmp." not in name]
+
+
+def die_of_link(path: Path) -> NoReturn:
+    die(
+        path, "a link, behind which make would write or remove files", f"type: rm -f {path}, then the same make command"
+    )
 
 
 class Rules:

@@ -215,6 +215,19 @@ def test_a_result_that_cannot_be_read_does_not_end_the_audit_of_the_others(compl
     assert last == "audit.py: root/results: 1 of 4 results do not hold; see the lines above"
 
 
+def test_what_is_in_place_of_a_copy_in_the_state_is_named_like_a_changed_copy(complete: Project) -> None:
+    path = complete.root / ".make/scripts/infer.py"
+    data, seen = path.read_bytes(), path.stat()
+    for create in (os.mkfifo, os.mkdir):
+        path.unlink()
+        create(path)
+        done = audit(complete)
+        path.rmdir() if path.is_dir() else path.unlink()
+        path.write_bytes(data)
+        os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        refused(done, "root/.make/scripts/infer.py", "differs from")
+
+
 def test_audit_changes_nothing(complete: Project) -> None:
     def times() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in complete.root.rglob("*") if "locks" not in path.parts}

@@ -7,6 +7,7 @@ from _support import machine
 import math
 import random
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -168,6 +169,39 @@ def test_clean_removes_nothing_in_a_folder_where_make_has_not_built(fresh: Proje
         assert all((fresh.root / name).read_text() == '{"title": "mine"}' for name in FOREIGN)
     assert "kept      root/data/archive.tar.gz root/models/checkpoint.pkl" in shown
     assert (fresh.tree / ".venv/bin/python").exists()
+
+
+@pytest.mark.parametrize("name", [".make", ".make/params", ".make/scripts", ".make/given", ".make/locks"])
+@pytest.mark.parametrize("flags", [[], ["-n"]])
+def test_make_writes_and_removes_nothing_behind_a_linked_state(
+    project: Project, tmp_path: Path, name: str, flags: list[str]
+) -> None:
+    folder, own = project.root / name, tmp_path / "own"
+    (own / "deep").mkdir(parents=True)
+    for path in (own / "mine.txt", own / "inputs.mk", own / "deep/mine.tmp.1"):
+        path.write_text("mine")
+    names = sorted(own.rglob("*"))
+    shutil.rmtree(folder)
+    folder.symlink_to(own)
+    for goal in ("accuracy", "audit"):
+        done = project.make(*flags, goal, check=False)
+        assert done.returncode == 2
+        assert f"root/{name}: a link, behind which make would write or remove files; type: rm -f root/" in done.stderr
+        assert sorted(own.rglob("*")) == names
+    folder.unlink()
+    project.make("accuracy")
+
+
+def test_a_link_deeper_in_the_state_is_named(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.py").write_text("mine")
+    link = project.root / ".make/scripts/engines"
+    shutil.rmtree(link)
+    link.symlink_to(tmp_path / "own")
+    for goal in ("accuracy", "audit"):
+        done = project.make(goal, check=False)
+        assert "sync_inputs.py: root/.make/scripts/engines: a link, behind which" in done.stderr
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine.py"]
 
 
 def test_clean_keeps_what_is_behind_links(project: Project, tmp_path: Path) -> None:
