@@ -8,7 +8,6 @@ what the record after it says. Builds nothing and changes nothing. Python 3.7.
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import SAME
 from _support.cli import Refusal, die, refusals
 
 import contextlib
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 from auditing.chain import Chain, Checked
-from auditing.figures import KINDS, Logits, check_result
+from auditing.figures import KINDS, Logits, check_result, remedy_of
 from auditing.state import check_state
 from auditing.statement import check_statement
 
@@ -51,20 +50,11 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
         check_statement(link.path)
     for name, link in chain.links().items():
         if name not in printed:
-            print(f"  {link.digest[:16]}  {link.path}")
+            shown = f"{link.path.parent}/" if link.path.name == "manifest.json" else link.path
+            print(f"  {link.digest[:16]}  {shown}")
     accuracy = links.get("accuracy")
     figure = f"Top-1 {100 * accuracy.record['top1']:.2f}% of {accuracy.record['total']} images, " if accuracy else ""
     return f"audited: {folder}: {figure}{', '.join(kinds)} follow from {len(chain.links()) - len(kinds)} files"
-
-
-def remedy_of(fault: Refusal, root: Path, chip: str, size: int) -> str:
-    """The remedy of a fault. It names the command that builds the file again, because make audit builds nothing."""
-    file = Path(str(fault.subject))
-    goal = next((kind for kind in ("compare", "perf") if file.name.startswith(f"{kind}.")), "accuracy")
-    if file.parts[len(root.parts) :][:2] == ("results", "reference"):
-        goal = "compare"
-    where = "" if root == Path() else f" ROOT={root}"
-    return fault.remedy.replace(SAME, f"make {goal} CHIP={chip} BS={size}{where}")
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from _support.cli import die
 import contextlib
 from pathlib import Path
 
-from auditing.figures import KINDS, Auditor
+from auditing.figures import Auditor, remedy_of
 from reporting import words
 from reporting.gate import References
 from reporting.junit import error_case, judge_case, render_junit
 from reporting.pages import render_html, render_markdown
-from reporting.records import Result, collect_results
+from reporting.records import Fault, NotJudged, Result, collect_results
 from reporting.results_csv import format_results
 from reporting.sections import Settings, notes_of, sections_of
 from reporting.tables import Published
@@ -33,28 +33,28 @@ SETTINGS = {
     "references": "verify.*.*",
     "chips": "quote.*",
 }
+PAGES = ("report.html", "report.md", "results.csv")
 
 
-def write_junit(path: Path, results: list[Result], not_judged: list[tuple[str, int, str]], gate: References) -> None:
+def write_junit(path: Path, results: list[Result], not_judged: list[NotJudged], gate: References) -> None:
     """Writes the verdicts of all results; without any, removes those of an earlier run."""
     judged = [result for result in results if "accuracy" in result.records]
     cases = [judge_case(result.chip, result.batch, result.records["accuracy"], gate) for result in judged]
-    for chip, batch, reason in not_judged:
-        remedy = (
-            f"remove {path.parent / chip / f'bs{batch}'}/accuracy.txt, then run make accuracy CHIP={chip} BS={batch}"
-        )
-        cases.append(error_case(chip, batch, reason, remedy))
+    cases += [error_case(chip, batch, *fault) for chip, batch, fault in not_judged]
     if cases or results:
         write_text(path, render_junit(cases, "skipped"))
     else:
         remove(path)
 
 
-def audit_record(auditor: Auditor, path: Path) -> str:
-    """Why a record is not what it says; empty if it is. layers.json has no page and no digests to compare."""
-    chip, size, kind = path.parts[-3], int(path.parts[-2][2:]), path.stem
-    fault = auditor.fault(chip, size, kind) if kind in KINDS else None
-    return f"{fault.subject} {fault.problem}" if fault else ""
+def audit_record(auditor: Auditor, path: Path) -> Fault | None:
+    """Why a record is not what it says; None if it is."""
+    chip, size = path.parts[-3], int(path.parts[-2][2:])
+    fault = auditor.fault(chip, size, path.stem)
+    if not fault:
+        return None
+    problem = fault.problem if fault.subject == path else f"{fault.subject}: {fault.problem}"
+    return Fault(problem, remedy_of(fault, auditor.root, chip, size))
 
 
 def unaudited(auditor: Auditor, results: list[Result]) -> list[str]:
@@ -89,8 +89,10 @@ def main() -> None:
         print(f"  {line}")
     write_junit(args.out.with_name("junit.xml"), results, not_judged, settings.references)
     if not results:
+        for name in PAGES:
+            remove(args.out.with_name(name))  # of an earlier run
         remedy = "run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
-        die(args.results, "no readable results", remedy)
+        die(args.results, "no readable results", "see the lines above" if left_out else remedy)
     bench: Record = {}
     with contextlib.suppress(PermissionError):  # written by another user of this ROOT
         bench = read_record(args.results / "bench.json")

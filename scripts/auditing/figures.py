@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import DAMAGED, Record, is_count, is_file, rebuild_hint
+from _support.artifact import DAMAGED, SAME, Record, digest, is_count, is_file, rebuild_hint
 from _support.cli import Refusal, die, refusals
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from numpy.typing import NDArray
 
-from auditing.chain import Chain, Checked
+from auditing.chain import Chain, Checked, intact_record
 from auditing.statement import check_statement
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
@@ -66,15 +66,20 @@ def check_accuracy(link: Checked, logits: Logits) -> None:
     computed = accuracy_record(logits.outputs, logits.labels, "", record["provenance"])
     check_figures(link, {name: value for name, value in computed.items() if name not in ("published", "provenance")})
     path = link.path.with_name("predictions.csv")
+    stated = record.get("predictions_sha256")  # earlier versions did not record it
+    if stated and is_file(path) and digest(path) != stated:
+        die(path, "its digest differs from the one in accuracy.json", rebuild_hint(link.path))
     if not same_rows(path, format_predictions(logits.outputs, logits.labels)):
         die(path, "missing, or not what follows from outputs and labels", rebuild_hint(link.path))
 
 
 def same_rows(path: Path, expected: str) -> bool:
     """Whether a CSV file has the expected text, apart from the last digits of numbers."""
+    if not is_file(path):
+        return False
     try:
         lines: List[str] = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         return False
     pairs = [(line, other) for line, other in zip(lines, expected.split("\n")) if line != other]
     return len(lines) == expected.count("\n") + 1 and all(same_cells(line, other) for line, other in pairs)
@@ -121,6 +126,16 @@ def check_result(link: Checked, logits: Logits) -> None:
     KINDS[link.path.stem](link, logits)
 
 
+def remedy_of(fault: Refusal, root: Path, chip: str, size: int) -> str:
+    """The remedy of a fault for commands that build nothing: it names the command that builds the file again."""
+    file = Path(str(fault.subject))
+    goal = {"compare": "compare", "perf": "perf", "layers": "compare LAYERS=1"}.get(file.name.split(".")[0], "accuracy")
+    if file.parts[len(root.parts) :][:2] == ("results", "reference"):
+        goal = "compare"
+    where = "" if root == Path() else f" ROOT={root}"
+    return fault.remedy.replace(SAME, f"make {goal} CHIP={chip} BS={size}{where}")
+
+
 class Auditor:
     """Audits single results without what they were made from: records, chip and batch size, figures from outputs."""
 
@@ -134,9 +149,14 @@ class Auditor:
         return is_file(self.root / f"results/{chip}/bs{size}/outputs/manifest.json")
 
     def fault(self, chip: str, size: int, kind: str) -> Refusal | None:
-        """Why accuracy, compare or perf of a result is not what it says; None if it is."""
+        """Why accuracy, compare or perf of a result is not what it says; None if it is. Of layers, only the record is
+        checked, because its tensors are nowhere on the disk."""
         try:
             with refusals():
+                if kind == "layers":
+                    path = self.root / f"results/{chip}/bs{size}/layers.json"
+                    intact_record(path, rebuild_hint(path))
+                    return None
                 chain = Chain(self.root, chip, size, self.shared, unfollowed=INPUTS)
                 if not self.has_outputs(chip, size):
                     chain.unfollowed = (*INPUTS, kind)

@@ -6,13 +6,13 @@ several Results, so that unrelated figures never share a row.
 
 from __future__ import annotations
 
-from _support.artifact import DAMAGED, Record, is_file, read_record
-from _support.cli import SETTINGS_FILE, one_line
+from _support.artifact import DAMAGED, Record, is_file, read_record, rebuild_hint
+from _support.cli import PERMISSIONS, SETTINGS_FILE, one_line
 
 import re
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Sequence, Tuple
 
 from network.spec import CLASSES
 from reporting.provenance import is_provenance
@@ -223,18 +223,38 @@ def add_record(results: list[Result], path: Path, record: Record) -> None:
     results.append(new)
 
 
+class Fault(NamedTuple):
+    """Why a record is not shown, and what to do."""
+
+    problem: str
+    remedy: str
+
+
+NotJudged = Tuple[str, int, Fault]  # chip, batch size and fault of an accuracy.json that is left out
+
+
 class Collected(NamedTuple):
     """What is below a folder of results."""
 
     results: list[Result]
     left_out: list[str]  # a line for each file, or chip, that is left out
-    not_judged: list[tuple[str, int, str]]  # chip, batch size and reason of each accuracy.json that is left out
+    not_judged: list[NotJudged]
 
 
-def collect_results(folder: Path, chips: list[str], audit: Callable[[Path], str] = lambda _: "") -> Collected:
-    """All results of `chips` below `folder`. `audit` returns why a record is not shown; empty if it is shown."""
+def fault_of(path: Path, record: Record, audit: Callable[[Path], Fault | None]) -> Fault | None:
+    """Why results/<chip>/bs<n>/<kind>.json, with this record, is not shown; None if it is."""
+    fault = audit(path)
+    reason = "" if fault else validation_error(path, record)
+    return Fault(reason, rebuild_hint(path.with_suffix(".txt"))) if reason else fault
+
+
+def collect_results(
+    folder: Path, chips: list[str], audit: Callable[[Path], Fault | None] = lambda _: None
+) -> Collected:
+    """All results of `chips` below `folder`. `audit` returns why a record is not what it says; None if it is."""
     results: list[Result] = []
-    left_out, not_judged = [], []
+    left_out: list[str] = []
+    not_judged: list[NotJudged] = []
     gone: dict[str, str] = {}  # reasons by chip
     pages = [path.with_suffix(".json") for path in folder.glob("*/bs*/*.txt")]
     for path in sorted({*folder.glob("*/bs*/*.json"), *pages}):
@@ -243,22 +263,21 @@ def collect_results(folder: Path, chips: list[str], audit: Callable[[Path], str]
             continue
         # Without its page, the user wants make to build the result again. layers.json goes with the page of compare.
         page = path.with_name("compare.txt") if path.stem == "layers" else path.with_suffix(".txt")
+        chip = path.parts[-3]
+        if chip not in chips:
+            gone[chip] = f"it is not a chip of {SETTINGS_FILE}"
+            continue
         try:
-            record = read_record(path)
             if not is_file(page):
                 continue
-            reason = "" if is_file(path) else "it is missing, but its page exists"
-            if path.parts[-3] in chips:
-                reason = reason or validation_error(path, record) or audit(path)
+            record = read_record(path)
+            fault = fault_of(path, record, audit)
         except PermissionError as error:  # written by another user of this ROOT
-            reason = f"it cannot be read ({(error.strerror or '').lower()})"
-        if path.parts[-3] not in chips:
-            gone[path.parts[-3]] = f"it is not a chip of {SETTINGS_FILE}"
-            continue
-        if reason and path.stem == "accuracy":
-            not_judged.append((path.parts[-3], int(path.parts[-2][2:]), reason))
-        if reason:
-            left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {reason}")
+            record, fault = {}, Fault(f"it cannot be read ({(error.strerror or '').lower()})", PERMISSIONS)
+        if fault and path.stem == "accuracy":
+            not_judged.append((chip, int(path.parts[-2][2:]), fault))
+        if fault:
+            left_out.append(f"{one_line('/'.join(path.parts[-3:]))} is left out of the report: {'; '.join(fault)}")
         else:
             add_record(results, path, record)
     order = {chip: i for i, chip in enumerate(chips)}

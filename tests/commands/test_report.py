@@ -331,19 +331,22 @@ def test_junit_has_an_error_for_each_accuracy_that_is_left_out(tree: Tree) -> No
     assert (suite.get("tests"), suite.get("errors")) == ("3", "2")
     errors = {(case.get("classname"), case.get("name")): case.find("error") for case in suite}
     assert errors["cpu", "bs16 (cifar10)"] is None
-    for chip, word in (("cpu", "damaged"), ("310P3", "it is missing, but its page exists")):
+    for chip, word in (("cpu", "damaged"), ("310P3", "no such file")):
         error = errors[chip, "bs1"]
         assert error is not None
         assert word in str(error.get("message"))
         assert f"make accuracy CHIP={chip} BS=1" in str(error.get("message"))
-    assert "310P3/bs1/accuracy.json is left out of the report: it is missing" in tree.page("report.md")
+    assert "310P3/bs1/accuracy.json is left out of the report: no such file; type: rm -f " in tree.page("report.md")
 
 
 def test_without_readable_results_no_verdict_of_an_earlier_report_is_left(tree: Tree) -> None:
     tree.accuracy("cpu", 16, 0.9526)
     assert "error" not in tree.page("junit.xml").split("<testcase")[1]
     tree.write("cpu", 16, "accuracy", "{")
-    refused(tree.run(), "no readable results")
+    for name in ("report.html", "report.md", "results.csv"):
+        (tree.results / name).write_text("Top-1 95.26 %, passed")
+    refused(tree.run(), "no readable results; see the lines above")
+    assert not [name for name in ("report.html", "report.md", "results.csv") if (tree.results / name).exists()]
     assert "<error " in (tree.results / "junit.xml").read_text()
     shutil.rmtree(tree.results / "cpu")
     refused(tree.run(), "no readable results")
@@ -604,6 +607,8 @@ def test_the_page_shows_the_first_tensor_above_the_tolerance(tree: Tree) -> None
     tree.write("cpu", 16, "layers", {**layers, "first": None, "provenance": provenance})
     assert "| cpu | 16 | 0.001 | none | 2.50e-01 |" in tree.page("report.md")
     tree.write("cpu", 16, "layers", layers)
+    assert "layers.json is left out of the report: damaged" in tree.page("report.md")
+    tree.write("cpu", 16, "layers", json.dumps({**layers, "provenance": provenance}))  # without its own digest
     assert "layers.json is left out of the report: damaged" in tree.page("report.md")
 
 
