@@ -28,7 +28,7 @@ from engines.timed import batch_numbers
 from formats.bins import check_bins
 from formats.outputs import read_outputs
 from reporting import timing
-from reporting._statement import with_statement
+from reporting._statement import rebuild_reason, with_statement
 from reporting.provenance import (
     conditions_line,
     labels_of,
@@ -179,7 +179,7 @@ def main() -> None:
         limits=engines.options_of(args.limits),
         log=args.out.with_name("perf.log"),
     )
-    reason = "FRESH=1" if args.fresh else ""
+    reason = "FRESH=1" if args.fresh else rebuild_reason(args.out)
     with with_statement(args.out), artifact.build_file(args.out, key, upstream, reason=reason) as job:
         check_bins(args.bins, bins)
         logits = read_outputs(args.outputs, outputs, bins["count"])

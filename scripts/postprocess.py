@@ -20,7 +20,7 @@ from typing import Any, Dict, List, NamedTuple
 from numpy.typing import NDArray
 
 from formats.outputs import read_labels, read_outputs
-from reporting._statement import with_statement
+from reporting._statement import rebuild_reason, with_statement
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.provenance import (
     conditions_line,
@@ -98,7 +98,7 @@ def main() -> None:
     digests_of_inputs = {"outputs": outputs["digest"], "labels": inputs.labels["sha256"]}
     provenance = without_paths(outputs["provenance"])
     predictions = args.out.with_name("predictions.csv")
-    reason = "" if artifact.is_file(predictions) else f"no {predictions.name}"
+    reason = rebuild_reason(args.out) if artifact.is_file(predictions) else f"no {predictions.name}"
     key = artifact.key_of({**digests_of_inputs, "provenance": provenance}, {"published": args.published})
     with with_statement(args.out), artifact.build_file(args.out, key, reason=reason) as job:
         check_origins(inputs, model)

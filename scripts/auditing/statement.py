@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import DAMAGED, read_record, rebuild_hint
+from _support.artifact import DAMAGED, is_file, read_record, rebuild_hint
 from _support.cli import die
 
 from pathlib import Path
@@ -20,11 +20,12 @@ def check_statement(page: Path) -> None:
     if page.stem not in KINDS:
         return
     path = page.with_name(KINDS[page.stem].statement)
-    remedy = f"type: rm {path}, then make {page.stem}"
-    if not path.is_file():
-        die(path, "no such file", remedy)
+    if not is_file(path):
+        die(path, "no such file", rebuild_hint(path))
     key = read_record(page.with_suffix(".json")).get("key")
     if not isinstance(key, dict) or not all(isinstance(key.get(name), dict) for name in ENTRIES):
         die(page.with_suffix(".json"), f"{DAMAGED} (key)", rebuild_hint(page))
     if path.read_bytes() != expected_statement(page).encode("utf-8"):
-        die(path, f"does not follow from {page.with_suffix('.json').name} and the files beside it", remedy)
+        # The result itself is built again, because the record may be what was changed.
+        problem = f"does not follow from {page.with_suffix('.json').name} and the files beside it"
+        die(path, problem, rebuild_hint(page))

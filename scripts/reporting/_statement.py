@@ -83,14 +83,13 @@ def statement_of(folder: Path, kind: str, record: Record) -> Record:
                     "invocationId": record[artifact.RECORD_DIGEST],
                     **{name: run[entry] for name, entry in TIMES.items() if entry in run},
                 },
-                "byproducts": [
-                    {"name": "host", "annotations": {name: run[name] for name in ("host_name", "cpu") if name in run}}
-                ],
+                "byproducts": [{"name": "host", "annotations": {name: run[name] for name in HOST if name in run}}],
             },
         },
     }
 
 
+HOST = ("host_name", "cpu", "python", "packages", "at_start", "inference")  # entries of `run`
 TIMES = {"startedOn": "started", "finishedOn": "date"}  # entries of the metadata and of `run`
 
 
@@ -102,6 +101,18 @@ def expected_statement(page: Path) -> str:
     """The text of the statement of the result whose text page is `page`, from its record and its files."""
     record = artifact.read_record(page.with_suffix(".json"))
     return format_statement(statement_of(page.parent, page.stem, record))
+
+
+def rebuild_reason(page: Path) -> str:
+    """Why the result whose text page is `page` must be built again even if it is up to date: its statement is of other
+    files, so the record or the statement was changed. Empty if not, and if there is no statement."""
+    path = page.with_name(KINDS[page.stem].statement)
+    if not artifact.is_file(path):
+        return ""
+    stated = artifact.read_json(path).get("subject")
+    files = [page.with_name(name) for name in KINDS[page.stem].subjects]
+    present = [resource(file.name, artifact.digest(file)) for file in files if artifact.is_file(file)]
+    return "" if stated == present else f"{path.name} is of other files than these"
 
 
 def write_statement(page: Path) -> None:

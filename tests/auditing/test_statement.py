@@ -56,6 +56,10 @@ def test_it_names_the_files_and_what_they_were_made_from(measured: Project, name
     assert definition["externalParameters"]["batch_size"] == 4
     record = artifact.read_record(folder / FILES[name][0])
     assert details["metadata"]["finishedOn"] == record["run"]["date"] >= details["metadata"]["startedOn"]
+    shown = ("host_name", "cpu", "python", "packages", "at_start", "inference")
+    host = {name: record["run"][name] for name in shown if name in record["run"]}
+    assert details["byproducts"][0]["annotations"] == host
+    assert {"python", "packages", "inference"} <= {*host}
     requirements = artifact.digest(measured.tree / "requirements.txt")
     assert details["builder"]["builderDependencies"][0]["digest"]["sha256"] == requirements
 
