@@ -19,6 +19,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -153,10 +154,24 @@ OPTIONAL: Checks = {"engine": is_map, "graph": is_map, "format": is_text}  # of 
 OF_PROVENANCE: Checks = {"batch_size": is_count, **dict.fromkeys(("chip", "engine", "options", "precision"), is_text)}
 
 
+# Chip and batch size in the path of a record, below models/om/ and results/ of ROOT.
+PLACE = re.compile(r"(?:^|/)(?:models/om|results)/([^/]+)/bs([1-9][0-9]?)(?:/outputs/manifest|/[a-z]+)?\.json$")
+
+
+def place_problem(path: Path, provenance: Record) -> str:
+    """Why a record with this provenance is not one of the chip and batch size in its path; empty if it is."""
+    place = PLACE.search(path.as_posix())
+    for entry, expected in zip(("chip", "batch_size"), place.groups() if place else ()):
+        if str(provenance.get(entry)) != expected:
+            is_of = f"is of {entry.replace('_', ' ')} {provenance.get(entry)}, not {expected}"
+            return f"{is_of}: it was copied from another place"
+    return ""
+
+
 def record_problem(artifact: Path, path: Path, record: Record) -> Tuple[Path, str] | None:
     """The file and the reason why the `record` at `path` cannot be used for `artifact`; None if it can."""
     if not isinstance(record.get("provenance"), dict):
-        return path, "missing, or not a record of this project"
+        return path, DAMAGED if is_file(path) else "missing"
     provenance, is_folder = record["provenance"], artifact.name == "manifest.json"
     if not is_folder and not is_file(artifact):
         return artifact, "missing"
@@ -165,7 +180,8 @@ def record_problem(artifact: Path, path: Path, record: Record) -> Tuple[Path, st
     wrong = [name for name, is_valid in MANIFEST.items() if is_folder and not is_valid(record.get(name))]
     wrong += [name for name, is_valid in OPTIONAL.items() if name in record and not is_valid(record[name])]
     wrong += [name for name, is_valid in OF_PROVENANCE.items() if name in provenance and not is_valid(provenance[name])]
-    return (path, f"{DAMAGED} ({', '.join(wrong)})") if wrong else None
+    problem = f"{DAMAGED} ({', '.join(wrong)})" if wrong else place_problem(path, provenance)
+    return (path, problem) if problem else None
 
 
 def needed_record(artifact: Path, path: Path | None = None) -> Record:
@@ -240,9 +256,14 @@ def write_atomically(path: Path, data: bytes, time_ns: int = 0, durable: bool = 
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a file. os.open and os.read are faster than open() for thousands of small files."""
-    file = os.open(path, os.O_RDONLY)
+    """The bytes of a file. os.open and os.read are faster than open() for thousands of small files.
+
+    Raises OSError for what is not a regular file: a pipe would never end.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the flag matters for a pipe, whose opening would wait
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return b"".join(iter(lambda: os.read(file, 1 << 12), b""))
     finally:
         os.close(file)
@@ -469,7 +490,12 @@ OWN = {".onnx": "ONNX", ".om": "OM"}  # the variable of a user's own file
 def rebuild_hint(artifact: Path, record: Path | None = None) -> str:
     """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name."""
     own = read_json(record or record_of(artifact)).get("origin") == "given" and OWN.get(artifact.suffix)
-    return f"type: rm {artifact}, then {SAME}{f' with {own}= and your file' if own else ''}"
+    return f"type: {removal(artifact)}, then {SAME}{f' with {own}= and your file' if own else ''}"
+
+
+def removal(*paths: Path) -> str:
+    """The command that removes files. It is no error if one is missing; one can be a folder in the place of a file."""
+    return f"rm {'-rf' if any(map(os.path.isdir, paths)) else '-f'} {' '.join(map(str, paths))}"
 
 
 def renew_record(path: Path, record: Record, upstream: Record) -> None:

@@ -109,15 +109,12 @@ class Chain:
         known = self.links().get(name)
         if known:
             return known
-        path, record_path = (
-            self.root / text.format(chip=self.chip, size=self.size) for text in (LINKS[name].path, LINKS[name].record)
-        )
+        path, record_path = self.path_of(LINKS[name].path), self.path_of(LINKS[name].record)
         remedy = self.remedy_of(name, path, record_path)
+        self.check_places(name)
         record = intact_record(record_path, remedy)
         if name == "model":
             path = path.with_suffix(f".{engines.constants_of(record['provenance']['engine']).ENDING}")
-        if "{chip}" in LINKS[name].record:
-            self.check_place(record["provenance"], record_path, remedy)
         self.check_sources(name, record, record_path, remedy)
         checked = Checked(path, record, check_bytes(path, record, remedy))
         self.check_provenance(name, record["provenance"], record_path, remedy)
@@ -150,12 +147,20 @@ class Chain:
                 problem = f"was made from another {source} than the present {self.check(source).path}"
                 die(record_path, problem, remedy)
 
-    def check_place(self, provenance: Record, record_path: Path, remedy: str) -> None:
-        """Exits 1 if a record below the folder of a chip and batch size is that of another one."""
-        for entry, expected in {"chip": self.chip, "batch_size": self.size}.items():
-            if provenance.get(entry) != expected:
-                problem = f"is of {entry.replace('_', ' ')} {provenance.get(entry)}, not {expected}"
-                die(record_path, f"{problem}: it was copied from another place", remedy)
+    def check_places(self, name: str) -> None:
+        """Exits 1 if a record below the folder of this chip and batch size is that of another one. The first one in the
+        order of the data flow is named: make builds the others again after it."""
+        for each in ("model", "outputs", name):
+            if each == name or each in ancestors(name):
+                path = self.path_of(LINKS[each].record)
+                provenance = artifact.read_json(path).get("provenance")
+                problem = artifact.place_problem(path, provenance) if isinstance(provenance, dict) else ""
+                if problem:
+                    die(path, problem, self.remedy_of(each, self.path_of(LINKS[each].path), path))
+
+    def path_of(self, text: str) -> Path:
+        """A path of LINKS for this chip and batch size."""
+        return self.root / text.format(chip=self.chip, size=self.size)
 
     def check_provenance(self, name: str, provenance: Record, record_path: Path, remedy: str) -> None:
         """Exits 1 if a provenance names other digests than those of the links that it was made from."""

@@ -20,7 +20,7 @@ def remedy_of(path: Path, origin: str) -> str:
     """How to get the file at `path` again, also without a network."""
     what = path.name.split(".")[0]
     file, variable = official.FILES.get(what), VARIABLES.get(what, "")
-    again = f"type: rm {path} {record_of(path)}, then {artifact.SAME}"
+    again = f"type: {artifact.removal(path, record_of(path))}, then {artifact.SAME}"
     if origin == "given" and variable:
         return f"{again} with {variable}= and your file"
     if origin == "sample" or not file:

@@ -92,7 +92,10 @@ def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     sha256 = hashlib.sha256()
     rows = np.empty((labels, len(CLASSES)))
     for i, name in enumerate(expected):
-        data = artifact.read_bytes(f"{folder}/{name}")
+        try:
+            data = artifact.read_bytes(f"{folder}/{name}")
+        except OSError as error:
+            die(folder / name, f"cannot be read ({(error.strerror or '').lower()})", rebuild_hint(manifest))
         sha256.update(data)
         rows[i] = decode(folder / name, data, output_format)
     if sha256.hexdigest() != record["digest"]:

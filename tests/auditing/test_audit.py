@@ -94,7 +94,7 @@ def test_an_intact_root_passes_and_each_result_has_its_figure(complete: Project)
     top1 = artifact.read_record(complete.root / "results/cpu-int8/bs4/accuracy.json")["top1"]
     expected = f"Top-1 {100 * top1:.2f}% of 40 images, accuracy, compare, perf follow from 11 files"
     assert lines[0] == f"audited: root/results/cpu-int8/bs4: {expected}"
-    for name in ("data/archive.tar.gz", f"models/int8/{NETWORK}.onnx", "results/reference/outputs/manifest.json"):
+    for name in ("data/archive.tar.gz", f"models/int8/{NETWORK}.onnx", "results/reference/outputs/"):
         assert len(re.findall(f"^  [0-9a-f]{{16}}  root/{re.escape(name)}$", done.stdout, re.MULTILINE)) == 1
 
 
@@ -147,6 +147,68 @@ def test_a_result_copied_from_another_chip_or_batch_size_is_named(
         shutil.rmtree(results / target)
         kept.rename(results / target)
         refused(done, f"results/{target}/", "copied from another place")
+
+
+def test_one_remedy_mends_a_result_that_was_copied_with_its_model_and_outputs(
+    complete: Project, tmp_path: Path
+) -> None:
+    project = copy_of(complete, tmp_path)
+    shutil.copytree(project.root / "results/null/bs4", project.root / "results/null/bs8")
+    models = project.root / "models/om/null"
+    for path in [*models.glob("*bs4.*")]:
+        shutil.copy2(path, path.with_name(path.name.replace("bs4.", "bs8.")))
+    done = project.make("accuracy", "BS=8", check=False)
+    place = "is of another chip or batch size: it was copied from another place"
+    assert f"check_pages.sh: root/results/null/bs8/accuracy.json: {place}; type: rm -f root/" in done.stderr
+    assert "Top-1" not in done.stdout
+    done = project.make("audit", "BS=8", check=False)
+    line = "audit.py: root/models/om/null/bs8.json: is of batch size 4, not 8: it was copied from another place"
+    remedy = re.search(f"^{line}; type: (rm .*), then (make .*)$", done.stderr, re.MULTILINE)
+    assert remedy, done.stderr
+    assert run("sh", "-c", remedy[1], cwd=project.tree).returncode == 0
+    project.make(*remedy[2].split()[1:])
+    assert "root/results/null/bs8: Top-1" in project.make("audit", "BS=8").stdout
+
+
+def test_no_remedy_confirms_a_record_that_was_edited(complete: Project, tmp_path: Path) -> None:
+    project = copy_of(complete, tmp_path)
+    path = project.root / "results/null/bs4/accuracy.json"
+    before = artifact.read_record(path)
+    for make_first in (False, True):
+        artifact.write_record(path, {**before, "run": {**before["run"], "commit": "0" * 40}})
+        if make_first:  # make asks the command, which finds the result up to date
+            os.utime(project.root / "results/null/bs4/outputs/manifest.json")
+        else:
+            done = project.make("audit", "BS=4", check=False)
+            remedy = re.search(r"statement.json: does not follow from .*; type: (rm .*), then make", done.stderr)
+            assert remedy, done.stderr
+            assert run("sh", "-c", remedy[1], cwd=project.tree).returncode == 0
+        project.make("accuracy", "BS=4")
+        project.make("audit", "BS=4")
+        assert artifact.read_record(path)["run"].get("commit") != "0" * 40
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "outputs/image_5_0.txt", "accuracy.json", "statement.json"])
+def test_a_pipe_instead_of_a_file_is_one_line(complete: Project, name: str) -> None:
+    path = complete.root / "results/null/bs4" / name
+    away = complete.tree / "away"
+    path.rename(away)
+    os.mkfifo(path)
+    done = audit(complete, "--chips", "null", "--batch-sizes", "4")
+    page = complete.make("accuracy", "BS=4", check=False) if name == "predictions.csv" else None
+    path.unlink()
+    away.rename(path)
+    refused(done, f"root/results/null/bs4/{name}: ", "type: rm -f ")
+    assert page is None or "predictions.csv: differs from" in page.stderr
+
+
+def test_predictions_are_those_of_their_digest(complete: Project) -> None:
+    path = complete.root / "results/null/bs4/predictions.csv"
+    data = path.read_bytes()
+    put(path, data.replace(b"\n", b"\r\n"))
+    done = audit(complete, "--chips", "null", "--batch-sizes", "4")
+    put(path, data)
+    refused(done, "predictions.csv: its digest differs from the one in accuracy.json")
 
 
 def test_an_edited_figure_is_named_though_its_digests_were_computed_again(complete: Project) -> None:
@@ -296,7 +358,7 @@ def test_the_remedy_is_the_command_that_builds_the_file_again(complete: Project)
         put(path, data + b" ")
         done = audit(complete, "--chips", "null", "--batch-sizes", "16")
         put(path, data)
-        refused(done, "rm root/", f", then make {goal} CHIP=null BS=16 ROOT=root")
+        refused(done, "rm -f root/", f", then make {goal} CHIP=null BS=16 ROOT=root")
 
 
 def test_a_result_of_which_only_some_files_are_left_is_named(complete: Project) -> None:

@@ -48,9 +48,9 @@ def test_a_fetched_file_that_rots_is_refused_and_the_remedy_mends_it(fetched: Pr
     for arguments in (["-B", goal], ["-B", goal]):  # it stays refused
         done = fetched.make(*arguments, check=False)
         assert done.returncode == 2
-        assert f"root/{held.PATHS[name]}: no longer the file that was fetched; type: rm " in done.stderr
+        assert f"root/{held.PATHS[name]}: no longer the file that was fetched; type: rm -f " in done.stderr
         assert read_record(record_of(path))["origin"] == "official"
-    words = re.search(r"type: (rm \S+ \S+), then", done.stderr)
+    words = re.search(r"type: (rm -f \S+ \S+), then", done.stderr)
     assert words
     assert run(*words[1].split(), cwd=fetched.tree).returncode == 0
     path.write_bytes(intact)  # without a network: copied there by hand
@@ -82,7 +82,7 @@ def test_a_damaged_record_beside_the_official_file_heals_and_beside_another_one_
     flip(archive)
     record.write_bytes(b"")
     done = fetched.make("-B", "bin", check=False)
-    assert "root/data/archive.json: the record is damaged; type: rm " in done.stderr
+    assert "root/data/archive.json: the record is damaged; type: rm -f " in done.stderr
     record.unlink()  # then somebody has put the file there, which is said on stderr, also with -s
     python2.write_tar(archive, sample.archive_files(5, 10, 40))
     done = fetched.make("-s", "bin")
@@ -112,7 +112,9 @@ def test_another_file_in_place_of_the_sample_is_refused(project: Project, record
     if record == "lost":
         record_of(archive).unlink()
     done = project.make("-B", "bin", check=False)
-    assert f"{ARCHIVE}: not the file that was generated, and its record is missing or damaged; type: rm " in done.stderr
+    assert (
+        f"{ARCHIVE}: not the file that was generated, and its record is missing or damaged; type: rm -f " in done.stderr
+    )
     archive.unlink()
     project.make("bin")
     assert read_record(record_of(archive))["origin"] == "sample"
@@ -123,7 +125,7 @@ def test_a_sample_that_rots_is_made_again_or_refused(project: Project, tmp_path:
     intact = archive.read_bytes()
     flip(archive)
     done = script("preprocess", "--archive", archive, "--bins", tmp_path / "other/bin")
-    assert "no longer the file that was generated; type: rm " in done.stderr
+    assert "no longer the file that was generated; type: rm -f " in done.stderr
     project.make("-B", "bin")
     assert archive.read_bytes() == intact
 

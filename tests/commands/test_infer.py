@@ -112,7 +112,7 @@ def test_a_bin_that_is_missing_or_of_the_wrong_size_is_named(
         bad.write_bytes(b"\0" * {"short": 12284, "long": 12292}.get(fault, 12288))
     done = infer(model, tmp_path / "bin/manifest.json", tmp_path / "outputs")
     words = "bins' digest differs" if fault == "of other bytes" else "image_13.bin"
-    refused(done, words, f"rm {tmp_path}/bin/manifest.json")
+    refused(done, words, f"rm -f {tmp_path}/bin/manifest.json")
     assert not (tmp_path / "outputs").exists()
     assert not list(tmp_path.glob("*.tmp.*"))
 
@@ -618,7 +618,8 @@ def test_a_record_that_is_none_is_never_verified(tmp_path: Path, text: str | Non
     path.unlink()
     if text is not None:
         path.write_text(text)
-    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{path}: missing, or not a record of this project", "rm ")
+    problem = "missing" if text is None else "damaged, or written by another version"
+    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{path}: {problem}", "rm ")
     assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
 
 
@@ -825,7 +826,7 @@ def test_a_model_that_does_not_match_its_record_is_refused(model: Path, bins: Pa
         "its digest differs from the one in bs8.json",
     )
     write_record(tmp_path / "bs8.json", {"a": 1})
-    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), "bs8.json", f"rm {tmp_path / model.name}")
+    refused(infer(tmp_path / model.name, bins, tmp_path / "outputs"), "bs8.json", f"rm -f {tmp_path / model.name}")
 
 
 def test_a_chip_has_one_user_at_a_time(model: Path, bins: Path, tmp_path: Path) -> None:

@@ -348,10 +348,26 @@ def test_only_the_export_and_programs_that_run_torch_import_it() -> None:
 
 def test_the_remedy_for_a_file_of_the_user_names_its_variable(tmp_path: Path) -> None:
     graph, record = tmp_path / "net.onnx", tmp_path / "net.json"
-    plain = f"type: rm {graph}, then the same make command"
+    plain = f"type: rm -f {graph}, then the same make command"
     assert artifact.rebuild_hint(graph) == plain
     artifact.write_record(record, {"origin": "given"})
     assert artifact.rebuild_hint(graph) == f"{plain} with ONNX= and your file"  # else make would export a checkpoint
+
+
+@pytest.mark.parametrize("name", ["models/om/a-b/bs8.json", "results/a-b/bs8/outputs/manifest.json"])
+def test_a_record_of_another_chip_or_batch_size_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "results/x/bs2" / name  # ROOT itself may be in such a folder
+    path.parent.mkdir(parents=True)
+    (path.parent / "model.om").write_bytes(b"model")
+    made = path if path.name == "manifest.json" else path.parent / "model.om"
+    record = {"sha256": artifact.digest(path.parent / "model.om"), "digest": "0", "count": 1}
+    for chip, size, problem in (
+        ("a-b", 8, ""),
+        ("a", 8, "is of chip a, not a-b: it was copied from another place"),
+        ("a-b", 16, "is of batch size 16, not 8: it was copied from another place"),
+    ):
+        found = artifact.record_problem(made, path, {**record, "provenance": {"chip": chip, "batch_size": size}})
+        assert found == ((path, problem) if problem else None)
 
 
 def test_two_processes_may_remove_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
