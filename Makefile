@@ -43,6 +43,10 @@ stages := $(any_chip) om om-all infer accuracy accuracy-all compare perf perf-al
 # --------------------------------------------------------------------------------- checks of arguments
 # The lines below use features of make 4.0, such as the export of a recursive variable.
 $(if $(filter output-sync,$(.FEATURES)),,$(error GNU Make 4.0 or newer is required, not $(MAKE_VERSION); install it))
+# Variables of make that it would else take from the environment.
+VPATH :=
+.SHELLFLAGS := -c
+MAKE = $(MAKE_COMMAND)
 MAKEFLAGS += -rR
 .DEFAULT_GOAL := help
 goals := $(or $(MAKECMDGOALS),help)
@@ -62,21 +66,25 @@ settings := BS CHIP ROOT SOURCE PARAMS ARCHIVE WEIGHTS ONNX OM DEVICE ATC AIS_BE
 origins_of = $(foreach v,$2,$(if $(filter $1,$(firstword $(origin $v))),$v))
 from_environment := $(call origins_of,environment,$(settings))
 from_command_line := $(call origins_of,command,$(settings))
-restarts := $(if $(filter undefined,$(origin MAKE_RESTARTS)),,$(MAKE_RESTARTS))
-unknown_variables := $(filter-out $(settings) MAKE% -*-% .%,$(call origins_of,command,$(.VARIABLES)))
-# $(letters) lacks flags that are in this variable, so preflight.sh would not see -i and -t.
-unknown_variables += $(call origins_of,command,MAKEFLAGS)
+restarts := $(if $(filter undefined,$(origin MAKE_RESTARTS)),,$(MAKE_RESTARTS))# the environment may contain it too
+# .VARIABLES itself may be on the command line.
+unknown_variables := $(filter-out $(settings) -*-%,$(call origins_of,command,$(.VARIABLES) .VARIABLES))
+# What make reads before this file, and names that would hide the goals from preflight.sh.
+reserved := $(call origins_of,environment override,MAKECMDGOALS MAKE_COMMAND .VARIABLES) \
+  $(call origins_of,override,MAKEFLAGS) $(if $(MAKEFILES),MAKEFILES)
+makeflags = $(MAKEFLAGS)
 # make would expand a single $ in a value: preflight.sh gets the values as typed and rejects them.
 typed = $(subst $$$$,$$,$(value $1))
 dollars := $(foreach v,$(settings),$(if $(findstring $$,$(subst $$$$,,$(value $v))),$v))
-facts := settings dollars from_environment from_command_line unknown_variables restarts
+facts := settings dollars from_environment from_command_line unknown_variables reserved restarts makeflags
 facts += goals alone bare any_chip stages network environment
 # The values are on the command line of the shell, because before GNU Make 4.4 $(shell) does not see exported variables.
 answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
-  $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) sh scripts/make/preflight.sh)
+  $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) pid=$$PPID sh scripts/make/preflight.sh)
 no_answer := preflight.sh: no output; run make in the folder of the Makefile
 $(if $(filter ok,$(firstword $(answer))),,$(error $(or $(answer),$(no_answer))))
 answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
+restarted := $(call answer_of,restarted)# yes if this make has restarted after it wrote inputs.mk
 override BS := $(strip $(BS))
 override CHIP := $(or $(call answer_of,chip),$(strip $(CHIP)))
 override ROOT := $(call answer_of,root)
@@ -85,16 +93,20 @@ override PARAMS := $(call answer_of,params)
 root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT))/))
 # make -n and -q use a copy of .make, because they must not write to ROOT.
 dry := $(and $(filter-out $(bare),$(goals)),$(findstring n,$(letters))$(findstring q,$(letters)))
-state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restarts)),$(root).make)
+state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restarted)),$(root).make)
 
 # ------------------------------------------------------------------------------ definitions for recipes
 quiet := $(if $(filter 1,$(V)),,@)
 # -E: PYTHONPATH and other variables of Python do not change the commands. Programs of CANN still get them.
-python := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python) -E
+interpreter := $(if $(PYTHON),$(call quote,$(PYTHON)),.venv/bin/python) -E
+python = $(check_inputs)$(interpreter)
 make := $(MAKE)# make runs recipe lines that contain the text $(MAKE) even under -n
 export ATC AIS_BENCH SET_ENV WHY PARAMS
 # The digest of settings and scripts that this make has read: see renew() in scripts/_support/artifact.py.
 export INPUTS_DIGEST = $(input.digest)
+# $(check_inputs): stops before a recipe runs with the settings of an earlier make, as after make -o inputs.mk.
+check_inputs = $(if $(unread),$(error $(state)/inputs.mk: not updated; run make without -o))
+changed_meanwhile = $(PARAMS): settings or scripts changed while make read them; run the same command again
 # Recursive, so that each recipe exports its own prerequisites: the artifact gets a time not older than theirs.
 export DEPS = $^
 because = printf '            checked because of: %s\n' '$(if $(wildcard $@),$(subst $(state)/,,$?),no such file)';
@@ -124,6 +136,7 @@ input.files :=
 input.source :=
 input.archive :=
 input.weights :=
+unread :=
 ifneq ($(filter-out $(bare) test fuzz check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
@@ -156,13 +169,17 @@ stale := $(lost) $(filter-out $(input.digest),$(digest)) \
 # If inputs.mk or .venv could not be updated, make -k would go on with the previous settings or packages. -S cancels -k
 # until the restart.
 outdated := $(if $(environment),$(if $(wildcard $(environment)),$(call differs,requirements.txt,$(environment)),FORCE))
-$(if $(restarts),,$(if $(strip $(stale) $(outdated)),$(eval MAKEFLAGS += -S)))
-# FORCE makes inputs.mk stale if contents differ. After the restart, when MAKE_RESTARTS is defined, it is up to date.
-$(state)/inputs.mk: $(if $(restarts),,$(if $(strip $(stale)),FORCE)) | $(environment)
-	$(quiet)$(python) scripts/sync_inputs.py --params $(PARAMS) --requirements requirements.txt --scripts scripts \
+$(if $(restarted),,$(if $(strip $(stale) $(outdated)),$(eval MAKEFLAGS += -S)))
+# FORCE makes inputs.mk stale if contents differ. After the restart it is up to date, or else make would restart forever
+# while files change.
+$(if $(restarted),$(if $(filter-out $(input.digest),$(digest)),$(error $(changed_meanwhile))))
+unread := $(if $(restarted),,$(strip $(stale)))
+$(state)/inputs.mk: $(if $(unread),FORCE) | $(environment)
+	$(quiet)$(interpreter) scripts/sync_inputs.py --params $(PARAMS) --requirements requirements.txt --scripts scripts \
 	  --watch $(call quoted,$(watched)) --root $(or $(root),.) --state $(state) --source=$(SOURCE) \
 	  --archive=$(call quote,$(ARCHIVE)) --archive-stat=$(archive_stat) \
 	  --weights=$(call quote,$(WEIGHTS)) --weights-stat=$(weights_stat)
+	@echo $$PPID > $(state)/restarted
 endif
 
 ifneq ($(chips),)
@@ -306,7 +323,7 @@ infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/outputs)
 
 ##@ Results
-check_pages = sh scripts/make/check_pages.sh $^
+check_pages = $(check_inputs)sh scripts/make/check_pages.sh $^
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
 	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is that of accuracy.json)'
 	$(call check_device,$(outputs))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Copies ROOT/.make for make -n and -q, which must not write to ROOT, and prints the copy's path. A background process
 # removes the copy when make ends.
-# Usage: copy_state.sh STATE [RESTARTS]. make restarts after it has updated an included file and then keeps its copy.
+# Usage: copy_state.sh STATE [yes]. With yes, make has restarted after it updated the copy, and keeps it.
 set -fu
 umask 077
 copy=${TMPDIR:-/tmp}/make-state-$PPID

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Iterator
 
 WIDTH = 120
-OWN = {"MAKE", "MAKEFLAGS", "MAKECMDGOALS", "MAKE_VERSION", "MAKE_RESTARTS", "MAKEFILE_LIST"}
+OWN = {
+    "MAKE",
+    "MAKEFLAGS",
+    "MAKECMDGOALS",
+    "MAKE_COMMAND",
+    "MAKE_VERSION",
+    "MAKE_RESTARTS",
+    "MAKEFILES",
+    "MAKEFILE_LIST",
+}
 FUNCTIONS = (
     *("subst", "patsubst", "strip", "findstring", "filter", "filter-out", "sort", "word", "words", "firstword"),
     *("lastword", "dir", "notdir", "suffix", "basename", "addsuffix", "addprefix", "wildcard", "if", "or", "and"),

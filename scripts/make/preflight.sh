@@ -5,6 +5,7 @@
 # Input: the variables below, all set on the command line of this script. Output: one line, which is either
 #   ok chip=… root=… source=… params=… fallback=… own_onnx=… own_sizes=… inputs=…    accepted; make uses these values
 #     numbered=yes if DEVICE is set for a chip with numbered devices
+#     restarted=yes if this make has restarted after it wrote inputs.mk
 #     and begun=<s since 1970> if a tool of CANN is set for a goal that may use it
 #   subject: problem; remedy                                                 refused
 # The exit status is always 0, because GNU Make 4.0 does not look at it.
@@ -20,12 +21,15 @@ set -fu
 : "${settings=}" "${from_environment=}" "${from_command_line=}"
 # Unknown variables on the command line of make.
 : "${unknown_variables=}"
-# How often make has restarted after it updated an included file.
-: "${restarts=}"
+# Variables of the environment that change what make does before it reads the Makefile, or hide its goals.
+: "${reserved=}"
+# MAKE_RESTARTS: how often make has restarted after it updated an included file, if the variable is make's own; the process
+# id of make.
+: "${restarts=}" "${pid=}"
 # Settings whose value contains a single $, which make would expand.
 : "${dollars=}"
-# The goals and the one-letter flags of make.
-: "${goals=}" "${flags=}"
+# The goals, the one-letter flags and all flags of make.
+: "${goals=}" "${flags=}" "${makeflags=}"
 # Targets that must be the only goal; that need no settings; that need no chip; all that are not in `bare`.
 : "${alone=}" "${bare=}" "${any_chip=}" "${stages=}"
 # The network's file name without ending; .venv's copy of requirements.txt, empty if PYTHON is given.
@@ -318,7 +322,7 @@ check_results() {
 note_unused() {
     for name in $1; do
         eval "value=\$$name"
-        if [ "$value" ] && [ ! "$restarts" ] && contains "$from_command_line" "$name"; then
+        if [ "$value" ] && [ ! "$restarted" ] && contains "$from_command_line" "$name"; then
             printf '%s' "make: $name=$value has no effect: $2" | LC_ALL=C tr '\001-\037\177' '?' >&2
             echo >&2
         fi
@@ -390,10 +394,10 @@ check_reference() {
     done
 }
 
-# True if .make/inputs.mk is complete, with the digest in its last line, and has only lines that sync_inputs.py writes: make
+# True if inputs.mk in the folder `state` is complete, with the digest in its last line, and has only lines that sync_inputs.py writes: make
 # includes the file, so any other line could run commands.
 has_own_inputs() {
-    file=${prefix}.make/inputs.mk
+    file=$state/inputs.mk
     awk '
         { last = $0; gsub(/\$\(state\)\//, "") }
         /^# [A-Za-z0-9 _.;\/]+$/ { next }
@@ -406,6 +410,26 @@ has_own_inputs() {
     [ "$stated" = "# sha256 ${computed%% *}" ]
 }
 
+# Sets `restarted` if this make wrote inputs.mk and has restarted. The environment may contain MAKE_RESTARTS too, so the
+# recipe of inputs.mk stores the process id of make in a file, which is removed here. Sets `state` to the folder that make
+# then uses: ROOT/.make, or its copy under -n and -q.
+find_restart() {
+    case $restarts,$flags in
+        ,*) return ;;
+        *,*[nq]*) folder=${TMPDIR:-/tmp}/make-state-$pid ;; # see copy_state.sh
+        *) folder=$state ;;
+    esac
+    stored=
+    if [ -f "$folder/restarted" ]; then
+        read -r stored < "$folder/restarted" || :
+        rm -f -- "$folder/restarted"
+    fi
+    if [ "$stored" = "$pid" ]; then
+        restarted=" restarted=yes"
+        state=$folder
+    fi
+}
+
 # Prints the values of an accepted call and stops.
 accept() {
     if ! replace_junit; then
@@ -415,10 +439,13 @@ accept() {
         note_unused MIRROR "nothing is downloaded: ROOT has archive and checkpoint"
     fi
     inputs=
-    if [ ! "$restarts" ] && [ -f "${prefix}.make/inputs.mk" ] && ! has_own_inputs; then inputs=damaged; fi
+    if [ -f "$state/inputs.mk" ] && ! has_own_inputs; then
+        if [ "$restarted" ]; then refuse "$state/inputs.mk: damaged since make wrote it; run the same command again"; fi
+        inputs=damaged
+    fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
     if [ "$DEVICE" ] && [ "$chips" ] && chip_has_devices; then numbered=" numbered=yes"; else numbered=; fi
-    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered$begun"
+    printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered$restarted$begun"
     exit 0
 }
 
@@ -463,6 +490,7 @@ ROOT=${ROOT:-.}
 own_onnx=
 own_sizes=
 begun=
+restarted=
 fallback=
 chips=
 tools="ATC AIS_BENCH SET_ENV"
@@ -473,7 +501,31 @@ case $ROOT in
     *) prefix=${ROOT#./} ;;
 esac
 prefix=${prefix%/}${prefix:+/}
+state=${prefix}.make
 if is_plain_path "$ROOT"; then junit=${prefix}results/junit.xml; fi
+
+# What may have changed make's rules or goals. The goals are not known then, so no old verdict is kept.
+split_words "$reserved"
+if [ "$words" ]; then
+    goals=verify
+    refuse "$words: changes what make does (in your environment); unset $words"
+fi
+for word in $makeflags; do
+    case $word in
+        --) break ;; # variables follow
+        --eval* | -E*)
+            goals=verify
+            refuse "make --eval: changes the rules; run make without --eval"
+            ;;
+    esac
+done
+case " $unknown_variables " in
+    *" MAKECMDGOALS "*) goals=verify ;;
+esac
+split_words "$unknown_variables"
+if [ "$words" ]; then
+    refuse_unknown "$words" "unknown variable" "$settings"
+fi
 
 for name in $dollars; do
     refuse_setting "$name" "$name: contains a \$, which make would expand; write \$\$ for one"
@@ -518,10 +570,6 @@ if [ "$unknown" ]; then
     esac
     refuse_unknown "$unknown" "unknown target" "$bare $stages"
 fi
-split_words "$unknown_variables"
-if [ "$words" ]; then
-    refuse_unknown "$words" "unknown variable" "$settings"
-fi
 
 # A value on the command line that no goal uses is refused. A value of the environment may be for other programs.
 used=
@@ -563,6 +611,7 @@ if [ "$PYTHON" ] && ! is_program "$PYTHON"; then
     refuse_setting PYTHON "PYTHON=$PYTHON: no such program; omit it to use .venv"
 fi
 case $flags in
+    *e*) refuse "make -e: replaces variables of the Makefile by those of your environment; run make without -e" ;;
     *i*) refuse "make -i: continues after a failure; run make without -i" ;;
     *t*) refuse "make -t: marks stale files as up to date; run make without -t" ;;
 esac
@@ -660,6 +709,7 @@ if [ "$goals" = bench ]; then
         ROOT=demo
         SOURCE=sample
         prefix=demo/
+        state=demo/.make
     fi
 fi
 
@@ -670,6 +720,7 @@ for name in .make .make/given .make/locks .make/params .make/scripts; do
     fi
 done
 
+find_restart
 find_params
 read_chips
 

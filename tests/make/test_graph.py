@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Inputs, Project, ascend_host, environment, run, set_setting, small_graph
+from conftest import Inputs, Project, ascend_host, copy_of, environment, run, set_setting, small_graph
 from formats import python2, sample
 
 RESULT = "root/results/null/bs16/accuracy.txt"
@@ -301,6 +301,104 @@ def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project
 def test_flags_in_makeflags_on_the_command_line_are_refused(fresh: Project) -> None:
     for flag in ("-i", "-t"):
         assert "MAKEFLAGS: unknown variable" in fresh.make("verify", f"MAKEFLAGS={flag}", check=False).stderr
+
+
+MAKEFILES = """\
+override MAKECMDGOALS := help
+.IGNORE:
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "message"),
+    [
+        (["MAKECMDGOALS=help"], {}, "MAKECMDGOALS: unknown variable; "),
+        (["MAKECMDGOALS=help", ".VARIABLES="], {}, "MAKECMDGOALS .VARIABLES: unknown variable; "),
+        (["MAKE="], {}, "MAKE: unknown variable; "),
+        (["MAKE_RESTARTS=1"], {}, "MAKE_RESTARTS: unknown variable; "),
+        (["VPATH=other"], {}, "VPATH: unknown variable; "),
+        (["SHELL=/bin/true"], {}, "preflight.sh: no output; "),
+        (
+            [],
+            {"MAKECMDGOALS": "help"},
+            "MAKECMDGOALS: changes what make does (in your environment); unset MAKECMDGOALS",
+        ),
+        ([], {"MAKEFILES": "first.mk"}, "MAKECMDGOALS MAKEFILES: changes what make does (in your environment); unset"),
+        (["-e"], {"verify": "true"}, "make -e: replaces variables of the Makefile"),
+        ([], {"MAKEFLAGS": "e", "python": "true"}, "make -e: replaces variables of the Makefile"),
+        (["--eval=.IGNORE:"], {}, "make --eval: changes the rules; run make without --eval"),
+        (["--eval=override MAKEFLAGS :="], {}, "MAKEFLAGS: changes what make does"),
+        ([], {"GNUMAKEFLAGS": "--eval=.IGNORE:"}, "make --eval: changes the rules; run make without --eval"),
+    ],
+)
+def test_what_hides_goals_or_changes_rules_is_refused_in_one_line(
+    fresh: Project, arguments: list[str], more: dict[str, str], message: str
+) -> None:
+    (fresh.tree / "first.mk").write_text(MAKEFILES)
+    junit = fresh.root / "results/junit.xml"
+    junit.parent.mkdir(parents=True)
+    junit.write_text("green")
+    done = fresh.make("verify", *arguments, check=False, **more)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert junit.read_text() != "green" or "SHELL=/bin/true" in arguments
+
+
+def test_variables_of_make_in_the_environment_change_nothing(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = copy_of(project, tmp_path_factory.mktemp("other"))
+    page = other.root / RESULT.removeprefix("root/")
+    shutil.rmtree(project.root / "results")
+    project.make("accuracy", "ATC=x --eval=y", VPATH=str(other.tree))
+    assert (project.root / RESULT.removeprefix("root/")).read_bytes() == page.read_bytes()
+    assert "scripts/export_onnx.py" in project.make("demo", "-n", MAKE="true").stdout
+
+
+@pytest.mark.parametrize("word", ["MAKE_RESTARTS", "-n", "-o"])
+def test_no_variable_or_flag_keeps_the_settings_of_an_earlier_make(project: Project, word: str) -> None:
+    project.judge_sample()
+    project.set("verify.sample.null", "1.01 1.01")
+    project.make("verify")
+    strict = shutil.copy(project.tree / "params.yaml", project.tree / "strict.yaml")
+    set_setting(strict, "verify.sample.null", "99.9 0.0")
+    flags = {"-o": ["-o", "root/.make/inputs.mk"], "-n": ["-n"]}.get(word, [])
+    more = {} if word == "-o" else {"MAKE_RESTARTS": "1"}
+    done = project.make("verify", "PARAMS=strict.yaml", *flags, check=False, **more)
+    if word == "-n":
+        assert done.returncode == 0
+        assert "99.9" in done.stdout
+        assert not list((project.tree / "tmp").glob("make-state-*/restarted"))
+        return
+    assert done.returncode == 2
+    assert 'failures="0" errors="0"' not in (project.root / "results/junit.xml").read_text()
+    if word == "-o":
+        assert "root/.make/inputs.mk: not updated; run make without -o" in done.stderr
+        done = project.make("accuracy", *flags, f"ARCHIVE={project.root / 'data/archive.tar.gz'}", check=False)
+        assert "root/.make/inputs.mk: not updated" in done.stderr
+    else:
+        assert "is below 99.90" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["-n"]])
+def test_an_inputs_mk_of_others_is_not_read_after_a_restart_either(project: Project, flags: list[str]) -> None:
+    (project.root / ".make/inputs.mk").write_text("x := $(shell touch mark)\n")
+    project.make("accuracy", *flags, MAKE_RESTARTS="1")
+    assert not (project.tree / "mark").exists()
+    assert "sync_inputs" in project.pythons()
+
+
+def test_settings_that_change_before_the_restart_end_make_in_one_line(project: Project) -> None:
+    sync = project.tree / "scripts/sync_inputs.py"
+    text = sync.read_text()
+    end = '\n    with open("params.yaml", "a") as file:\n        file.write("# changed\\n")\n'
+    assert text.endswith("    main()\n")
+    sync.write_text(text[:-1] + end)
+    done = project.make("accuracy", check=False)
+    assert done.returncode == 2
+    assert "params.yaml: settings or scripts changed while make read them; run the same command again" in done.stderr
+    assert project.pythons() == ["sync_inputs"]
 
 
 def test_a_damaged_note_of_the_last_import_is_not_taken_for_any_input(project: Project, tmp_path: Path) -> None:

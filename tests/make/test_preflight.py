@@ -53,7 +53,10 @@ INPUTS = {
     "from_environment": "",
     "from_command_line": "",
     "restarts": "",
+    "pid": "7",
     "unknown_variables": "",
+    "reserved": "",
+    "makeflags": "",
     "goals": "accuracy",
     "alone": "setup clean clean-results distclean",
     "bare": "help setup clean clean-results distclean demo doctor",
@@ -338,6 +341,29 @@ def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
             assert "secret" not in refusal(tree, MIRROR=value, from_environment=origin)
 
 
+# Restarts of make
+
+
+@pytest.mark.parametrize("flags", ["", "n"])
+def test_only_the_make_that_wrote_inputs_mk_has_restarted(
+    tree: Path, flags: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tree))
+    state = tree / (f"make-state-{INPUTS['pid']}" if flags else ".make")
+    inputs = {"CHIP": "cpu", "flags": flags, "PYTHON": sys.executable, "environment": ""}
+    for stored, restarts, restarted in (("7", "1", True), ("8", "1", False), ("7", "", False), (None, "1", False)):
+        shutil.rmtree(state, ignore_errors=True)
+        if stored:
+            write(state / "restarted", f"{stored}\n")
+        assert line_of(tree, **inputs, restarts=restarts).endswith(" restarted=yes") == restarted
+    write(tree / ".make/inputs.mk", "x := $(shell touch mark)\n")
+    write(state / "restarted", "7\n")
+    line = line_of(tree, **inputs, restarts="1")
+    assert line.endswith(".make/inputs.mk: damaged since make wrote it; run the same command again") or flags
+    assert "inputs=damaged" in line_of(tree, **inputs, restarts="1")  # the file was removed
+    assert line_of(tree, **inputs, restarts="1") == line_of(tree, **inputs)
+
+
 # Goals, variables and flags
 
 LIST = "run make help for the list"
@@ -376,6 +402,13 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
         (
             {"goals": "help distclean"},
             "help distclean: distclean must run alone; run one make command after the other",
+        ),
+        ({"unknown_variables": "MAKE"}, f"MAKE: unknown variable; {LIST}"),
+        ({"reserved": "MAKEFILES"}, "MAKEFILES: changes what make does (in your environment); unset MAKEFILES"),
+        ({"makeflags": "k --eval=.IGNORE: --"}, "make --eval: changes the rules; run make without --eval"),
+        (
+            {"flags": "ke"},
+            "make -e: replaces variables of the Makefile by those of your environment; run make without -e",
         ),
         ({"flags": "nt"}, "make -t: marks stale files as up to date; run make without -t"),
         (
@@ -600,7 +633,9 @@ def test_a_device_without_effect_is_a_note(tree: Path, goals: str, chip: str, re
     line, note = run(tree, inputs)
     assert line.startswith("ok ")
     assert note == (f"make: DEVICE=1 has no effect: {reason}\n" if reason else "")
-    assert run(tree, {**inputs, "restarts": "1"})[1] == ""
+    if goals not in INPUTS["bare"]:
+        write(tree / ".make/restarted", "7\n")
+        assert run(tree, {**inputs, "restarts": "1"})[1] == ""
     assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
 
 
@@ -644,7 +679,9 @@ def test_a_tool_without_effect_is_a_note(tree: Path, name: str, goals: str, chip
     line, note = run(tree, inputs)
     assert line.startswith("ok ")
     assert note == (f"make: {name}=/no/such has no effect: {reason}\n" if reason else "")
-    assert run(tree, {**inputs, "restarts": "1"})[1] == ""
+    if goals not in INPUTS["bare"]:
+        write(tree / ".make/restarted", "7\n")
+        assert run(tree, {**inputs, "restarts": "1"})[1] == ""
     assert run(tree, {**inputs, "from_command_line": ""})[1] == ""
 
 
