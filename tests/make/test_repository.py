@@ -37,7 +37,8 @@ def test_a_clone_that_converts_line_ends_keeps_lf(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["clean", "distclean"])
 def test_clean_keeps_the_pages_of_folders_and_removes_what_make_built(fresh: Project, target: str) -> None:
     pages = [fresh.tree / name / "README.md" for name in FOLDERS]
-    built = [fresh.tree / name for name in ("results/cpu/bs1/accuracy.txt", "results/report.html", "data/bin/a.bin")]
+    names = ("results/cpu/bs1/accuracy.txt", "results/report.html", "data/bin/image_0.bin")
+    built = [fresh.tree / name for name in names]
     for path in [*pages, *built, fresh.tree / ".make/locks/data__labels.txt"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
