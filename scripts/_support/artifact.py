@@ -494,7 +494,7 @@ def rebuild_hint(artifact: Path, record: Path | None = None) -> str:
 
 
 def removal(*paths: Path) -> str:
-    """The command that removes files. It is no error if one is missing; one can be a folder in the place of a file."""
+    """The command that removes files, also if one is missing, or if a folder is in its place."""
     return f"rm {'-rf' if any(map(os.path.isdir, paths)) else '-f'} {' '.join(map(str, paths))}"
 
 
