@@ -325,7 +325,7 @@ infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 ##@ Results
 check_pages = $(check_inputs)sh scripts/make/check_pages.sh $^
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
-	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is that of accuracy.json)'
+	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is in accuracy.json)'
 	$(call check_device,$(outputs))
 	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/outputs)
 accuracy-all: $(call each,$(accuracy),$(batch_sizes)) ## the same for every batch size of params.yaml
@@ -345,11 +345,11 @@ reproduce: ## build the sample twice under different conditions, on the CPU, and
 	$(quiet)$(python) scripts/reproduce.py --make $(make) --root $(or $(root),.) --params $(PARAMS) \
 	  --chips $(foreach chip,$(chips),$(chip)=$(engine.$(chip))) --batch-size $(BS)
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
-	@$(check_pages) && head -n 8 $< && echo 'Full report: $< (its digest is that of compare.json)'
+	@$(check_pages) && head -n 8 $< && echo 'Full report: $< (its digest is in compare.json)'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
 	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
-	@$(check_pages) && head -n 7 $< && echo 'Full report: $< (its digest is that of perf.json)'
+	@$(check_pages) && head -n 7 $< && echo 'Full report: $< (its digest is in perf.json)'
 	$(call check_device,$(perf:.txt=.json))
 	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/perf.json)
 sweep = $(python) scripts/sweep.py --make $(make) $(flags.sweep) --out $(root)results/$(CHIP)/perf.csv

@@ -397,4 +397,4 @@ def test_make_prints_no_page_that_was_changed(complete: Project) -> None:
     put(path := complete.root / "results/null/bs4/accuracy.txt", b"Top-1 accuracy of inference: 95.40%\n")
     assert "95.40" not in complete.make("accuracy-all", check=False).stdout
     path.unlink()
-    assert "its digest is that of accuracy.json" in complete.make("accuracy", "BS=4").stdout
+    assert "its digest is in accuracy.json" in complete.make("accuracy", "BS=4").stdout
