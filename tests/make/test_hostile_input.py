@@ -5,6 +5,7 @@ from __future__ import annotations
 from _support import machine
 
 import math
+import os
 import random
 import re
 import shutil
@@ -163,6 +164,8 @@ def test_clean_removes_nothing_in_a_folder_where_make_has_not_built(fresh: Proje
     for name in [*FOREIGN, "../.venv/bin/python"]:
         (fresh.root / name).parent.mkdir(parents=True, exist_ok=True)
         (fresh.root / name).write_text('{"title": "mine"}')
+    os.mkfifo(fresh.root / ".make/inputs.mk")  # reading it would not end
+    os.mkfifo(fresh.root / "models/upstream/attention_module.json")
     for target in ("clean", "clean-results", "distclean"):
         shown = fresh.make(target).stdout
         assert "removed" not in shown
