@@ -94,6 +94,7 @@ root := $(patsubst ./%,%,$(if $(filter-out . ./,$(ROOT)),$(patsubst %/,%,$(ROOT)
 # make -n and -q use a copy of .make, because they must not write to ROOT.
 dry := $(and $(filter-out $(bare),$(goals)),$(findstring n,$(letters))$(findstring q,$(letters)))
 state := $(if $(dry),$(shell sh scripts/make/copy_state.sh $(root).make $(restarted)),$(root).make)
+$(if $(state),,$(error TMPDIR: no copy of $(root).make can be written there; set TMPDIR to another folder))
 
 # ------------------------------------------------------------------------------ definitions for recipes
 quiet := $(if $(filter 1,$(V)),,@)
@@ -121,9 +122,11 @@ sizes := $(filter-out 0 65 66 67 68 69,$(digits) $(foreach ten,1 2 3 4 5 6,$(add
 # A measurement must run alone: together with other goals, make runs all goals one by one, also under -j.
 $(if $(and $(word 2,$(goals)),$(filter perf% best report bench %/perf.txt,$(goals))),.NOTPARALLEL:)
 
-# .venv is rebuilt when requirements.txt has other bytes, whatever the times.
-differs = $(if $(wildcard $2),$(if $(shell cmp $1 $2),FORCE))
-.venv/requirements.txt: $(if $(environment),$(call differs,requirements.txt,.venv/requirements.txt))
+# .venv is rebuilt when requirements.txt has other bytes, whatever the times. cmp prints to stderr if one file is the
+# beginning of the other.
+differs = $(if $(wildcard $2),$(if $(shell cmp $1 $2 2>&1),FORCE))
+outdated := $(if $(environment),$(if $(wildcard $(environment)),$(call differs,requirements.txt,$(environment)),FORCE))
+.venv/requirements.txt: $(outdated)
 	$(quiet)python3 -E scripts/setup_env.py --requirements requirements.txt --out $(@D)
 .venv/requirements-dev.txt: .venv/requirements.txt $(call differs,requirements-dev.txt,.venv/requirements-dev.txt)
 	$(quiet)python3 -E scripts/setup_env.py --requirements requirements-dev.txt --out $(@D) --dev
@@ -140,8 +143,10 @@ unread :=
 ifneq ($(filter-out $(bare) test fuzz check,$(goals)),)
 # inputs.mk defines uses.<command>, flags.<command> and variables of each chip: see scripts/params/makefile.py.
 # make rebuilds an included file by its rule and then restarts with it. -include would continue without the file.
-# A file that is incomplete, or not of sync_inputs.py, is not read: see has_own_inputs() in preflight.sh.
-$(if $(filter damaged,$(call answer_of,inputs)),$(shell rm -f $(state)/inputs.mk))
+# A file that is incomplete, or not of sync_inputs.py, is not read: see has_own_inputs() in preflight.sh. Nor is what is
+# no file or folder, such as a named pipe.
+$(if $(filter damaged special,$(call answer_of,inputs)),$(shell rm -f $(state)/inputs.mk))
+$(if $(filter special,$(call answer_of,inputs)),$(shell find $(state) ! -type f ! -type d ! -type l -exec rm -f {} +))
 include $(state)/inputs.mk
 watched := $(PARAMS) requirements.txt $(sort $(wildcard scripts/*.py scripts/*/*.py scripts/*/*/*.py))
 quoted = $(foreach word,$1,$(call quote,$(word)))
@@ -168,7 +173,6 @@ stale := $(lost) $(filter-out $(input.digest),$(digest)) \
   $(filter-out $(input.source),$(or $(SOURCE),$(if $(present),$(input.source),cifar10))) $(removed)
 # If inputs.mk or .venv could not be updated, make -k would go on with the previous settings or packages. -S cancels -k
 # until the restart.
-outdated := $(if $(environment),$(if $(wildcard $(environment)),$(call differs,requirements.txt,$(environment)),FORCE))
 $(if $(restarted),,$(if $(strip $(stale) $(outdated)),$(eval MAKEFLAGS += -S)))
 # FORCE makes inputs.mk stale if contents differ. After the restart it is up to date, or else make would restart forever
 # while files change.

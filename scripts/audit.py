@@ -67,7 +67,8 @@ def main() -> None:
     results = results_of(args.root, args.chips, args.batch_sizes)
     if not results:
         which = f" of CHIP={args.chips[0]} BS={args.batch_sizes[0]}" if args.chips and args.batch_sizes else ""
-        die(args.root / "results", f"no result{which}", "run make accuracy first, or set ROOT=, CHIP= and BS=")
+        settings = "ROOT=, CHIP= and BS=" if which else "ROOT="
+        die(args.root / "results", f"no result{which}", f"run make accuracy first, or set {settings}")
     check_state(args.root, args.params)
     shared: Dict[str, Checked] = {}
     failed = 0

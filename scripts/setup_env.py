@@ -239,8 +239,10 @@ def main() -> None:
             if args.out.is_symlink():
                 remedy = f"remove the link, or set PYTHON={args.out}/bin/python"
                 die(args.out, "a link to an environment with other packages, which set-up would replace", remedy)
-            artifact.remove(stamp)
             pins = args.requirements.read_text("utf-8")
+            if not pins.strip():
+                die(args.requirements, "empty, so nothing would be installed", "restore the file of the project")
+            artifact.remove(stamp)
             target = Environment(args.out, args.requirements, lock, StatusLine())
             target.line.print(f"  SETUP     {args.out} from {args.requirements}")
             try:

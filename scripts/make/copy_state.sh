@@ -4,10 +4,11 @@
 # Usage: copy_state.sh STATE [yes]. With yes, make has restarted after it updated the copy, and keeps it.
 set -fu
 umask 077
-copy=${TMPDIR:-/tmp}/make-state-$PPID
+copy=${TMPDIR:-/tmp}
+copy=${copy%/}/make-state-$PPID
 if [ ! "${2-}" ]; then
     rm -rf "$copy"
-    mkdir "$copy" || exit # the folder is new, so it is not another user's
+    mkdir "$copy" 2> /dev/null || exit # the folder is new, so it is not another user's
     if [ -d "$1" ]; then cp -Rp "$1/." "$copy"; fi
     (
         while kill -0 "$PPID"; do sleep 0.2; done

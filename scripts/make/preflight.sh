@@ -12,6 +12,7 @@
 
 # Values are untrusted text, so no file name patterns are expanded. An unset variable is an error of this script.
 set -fu
+unset CDPATH # cd would look there for a ROOT
 
 # The user's settings.
 : "${BS=}" "${CHIP=}" "${ROOT=}" "${SOURCE=}" "${PARAMS=}" "${ARCHIVE=}" "${WEIGHTS=}" "${ONNX=}" "${OM=}"
@@ -261,7 +262,7 @@ find_the_chip() {
     stored=
     stored_host=
     describe_host
-    { read -r stored stored_host < "$note"; } 2> /dev/null || :
+    if [ -f "$note" ]; then { read -r stored stored_host < "$note"; } 2> /dev/null || :; fi
     if [ "$stored_host" = "$host" ] && contains "$chips" "$stored"; then
         CHIP=$stored
         return
@@ -302,7 +303,7 @@ check_python() {
     refuse "python3: not on PATH; install Python 3.10 to 3.14 with venv, or add its folder to PATH"
 }
 
-# Rejects a report of a ROOT without results, before make writes .make into it.
+# Rejects a report or an audit of a ROOT without results, before make writes .make into it.
 check_results() {
     if [ -d "${prefix}results" ] && ! ls "${prefix}results/." > /dev/null 2>&1; then
         refuse "${prefix}results: permission denied; use the account that built ROOT=$ROOT"
@@ -314,7 +315,7 @@ check_results() {
             return
         fi
     done
-    refuse "report: ROOT=$ROOT has no results; run make accuracy with this ROOT=, or after make demo: make report ROOT=demo"
+    refuse "${goals%% *}: ROOT=$ROOT has no results; run make accuracy with this ROOT=, or after make demo: make ${goals%% *} ROOT=demo"
 }
 
 # Prints a note for each of the settings in the list $1 that is on the command line and has no effect for the reason $2.
@@ -416,7 +417,7 @@ has_own_inputs() {
 find_restart() {
     case $restarts,$flags in
         ,*) return ;;
-        *,*[nq]*) folder=${TMPDIR:-/tmp}/make-state-$pid ;; # see copy_state.sh
+        *,*[nq]*) folder=${TMPDIR:-/tmp} folder=${folder%/}/make-state-$pid ;; # see copy_state.sh
         *) folder=$state ;;
     esac
     stored=
@@ -428,6 +429,20 @@ find_restart() {
         restarted=" restarted=yes"
         state=$folder
     fi
+}
+
+# Sets `special` if .make has a named pipe or the like in place of a file that is read while make starts: make would wait
+# for it forever. The Makefile removes it. A folder may hold somebody's files, so it is refused.
+find_special_files() {
+    set +f
+    set -- "$state/inputs.mk" "$state"/given/*
+    set -f
+    for file in "$@"; do
+        if [ -d "$file" ]; then
+            refuse "$file: a folder, where make writes a file; type: rm -r $file, then the same make command"
+        fi
+        if [ -e "$file" ] && [ ! -f "$file" ]; then special=yes; fi
+    done
 }
 
 # Prints the values of an accepted call and stops.
@@ -443,6 +458,7 @@ accept() {
         if [ "$restarted" ]; then refuse "$state/inputs.mk: damaged since make wrote it; run the same command again"; fi
         inputs=damaged
     fi
+    if [ "$special" ]; then inputs=special; fi
     set -- "chip=$CHIP" "root=$ROOT" "source=$SOURCE" "params=$PARAMS" "fallback=$fallback"
     if [ "$DEVICE" ] && [ "$chips" ] && chip_has_devices; then numbered=" numbered=yes"; else numbered=; fi
     printf '%s\n' "ok $* own_onnx=$own_onnx own_sizes=$own_sizes inputs=$inputs$numbered$restarted$begun"
@@ -453,7 +469,9 @@ accept() {
 find_params() {
     remembered=
     if [ ! "$PARAMS" ]; then
-        { read -r remembered < "${prefix}.make/given/params"; } 2> /dev/null || :
+        if [ -f "${prefix}.make/given/params" ]; then
+            { read -r remembered < "${prefix}.make/given/params"; } 2> /dev/null || :
+        fi
         PARAMS=${remembered:-params.yaml}
     fi
     if ! is_plain_path "$PARAMS"; then
@@ -462,6 +480,9 @@ find_params() {
     fi
     if [ "$remembered" ] && [ ! -f "$PARAMS" ]; then
         refuse "PARAMS: ROOT=$ROOT was built with $PARAMS, which is not a file now; set PARAMS= to another file, such as params.yaml"
+    fi
+    if [ "$PARAMS" = params.yaml ] && [ -e params.yaml ] && [ ! -f params.yaml ]; then
+        refuse "params.yaml: not a file; remove it, and restore the params.yaml of the project"
     fi
     if [ "$PARAMS" != params.yaml ] && [ ! -f "$PARAMS" ]; then
         refuse_setting PARAMS "PARAMS=$PARAMS: not a file; copy params.yaml to it and edit the copy"
@@ -491,6 +512,7 @@ own_onnx=
 own_sizes=
 begun=
 restarted=
+special=
 fallback=
 chips=
 tools="ATC AIS_BENCH SET_ENV"
@@ -613,10 +635,20 @@ fi
 case $flags in
     *e*) refuse "make -e: replaces variables of the Makefile by those of your environment; run make without -e" ;;
     *i*) refuse "make -i: continues after a failure; run make without -i" ;;
+    *k*)
+        if contains "$goals" report && { contains "$goals" verify || contains "$goals" verify-all; }; then
+            refuse "make -k: after a failed gate, report would replace its junit.xml; run make without -k"
+        fi
+        ;;
+esac
+case $flags in
     *t*) refuse "make -t: marks stale files as up to date; run make without -t" ;;
 esac
 
 if ! all_goals_are_in "help clean clean-results distclean"; then check_python; fi
+if ! all_goals_are_in "help doctor clean clean-results distclean pins" && [ ! -s requirements.txt ]; then
+    refuse "requirements.txt: missing or empty; restore the one of the project"
+fi
 
 # Targets without settings run whatever the environment contains: DEVICE=cuda must not stop make demo.
 if all_goals_are_in "$bare"; then
@@ -689,6 +721,12 @@ case $flags in
         if [ "$environment" ] && ! cmp -s requirements.txt "$environment"; then
             refuse "${environment%/*}: missing or outdated, and make -n and -q install nothing; run make setup first"
         fi
+        folder=${TMPDIR:-/tmp}
+        if ! is_plain_path "$folder"; then
+            refuse "TMPDIR=$folder: not usable under make -n and -q; use only letters, digits and . _ / + -"
+        elif [ ! -d "$folder" ] || [ ! -w "$folder" ]; then
+            refuse "TMPDIR=$folder: not a folder that make -n and -q can write to; set TMPDIR to another folder"
+        fi
         ;;
 esac
 
@@ -721,6 +759,7 @@ for name in .make .make/given .make/locks .make/params .make/scripts; do
 done
 
 find_restart
+find_special_files
 find_params
 read_chips
 
@@ -776,7 +815,7 @@ if [ "$LAYERS" = 1 ] && contains "$goals" compare; then
         refuse_setting LAYERS "LAYERS=1: the engine of chip $CHIP cannot output intermediate tensors; use CHIP=$fallback"
     fi
 fi
-if [ "$goals" = report ]; then check_results; fi
+if all_goals_are_in "report audit audit-all"; then check_results; fi
 
 # A model that was passed to an earlier make stays in use. Its record shows its origin.
 onnx=${prefix}models/onnx/$network.onnx

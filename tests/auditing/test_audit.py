@@ -250,6 +250,9 @@ def test_a_result_of_another_root_is_named(complete: Project, tmp_path: Path) ->
 
 def test_a_result_that_is_missing_is_a_line(complete: Project) -> None:
     refused(audit(complete, "--chips", "null", "--batch-sizes", "64"), "no result of CHIP=null BS=64", "make accuracy")
+    done = audit(complete, "--root", "empty")  # as make audit-all
+    refused(done, "no result; run make accuracy first, or set ROOT=")
+    assert "CHIP=" not in done.stderr
     assert "of CHIP=null BS=64" in complete.make("audit", "BS=64", check=False).stderr
 
 

@@ -60,6 +60,19 @@ def test_it_is_made_once_and_anew_when_pins_change(pins: Project) -> None:
     assert not mark.exists()
 
 
+def test_pins_without_content_are_one_line_and_the_environment_stays(pins: Project) -> None:
+    assert setup(pins).returncode == 0
+    (pins.tree / "requirements.txt").write_text("")
+    done = setup(pins)
+    assert done.returncode == 2
+    assert "requirements.txt: missing or empty; restore the one of the project" in done.stderr
+    (pins.tree / "requirements.txt").write_text("\n")
+    assert "requirements.txt: empty, so nothing would be installed" in setup(pins).stderr
+    (pins.tree / "requirements.txt").unlink()
+    assert "requirements.txt: missing or empty" in setup(pins).stderr
+    assert (pins.tree / ".venv/requirements.txt").exists()
+
+
 def test_an_environment_that_somebody_else_made_is_refused_and_stays(pins: Project) -> None:
     assert run(sys.executable, "-m", "venv", "--without-pip", pins.tree / ".venv").returncode == 0
     message = "setup_env.py: .venv: an environment that make did not make, which set-up would replace; move it away"

@@ -389,6 +389,23 @@ def test_an_inputs_mk_of_others_is_not_read_after_a_restart_either(project: Proj
     assert "sync_inputs" in project.pythons()
 
 
+def test_a_pipe_in_make_is_replaced_and_a_folder_is_refused(fresh: Project) -> None:
+    state = fresh.root / ".make"
+    (state / "given").mkdir(parents=True)
+    for name in ("inputs.mk", "given/params", "given/archive.stat", "given/archive.data"):
+        os.mkfifo(state / name)
+    dry = ["timeout", "60", "make", "-n", "bin", "SOURCE=sample", f"PYTHON={fresh.python}"]
+    assert run(*dry, cwd=fresh.tree, ROOT="root").returncode == 0
+    assert (state / "inputs.mk").is_fifo()
+    done = run("timeout", "60", "make", STATE, "SOURCE=sample", f"PYTHON={fresh.python}", cwd=fresh.tree, ROOT="root")
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in state.rglob("*") if path.is_fifo()]
+    (state / "inputs.mk").unlink()
+    (state / "inputs.mk").mkdir()
+    done = fresh.make("bin", check=False)
+    assert "root/.make/inputs.mk: a folder, where make writes a file; type: rm -r root/.make/inputs.mk" in done.stderr
+
+
 def test_settings_that_change_before_the_restart_end_make_in_one_line(project: Project) -> None:
     sync = project.tree / "scripts/sync_inputs.py"
     text = sync.read_text()

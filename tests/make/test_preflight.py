@@ -62,7 +62,7 @@ INPUTS = {
     "bare": "help setup clean clean-results distclean demo doctor",
     "any_chip": "bin onnx optimized report bench upstream docs test fuzz check",
     "stages": "bin onnx optimized om om-all infer accuracy accuracy-all compare perf perf-all best verify verify-all"
-    " report bench upstream docs test fuzz check",
+    " report bench upstream docs test fuzz check audit audit-all",
     "flags": "",
     "network": NETWORK,
     "environment": ".venv/requirements.txt",
@@ -341,6 +341,29 @@ def test_the_value_of_mirror_is_never_printed(tree: Path) -> None:
             assert "secret" not in refusal(tree, MIRROR=value, from_environment=origin)
 
 
+def test_cdpath_does_not_change_which_folder_root_is(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "docs").mkdir()
+    (tree / "elsewhere/docs").mkdir(parents=True)
+    monkeypatch.setenv("CDPATH", str(tree / "elsewhere"))
+    assert "ROOT=docs: a folder of the project" in refusal(tree, ROOT="docs", CHIP="cpu")
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("/no/such", "not a folder that make -n and -q can write to; set TMPDIR to another folder"),
+        ("/tmp/a b", "not usable under make -n and -q; use only letters, digits and . _ / + -"),
+        ("/tmp;b", "not usable under make -n and -q; use only letters, digits and . _ / + -"),
+    ],
+)
+def test_a_folder_that_cannot_hold_the_copy_of_a_dry_run_is_named(
+    tree: Path, folder: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", folder)
+    assert refusal(tree, flags="n", CHIP="cpu", environment="") == f"TMPDIR={folder}: {problem}"
+    accepted(tree, CHIP="cpu", environment="")
+
+
 # Restarts of make
 
 
@@ -375,7 +398,7 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
     [
         ({"goals": "acuracy"}, f"acuracy: unknown target; near: accuracy; {LIST}"),
         ({"goals": "acuracy bin omm"}, f"acuracy omm: unknown target; near: accuracy om; {LIST}"),
-        ({"goals": "all"}, f"all: unknown target; near: om-all accuracy-all perf-all verify-all; {LIST}"),
+        ({"goals": "all"}, f"all: unknown target; near: om-all accuracy-all perf-all verify-all audit-all; {LIST}"),
         ({"goals": "tests"}, f"tests: unknown target; near: test; {LIST}"),
         ({"goals": "inference"}, f"inference: unknown target; near: infer; {LIST}"),
         ({"goals": "Doctor"}, f"Doctor: unknown target; near: doctor; {LIST}"),
@@ -409,6 +432,10 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
         (
             {"flags": "ke"},
             "make -e: replaces variables of the Makefile by those of your environment; run make without -e",
+        ),
+        (
+            {"goals": "verify report", "flags": "k"},
+            "make -k: after a failed gate, report would replace its junit.xml; run make without -k",
         ),
         ({"flags": "nt"}, "make -t: marks stale files as up to date; run make without -t"),
         (
@@ -556,16 +583,17 @@ def test_a_compiled_model_for_a_chip_of_another_kind_is_refused(tree: Path) -> N
 
 
 @pytest.mark.parametrize("root", [".", "empty", "missing"])
-def test_a_report_without_results_is_refused_and_leaves_nothing(tree: Path, root: str) -> None:
+@pytest.mark.parametrize("goals", ["report", "audit", "audit-all"])
+def test_a_report_or_audit_without_results_is_refused_and_leaves_nothing(tree: Path, root: str, goals: str) -> None:
     (tree / "empty/results/cpu").mkdir(parents=True)
     before = sorted(tree.rglob("*"))
-    assert refusal(tree, goals="report", ROOT=root).startswith(
-        f"report: ROOT={root} has no results; run make accuracy "
+    assert refusal(tree, goals=goals, CHIP="cpu", ROOT=root).startswith(
+        f"{goals}: ROOT={root} has no results; run make accuracy "
     )
     assert sorted(tree.rglob("*")) == before
-    accepted(tree, goals="accuracy report", ROOT=root)
+    accepted(tree, goals=f"accuracy {goals}", ROOT=root)
     write(tree / root / "results/cpu/bs16/perf.json")
-    accepted(tree, goals="report", ROOT=root)
+    accepted(tree, goals=goals, CHIP="cpu", ROOT=root)
 
 
 # Settings that no goal uses

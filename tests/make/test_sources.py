@@ -99,6 +99,18 @@ def test_the_environment_is_rebuilt_for_pins_restored_with_their_old_time(fresh:
     assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
 
 
+@pytest.mark.parametrize("change", ["longer", "shorter"])
+def test_pins_that_begin_like_those_of_the_environment_are_noticed(fresh: Project, change: str) -> None:
+    pins, stamp = fresh.tree / "requirements.txt", fresh.tree / ".venv/requirements.txt"
+    stamp.parent.mkdir()
+    stamp.write_bytes(pins.read_bytes() if change == "longer" else pins.read_bytes() + b"# more\n")
+    if change == "longer":
+        pins.write_bytes(pins.read_bytes() + b"# more\n")
+    assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 1
+    shutil.copyfile(pins, stamp)
+    assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 0
+
+
 def test_an_edit_of_params_that_had_a_time_in_the_future_is_noticed(project: Project) -> None:
     params = project.tree / "params.yaml"
     project.set("infer.format", "npy")
