@@ -395,8 +395,8 @@ check_reference() {
     done
 }
 
-# True if inputs.mk in the folder `state` is complete, with the digest in its last line, and has only lines that sync_inputs.py writes: make
-# includes the file, so any other line could run commands.
+# True if inputs.mk in the folder `state` is complete, with the digest in its last line, and has only lines that
+# sync_inputs.py writes: make includes the file, so any other line could run commands.
 has_own_inputs() {
     file=$state/inputs.mk
     awk '
