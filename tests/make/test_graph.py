@@ -287,7 +287,7 @@ def test_own_files_copied_over_the_sample_are_not_labelled_as_the_sample(project
         file.write(b"\0" * 512)
     done = project.make("accuracy", check=False)
     archive = "root/data/archive.tar.gz"
-    message = f"{archive}: no longer the file that was generated; type: rm {archive} root/data/archive.json, then"
+    message = f"{archive}: no longer the file that was generated; type: rm -f {archive} root/data/archive.json, then"
     assert message in done.stderr
     (project.root / "data/archive.json").unlink()
     done = project.make("accuracy", check=False)
