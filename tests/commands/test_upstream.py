@@ -132,7 +132,7 @@ def test_source_of_another_commit_is_not_run(fresh: Project) -> None:
     file = pin(fresh, STAND_IN) / "attention_module.py"
     file.write_text("raise SystemExit('run')\n")
     check_one_line(
-        fresh, "root/models/upstream/attention_module.py: git blob ", "rm root/models/upstream/attention_module.py"
+        fresh, "root/models/upstream/attention_module.py: git blob ", "rm -f root/models/upstream/attention_module.py"
     )
 
 
