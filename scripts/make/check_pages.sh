@@ -4,28 +4,46 @@
 # first one of which that is not true.
 # Usage: check_pages.sh PAGE…
 set -u
-page=
 
+# Exits 1 because of the file $1 of the page.
 fail() {
     echo "check_pages.sh: $1: $2; type: rm -f $page, then the same make command" >&2
     exit 1
 }
 
-# The sha256 of a regular file: a pipe would never end.
+# Sets `sum` to the sha256 of a regular file: a pipe would never end.
 digest() {
     sum=
-    if [ -f "$1" ]; then sum=$(sha256sum < "$1"); fi
-    echo "${sum%% *}"
+    if [ -f "$1" ]; then
+        sum=$(sha256sum < "$1")
+        sum=${sum%% *}
+    fi
 }
 
 for page in "$@"; do
     record=${page%.txt}.json folder=${page%/*}
-    if ! grep -q "^ \"sha256\": \"$(digest "$page")\"" "$record"; then fail "$page" "differs from $record"; fi
     chip=${folder%/*} size=${folder##*/bs}
-    place=$(grep -c -e "^  \"chip\": \"${chip##*/}\"" -e "^  \"batch_size\": $size\b" "$record")
-    if [ "$place" != 2 ]; then fail "$record" "is of another chip or batch size: it was copied from another place"; fi
-    # Earlier versions did not record the digest of predictions.csv.
-    table=$folder/predictions.csv
-    stated=$(sed -n 's/^ "predictions_sha256": "\([0-9a-f]*\)",*$/\1/p' "$record")
-    if [ "$stated" ] && [ "$(digest "$table")" != "$stated" ]; then fail "$table" "differs from $record"; fi
+    facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p' "$record") "
+    digest "$page"
+    case $facts in
+        *" \"sha256\": \"$sum\""*) ;;
+        *) fail "$page" "differs from $record" ;;
+    esac
+    case $facts in
+        *" \"chip\": \"${chip##*/}\""*) ;;
+        *) fail "$record" "is of another chip: it was copied from another place" ;;
+    esac
+    case $facts in
+        *" \"batch_size\": $size"[!0-9]*) ;;
+        *) fail "$record" "is of another batch size: it was copied from another place" ;;
+    esac
+    case $facts in
+        *predictions_sha256*) # earlier versions did not record it
+            digest "$folder/predictions.csv"
+            case $facts in
+                *"\"predictions_sha256\": \"$sum\""*) ;;
+                *) fail "$folder/predictions.csv" "differs from $record" ;;
+            esac
+            ;;
+    esac
 done

@@ -158,7 +158,7 @@ def test_one_remedy_mends_a_result_that_was_copied_with_its_model_and_outputs(
     for path in [*models.glob("*bs4.*")]:
         shutil.copy2(path, path.with_name(path.name.replace("bs4.", "bs8.")))
     done = project.make("accuracy", "BS=8", check=False)
-    place = "is of another chip or batch size: it was copied from another place"
+    place = "is of another batch size: it was copied from another place"
     assert f"check_pages.sh: root/results/null/bs8/accuracy.json: {place}; type: rm -f root/" in done.stderr
     assert "Top-1" not in done.stdout
     done = project.make("audit", "BS=8", check=False)
