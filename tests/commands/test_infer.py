@@ -618,7 +618,7 @@ def test_a_record_that_is_none_is_never_verified(tmp_path: Path, text: str | Non
     path.unlink()
     if text is not None:
         path.write_text(text)
-    problem = "missing" if text is None else "damaged, or written by another version"
+    problem = "damaged, or written by another version" if text is not None else "missing"
     refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{path}: {problem}", "rm ")
     assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
 
