@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.cli import die
+from _support.cli import die, short
 
 import difflib
 import re
@@ -17,6 +17,33 @@ SAFE = re.compile(r"[\w.,:/=+~-]+( [\w.,:/=+~-]+)*", re.ASCII)
 
 
 NODES_LIMIT = 20000  # of a settings file after its aliases are expanded; the one of git has fewer than 1000
+DEPTH_LIMIT = 20  # levels of a settings file; the one of git has 4
+SIZE_LIMIT = 256 << 10  # bytes of a settings file; the one of git has 9000
+NAME = re.compile(r"\w[\w-]{0,59}", re.ASCII)  # it is in names of files, and not an option of a tool
+
+
+class ExcessError(Exception):
+    """A settings file has more values or levels than any real one."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        super().__init__(problem)
+        self.problem, self.line = problem, line
+
+
+class LimitedLoader(yaml.SafeLoader):
+    """Counts values and levels while it reads them, because a file of a few megabytes can take minutes."""
+
+    nodes = depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > NODES_LIMIT or self.depth > DEPTH_LIMIT:
+            problem = "nested too deeply" if self.depth > DEPTH_LIMIT else f"it contains more than {NODES_LIMIT} values"
+            raise ExcessError(problem, self.line + 1)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def count_nodes(node: yaml.Node | None, counts: Dict[int, int]) -> int:
@@ -45,8 +72,9 @@ def leaves(path: Path, node: yaml.Node | None, prefix: str = "") -> List[Tuple[s
     seen = set()
     for name, value in node.value:
         where = f"{path}:{name.start_mark.line + 1}"
-        if not isinstance(name, yaml.ScalarNode) or not re.fullmatch(r"[\w-]+", name.value, re.ASCII):
-            die(where, f"invalid key {name.value!r}", "use letters, digits, _ and -")
+        if not isinstance(name, yaml.ScalarNode) or not NAME.fullmatch(name.value):
+            remedy = "use letters, digits, _ and -, at most 60, and do not begin with -"
+            die(where, f"invalid key {short(repr(name.value))}", remedy)
         if name.value in seen:
             die(where, f"duplicate key {name.value}", "remove one of the two")
         seen.add(name.value)
@@ -105,7 +133,10 @@ def check_gate(where: str, key: str, chips: List[str]) -> None:
 def read_params(path: Path) -> Dict[str, str]:
     """{dotted key: checked text} of params.yaml. Values stay texts: as a YAML number 910_9392 would become 9109392."""
     try:
-        document = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        if path.stat().st_size > SIZE_LIMIT:
+            problem = f"{path.stat().st_size} bytes, more than {SIZE_LIMIT}"
+            die(path, problem, "set PARAMS= to a copy of the params.yaml of git with your settings")
+        document = yaml.compose(path.read_text("utf-8"), Loader=LimitedLoader)
         if count_nodes(document, {}) > NODES_LIMIT:
             die(
                 path, f"its aliases stand for more than {NODES_LIMIT} values", "write the values instead of the aliases"
@@ -113,6 +144,8 @@ def read_params(path: Path) -> Dict[str, str]:
         entries = leaves(path, document)
     except RecursionError:
         die(path, "an alias refers to itself, or it is nested too deeply", "write the value instead of the alias")
+    except ExcessError as error:
+        die(f"{path}:{error.line}", error.problem, "write only settings, as in the params.yaml of git")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(getattr(error, "problem", error)).split())
         mark = getattr(error, "problem_mark", None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -59,6 +61,49 @@ def test_a_damaged_settings_file_is_refused_or_safe(scratch: Path, damage: Damag
     path = scratch / "params.yaml"
     path.write_bytes(damage.of(FILES))
     check_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x: [" + "1," * 2_000_000 + "]", "4000005 bytes, more than 262144; set PARAMS= to a copy"),
+        ("x: [" + "1," * 50_000 + "]", ":1: it contains more than 20000 values; write only settings"),
+        ("".join(f"k{i}: 1\n" for i in range(15_000)), ":10000: it contains more than 20000 values"),
+        ("[" * 100_000, ":1: nested too deeply; write only settings"),
+        ("x:\n" + "".join(" " * i + "x:\n" for i in range(1, 300)), "nested too deeply"),
+        ("- " * 100_000, "nested too deeply"),
+    ],
+    ids=["bytes", "list", "map", "brackets", "maps", "lists"],
+)
+def test_a_large_settings_file_is_refused_before_its_values_are_read(
+    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    begin = time.process_time()
+    with pytest.raises(SystemExit):
+        read_params(path)
+    assert time.process_time() - begin < 5
+    line = capsys.readouterr().err
+    assert words in line and line.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["-rf", "--help", "x" * 61, "x" * 1000], ids=["-rf", "--help", "61", "1000"])
+@pytest.mark.parametrize("first", ["cpu", "GPU"])
+def test_a_name_that_is_no_good_file_name_is_refused_with_its_line(
+    tmp_path: Path, name: str, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of a chip, or of a device of the published figures, before the one named `first`."""
+    path = tmp_path / "params.yaml"
+    text = (TREE / "params.yaml").read_text()
+    before, indent, after = re.split(f"(?m)^( +)(?={first}: )", text, maxsplit=1)
+    path.write_text(f"{before}{indent}{name}: 1\n{indent}{after}")
+    with pytest.raises(SystemExit):
+        read_params(path)
+    line = capsys.readouterr().err
+    number = before.count("\n") + 1
+    assert f"params.yaml:{number}: invalid key '{name[:20]}" in line
+    assert line.count("\n") == 1 and len(line) < 500
 
 
 TEXTS = (
