@@ -144,7 +144,7 @@ class State:
 
     def remove_orphans(self) -> None:
         """Removes temporary files of killed runs. The caller holds the lock of inputs.mk."""
-        for path in self.folder.rglob("*.tmp.*"):
+        for path in filter(artifact.is_orphan, [*self.folder.rglob("*.tmp.*")]):
             artifact.remove(path)
 
     def remove_others(self, *folders: str) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Tupl
 UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
 ATTEMPTS = 10  # to write a small file that other processes write too
 OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
+ORPHAN = re.compile(r"\.tmp\.[0-9]+(\.old)?$")  # the number is that of the process: temporary(), replace_folder()
 RECORD_DIGEST = "record_sha256"  # the entry of a record with the digest of all other entries
 Record = Dict[str, Any]
 DAMAGED = "damaged, or written by another version"  # the reason to reject a record; the names of its fields follow
@@ -215,10 +216,17 @@ def sync_all(files: Iterable[Path]) -> None:
         sync(path)
 
 
+def is_orphan(path: Path) -> bool:
+    """Whether a path has the name of a temporary file or folder, or of a folder that a killed run was replacing. A
+    user's own file, such as notes.tmp.bak, has not."""
+    return bool(ORPHAN.search(path.name))
+
+
 def remove_orphans(out: Path) -> None:
     """Removes what killed runs left of the file or folder `out`, and the folder that one of them was replacing."""
     for orphan in out.parent.glob(f"{glob.escape(out.name)}.tmp.*"):
-        remove(orphan)
+        if is_orphan(orphan):
+            remove(orphan)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -368,6 +376,8 @@ def locked(artifact: Path, beside: bool = False) -> Iterator[None]:
     """
     artifact = artifact.absolute()
     root = root_of(artifact)
+    if not root and not beside and os.environ.get("INPUTS_DIGEST"):
+        die(artifact, "ROOT's .make was removed while make ran", "run the same command again")
     if root and not beside:
         path = root / ".make" / "locks" / "__".join(artifact.relative_to(root).parts)
     else:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Removes what make built below ROOT; prints what it removes and what it keeps.
-# A file is removed only if it has exactly the name of one that make writes. Links to folders are not followed, except
-# that data, models and results themselves may be links.
+# A file is removed only if it has exactly the name of one that make writes, or is in one of the four folders of .make. An
+# input is removed only if it is the file of its record. Links to folders are not followed, except that data, models and
+# results themselves may be links.
 # Usage: clean.sh clean|clean-results|distclean ROOT NETWORK
 set -u
 unset CDPATH # cd would look for ROOT in its folders
@@ -15,7 +16,7 @@ esac
 denied_folder() { find "$@" -type d ! \( -readable -writable -executable \) -print -quit 2> /dev/null; }
 
 # Before anything is removed. The ROOT of another user may also look as if make had built nothing there.
-denied=$(denied_folder "${root:-.}" "${root}data" "${root}models" -maxdepth 0)
+denied=$(denied_folder "${root:-.}" "${root}data" "${root}models" "${root}models/upstream" -maxdepth 0)
 denied=${denied:-$(denied_folder "$root.make" "${root}data/bin" "${root}models/onnx" "${root}models/optimized" \
     "${root}models/int8" "${root}models/om" "${root}results")}
 if [ "$denied" ]; then
@@ -44,7 +45,8 @@ built_results="$built_results|(reference|[^/]+/$size)/(outputs|timed|ais_bench)$
 built_results="$built_results|[^/]+/$size/((accuracy|compare)\.(txt|json)|predictions\.csv|statement\.json)($tmp)?"
 built_results="$built_results|[^/]+/$size/(layers\.json($tmp)?|(infer|perf)\.log|perf\.(txt|json|statement\.json)$tmp)"
 folders_results="[^/]+|(reference|[^/]+/$size)(/(outputs|(outputs|timed|ais_bench)$tmp(\.old)?(/.*)?))?"
-built_state="(locks|params|scripts|given)/.*|(bench|reproduce)$tmp/.*|(inputs\.mk|requirements\.txt)($tmp)?|chip-[^/]*"
+built_state="(locks|params|scripts|given)/.*|(bench|reproduce)$tmp/.*|(inputs\.mk|requirements\.txt)($tmp)?"
+built_state="$built_state|restarted|chip-[^/]*"
 folders_state="(locks|params|scripts|given|(bench|reproduce)$tmp)(/.*)?"
 
 # Removes the empty folders of the folder $2 of ROOT $1 whose path there matches $3.
@@ -56,8 +58,7 @@ remove_empty_folders() {
 # path there matches $4. Prints the number of files.
 remove_files() {
     if [ ! -d "$1$2" ]; then return; fi
-    names=$(cd "${1:-.}" && find -H "$2" ! -type d \
-        -regextype posix-extended -regex "$2/($3)" -print -exec rm -f {} +) || failed=1
+    names=$(cd "${1:-.}" && find -H "$2" -regextype posix-extended ! -type d -regex "$2/($3)" -delete -print) || failed=1
     remove_empty_folders "$1" "$2" "$4"
     if [ "$names" ]; then echo "  removed   $1$2: $(echo "$names" | wc -l) files"; fi
 }
@@ -66,10 +67,8 @@ remove_files() {
 remove() {
     names=
     for path in "$@"; do
-        if [ -e "$path" ] || [ -L "$path" ]; then
-            rm -rf "$path" || failed=1
-            names="$names $path"
-        fi
+        if [ ! -e "$path" ] && [ ! -L "$path" ]; then continue; fi
+        if rm -rf "$path"; then names="$names $path"; else failed=1; fi
     done
     if [ "$names" ]; then echo "  removed  $names"; fi
 }
@@ -98,26 +97,26 @@ is_measurement() {
     esac
 }
 
-# Sets measurements to the number of files of measurements in ROOT $1, and removes them if $2 is remove.
-find_measurements() {
-    measurements=0 built=no
+# Prints the files of measurements in ROOT $1, a path per line, the record perf.json behind its files.
+measurements_of() {
+    built=no
     if is_built "$1"; then built=yes; fi
-    for path in "$1results/bench.json" "$1results/"*/perf.csv \
-        "$1results/"*/bs[1-9]/perf.txt "$1results/"*/bs[1-6][0-9]/perf.txt \
-        "$1results/"*/bs[1-9]/perf.statement.json "$1results/"*/bs[1-6][0-9]/perf.statement.json \
-        "$1results/"*/bs[1-9]/perf.json "$1results/"*/bs[1-6][0-9]/perf.json; do # the record last
-        if ! is_measurement "$path"; then continue; fi
-        measurements=$((measurements + 1))
-        if [ "$2" = remove ]; then rm -f "$path" || failed=1; fi
+    names="bench\.json|[A-Za-z0-9_-]+/perf\.csv|[A-Za-z0-9_-]+/$size/perf\.(txt|statement\.json|json)"
+    for path in $(cd "${1:-.}" 2> /dev/null && find -H results -regextype posix-extended -regex "results/($names)" \
+        2> /dev/null | sort -r); do
+        if is_measurement "$1$path"; then echo "$1$path"; fi
     done
 }
 
 # Removes what make wrote in ROOT $1 for the target $2, except its inputs.
 clean() {
     if [ "$2" != clean ]; then
-        find_measurements "$1" remove
-        if [ $measurements -gt 0 ]; then
-            echo "  removed   $1results: $measurements files of measurements"
+        count=0
+        for path in $(measurements_of "$1"); do
+            if rm -f "$path"; then count=$((count + 1)); else failed=1; fi
+        done
+        if [ $count -gt 0 ]; then
+            echo "  removed   $1results: $count files of measurements"
             remove_empty_folders "$1" results "$folders_results"
         fi
     fi
@@ -135,7 +134,7 @@ clean() {
 # The inputs of ROOT $1, a path per line.
 inputs_of() {
     printf '%s\n' "$1data/archive.tar.gz" "$1models/checkpoint.pkl"
-    echo "$upstream" | tr '|' '\n' | sed "s|.*|$1models/upstream/&.py|"
+    if [ ! -L "$1models/upstream" ]; then echo "$upstream" | tr '|' '\n' | sed "s|.*|$1models/upstream/&.py|"; fi
 }
 
 # The record of an input.
@@ -146,11 +145,20 @@ record_of() {
     esac
 }
 
-# Removes the inputs of ROOT $1 that have a record of make; only the generated ones if $2 is sample.
+# True if the input $1 is the file that its record $2 describes, or if it is gone.
+is_of_record() {
+    if ! is_record "$2" || [ -L "$1" ]; then return 1; fi
+    if [ ! -e "$1" ]; then return; fi
+    [ -f "$1" ] || return
+    sum=$(sha256sum < "$1")
+    grep -q "\"sha256\": \"${sum%% *}\"" "$2"
+}
+
+# Removes the inputs of ROOT $1 that are the files of their records; only the generated ones if $2 is sample.
 remove_inputs() {
     for path in $(inputs_of "$1"); do
         record=$(record_of "$path")
-        if ! is_record "$record"; then continue; fi
+        if ! is_of_record "$path" "$record"; then continue; fi
         if [ "$2" = sample ] && ! grep -q '"origin": "sample"' "$record"; then continue; fi
         remove "$path" "$record"
     done
@@ -166,30 +174,32 @@ is_own_venv() {
 # Prints what is left in ROOT $1. Files that make did not write are looked for in the folders $2.
 report_kept() {
     shown=${1:+ ROOT=${1%/}} kept='' foreign=''
-    find_measurements "$1" count
-    if [ $measurements -gt 0 ]; then
-        echo "  kept      measurements in $1results ($measurements files); make clean-results$shown removes them"
+    measurements=$(measurements_of "$1")
+    if [ "$measurements" ]; then
+        count=$(echo "$measurements" | wc -l)
+        echo "  kept      measurements in $1results ($count files); make clean-results$shown removes them"
     fi
     if [ ! "$1" ] && is_own_venv; then kept=' .venv'; fi
     if [ ! "$1" ] && [ -e .venv ] && ! is_own_venv; then foreign=' .venv'; fi
     for path in $(inputs_of "$1"); do
         if [ ! -e "$path" ]; then continue; fi
-        if is_record "$(record_of "$path")"; then kept="$kept $path"; else foreign="$foreign $path"; fi
+        if is_of_record "$path" "$(record_of "$path")"; then kept="$kept $path"; else foreign="$foreign $path"; fi
     done
     if [ "$kept" ]; then echo "  kept     $kept; make distclean$shown removes them"; fi
-    if [ "$foreign" ]; then echo "  kept     $foreign: no record of make"; fi
+    if [ "$foreign" ]; then echo "  kept     $foreign: make has no record of that file"; fi
     known="data/($built_data|archive\.(tar\.gz|json))|models/($built_models|checkpoint\.(pkl|json)"
-    known="$known|upstream/($upstream)\.(py|json))|results/($built_results|bench\.json|[^/]+/perf\.csv"
-    known="$known|[^/]+/$size/perf\.(txt|json|statement\.json))|.make/($built_state)|(data|models|results)/README\.md"
+    known="$known|upstream/($upstream)\.(py|json))|results/$built_results|.make/($built_state)"
+    known="$known|(data|models|results)/README\.md"
     # shellcheck disable=SC2086 # several folders
     others=$(cd "${1:-.}" 2> /dev/null && find -H $2 ! -type d \
-        -regextype posix-extended ! -regex "(\./)?($known)" 2> /dev/null)
+        -regextype posix-extended ! -regex "(\./)?($known)" 2> /dev/null | sed 's|^\./||' |
+        grep -vxF -e "$(echo "$measurements" | sed "s|^$1||")" -e '')
     if [ -L "$1.make" ]; then echo "  kept      $1.make, which is a link"; fi
     if [ "$others" ]; then
         first=$(echo "$others" | head -n 1)
         count=$(($(echo "$others" | wc -l) - 1))
         more=$(if [ $count -gt 0 ]; then echo " and $count more"; fi)
-        echo "  kept      $1${first#./}$more, which make did not write"
+        echo "  kept      $1$first$more, which make did not write"
     fi
 }
 
@@ -206,10 +216,9 @@ if [ "$target" = distclean ]; then
 fi
 if [ ! "$root" ] && [ "$target" != clean-results ]; then # without ROOT=, also the ROOT of make demo
     clean demo/ "$target"
-    find_measurements demo/ count
     if [ "$target" = distclean ]; then
         remove_inputs demo/ all
-    elif [ $measurements -eq 0 ]; then # they belong to the generated inputs
+    elif [ ! "$(measurements_of demo/)" ]; then # they belong to the generated inputs
         remove_inputs demo/ sample
     fi
     rmdir demo/data demo/models demo/results demo 2> /dev/null

@@ -661,7 +661,8 @@ def test_clean_without_root_cleans_the_demo_and_keeps_its_measurements(fresh: Pr
         (demo / name).mkdir(parents=True)
     artifact.write_record(demo / "results/bench.json", {"figures": []})
     (demo / "data/archive.tar.gz").write_text("generated")
-    artifact.write_record(demo / "data/archive.json", {"key": {}, "origin": "sample"})
+    sha256 = artifact.digest(demo / "data/archive.tar.gz")
+    artifact.write_record(demo / "data/archive.json", {"key": {}, "origin": "sample", "sha256": sha256})
     (demo / "results/cpu/bs16/accuracy.txt").write_text("x")
     shown = fresh.make("clean", "ROOT=").stdout
     assert files_in(demo) == {"results/bench.json", "data/archive.tar.gz", "data/archive.json"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from _support import machine
+from _support import artifact, machine
+from _support.artifact import format_record
 
 import math
 import os
@@ -216,6 +217,61 @@ def test_clean_keeps_what_is_behind_links(project: Project, tmp_path: Path) -> N
     assert sorted(own.rglob("*")) == names
     assert "kept      root/models/om, which make did not write" in shown
     assert om.is_symlink()
+
+
+def test_clean_results_and_distclean_remove_nothing_behind_links(project: Project, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    results, upstream = own / "results", own / "upstream"
+    for path in (results / "bs16/perf.txt", results / "bs16/perf.json", upstream / "basic_layers.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    (upstream / "basic_layers.json").write_text(
+        format_record({"origin": "official", "sha256": artifact.digest(upstream / "basic_layers.py")})
+    )
+    (project.root / "results/310").symlink_to(results)
+    (project.root / "results/null/bs8").symlink_to(results / "bs16")
+    (project.root / "models/upstream").symlink_to(upstream)
+    names = sorted(own.rglob("*"))
+    for target in ("clean-results", "distclean"):
+        project.make(target)
+        assert sorted(own.rglob("*")) == names
+
+
+def test_distclean_keeps_a_users_file_in_place_of_an_input(project: Project) -> None:
+    archive, notes = project.root / "data/archive.tar.gz", project.root / "models/checkpoint.pkl/mine/notes"
+    archive.write_text("mine")
+    notes.parent.parent.unlink()
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    kept = "kept      root/data/archive.tar.gz root/models/checkpoint.pkl: make has no record of that file"
+    assert kept in project.make("distclean").stdout
+    assert (archive.read_text(), notes.read_text()) == ("mine", "mine")
+
+
+def test_a_build_removes_only_temporary_files_of_its_own(project: Project) -> None:
+    own = [
+        project.root / name
+        for name in ("results/null/bs16/accuracy.txt.tmp.bak", "data/bin.tmp.save", ".make/notes.tmp.x", ".make/tmp.1")
+    ]
+    for path in own:
+        path.write_text("mine")
+    killed = [project.root / name for name in ("results/null/bs16/accuracy.txt.tmp.77", ".make/inputs.mk.tmp.77")]
+    for path in killed:
+        path.write_text("half")
+    for name in ("data/bin/manifest.json", "results/null/bs16/accuracy.txt"):
+        (project.root / name).unlink()
+    with open(project.root / ".make/inputs.mk", "a") as stream:
+        stream.write("broken\n")
+    project.make("accuracy")
+    assert all(path.read_text() == "mine" for path in own)
+    assert not any(path.exists() for path in killed)
+
+
+def test_clean_counts_only_what_is_gone_and_knows_what_a_killed_make_left(fresh: Project) -> None:
+    (fresh.root / ".make/locks").mkdir(parents=True)
+    (fresh.root / ".make/restarted").write_text("1\n")
+    fresh.make("clean")
+    assert not (fresh.root / ".make").exists()
 
 
 def test_damaged_bytes_of_the_inputs_are_refused_or_read_without_a_traceback(

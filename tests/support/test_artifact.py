@@ -95,6 +95,16 @@ def test_a_kill_leaves_an_orphan_that_the_next_run_removes(tmp_path: Path) -> No
     assert not leftovers(tmp_path)
 
 
+def test_a_command_of_make_stops_if_the_state_of_root_was_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INPUTS_DIGEST", "0" * 64)
+    with pytest.raises(SystemExit), artifact.locked(tmp_path / "data/labels.txt"):
+        pass
+    assert "ROOT's .make was removed while make ran; run the same command again" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_after_a_kill_between_file_and_record_make_runs_the_stage_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
