@@ -72,6 +72,18 @@ refuse() {
     exit 0
 }
 
+# Rejects a host that lacks a program of this script, of the Makefile or of clean.sh. Without it an answer would be wrong.
+check_programs() {
+    missing=
+    for name in awk cat cksum cmp cp date find grep head ls mkdir rm rmdir sed sha256sum sort stat tail tr uname uniq wc; do
+        if ! command -v $name > /dev/null; then missing="$missing${missing:+ }$name"; fi
+    done
+    if [ "$missing" ]; then
+        echo "$missing: not on PATH; install coreutils, diffutils, findutils, grep, sed and awk, or set PATH"
+        exit 0
+    fi
+}
+
 # Rejects the settings in the list $1 with the message $2, and adds where their values come from.
 refuse_setting() {
     exported=
@@ -435,7 +447,7 @@ find_restart() {
 # for it forever. The Makefile removes it. A folder may hold somebody's files, so it is refused.
 find_special_files() {
     set +f
-    set -- "$state/inputs.mk" "$state"/given/*
+    set -- "$state/inputs.mk" "$state/restarted" "$state"/given/*
     set -f
     for file in "$@"; do
         if [ -d "$file" ]; then
@@ -489,6 +501,14 @@ find_params() {
     fi
 }
 
+# Prints a note if make has built in ROOT, but the file that names its settings file is gone.
+note_forgotten_settings() {
+    if [ "$restarted" ] || contains "$from_environment $from_command_line" PARAMS; then return; fi
+    if [ ! -f "${prefix}.make/given/params" ] && [ -f "${prefix}data/bin/manifest.json" ]; then
+        echo "make: the settings file of ROOT=$ROOT is not known, because .make is gone: params.yaml is used, or set PARAMS=" >&2
+    fi
+}
+
 # Sets `chips` to the keys of the block `chips:` of PARAMS, which ends at the next line that is not indented, and
 # `fallback` to the first of them, which every machine can run.
 read_chips() {
@@ -501,6 +521,7 @@ read_chips() {
     fallback=${chips%% *}
 }
 
+check_programs
 split_words "$BS"
 BS=$words
 split_words "$CHIP"
@@ -568,7 +589,8 @@ if [ "$prefix" ]; then
     esac
     case $real:$below/ in
         /:*) refuse_setting ROOT "ROOT=$ROOT: the root of the file system; use a folder below it" ;;
-        *:.git/* | *:.make/* | *:.venv/* | *:data/* | *:docs/* | *:models/* | *:patches/* | *:results/* | *:scripts/* | *:tests/*)
+        :*[!./]*/../*) refuse_setting ROOT "ROOT=$ROOT: contains .. behind a folder that does not exist; write it without .." ;;
+        *:.ci/* | *:.git/* | *:.github/* | *:.make/* | *:.venv/* | *:data/* | *:docs/* | *:models/* | *:patches/* | *:results/* | *:scripts/* | *:tests/*)
             refuse_setting ROOT "ROOT=$ROOT: a folder of the project; use another one"
             ;;
     esac
@@ -682,10 +704,10 @@ case ,$DEVICE, in
 esac
 twice=$(printf '%s\n' "$DEVICE" | tr , '\n' | sed 's/^0*\([0-9]\)/\1/' | sort | uniq -d | head -n 1)
 if [ "$twice" ]; then refuse_setting DEVICE "DEVICE=$DEVICE: device $twice twice; name each device once"; fi
-check_switch FRESH "$FRESH"
-check_switch LAYERS "$LAYERS"
+if contains "$used" FRESH; then check_switch FRESH "$FRESH"; fi
+if contains "$used" LAYERS; then check_switch LAYERS "$LAYERS"; fi
 check_switch WHY "$WHY"
-check_path T "${T%%::*}"
+if contains "$used" T; then check_path T "${T%%::*}"; fi
 if contains "$goals" fuzz; then
     case $N in
         '' | 0* | *[!0-9]* | ??????????*)
@@ -761,6 +783,7 @@ done
 find_restart
 find_special_files
 find_params
+note_forgotten_settings
 read_chips
 
 # The chips of goals that are files of a chip.

@@ -67,6 +67,10 @@ INPUTS = {
     "network": NETWORK,
     "environment": ".venv/requirements.txt",
 }
+PROGRAMS = (  # that preflight.sh, clean.sh and the Makefile run
+    *("awk", "cat", "cksum", "cmp", "cp", "date", "find", "grep", "head", "ls", "mkdir", "rm", "rmdir", "sed"),
+    *("sha256sum", "sort", "stat", "tail", "tr", "uname", "uniq", "wc"),
+)
 ON_THE_COMMAND_LINE = " (on the command line)"
 NPU_SMI_IS_INSTALLED = any(shutil.which("npu-smi", path=f"/usr/local/{name}") for name in ("sbin", "bin"))
 
@@ -755,10 +759,22 @@ def test_a_tool_that_may_exist_is_accepted(tree: Path, name: str, value: str) ->
     accepted(tree, goals="accuracy", CHIP="310", from_command_line=name, **{name: value})
 
 
+@pytest.mark.parametrize("missing", PROGRAMS)
+def test_a_host_without_a_program_of_make_is_one_line(tree: Path, missing: str) -> None:
+    programs = tree / "programs"
+    programs.mkdir()
+    for name in ("sh", *PROGRAMS):
+        if name != missing:
+            (programs / name).symlink_to(str(shutil.which(name)))
+    for goal in ("help", "accuracy", "clean"):
+        line = refusal(tree, goals=goal, PATH=str(programs))
+        assert line.startswith(f"{missing}: not on PATH; install coreutils, ")
+
+
 def test_a_host_without_python3_is_one_line(tree: Path) -> None:
     programs = tree / "programs"
     programs.mkdir()
-    for name in ("sh", "sed", "grep", "awk", "tr", "cat", "ls", "uname", "date", "tail", "sha256sum"):
+    for name in ("sh", *PROGRAMS):
         (programs / name).symlink_to(str(shutil.which(name)))
     message = "python3: not on PATH; install Python 3.10 to 3.14 with venv, or add its folder to PATH"
     for goal in ("demo", "setup", "doctor", "accuracy"):
@@ -780,6 +796,21 @@ def test_a_switch_on_the_command_line_is_0_or_1(tree: Path, name: str, goals: st
         accepted(tree, goals=goals, from_command_line=name, **{name: value})
     wrong = f"{name}=2: {SWITCH} (on the command line)"
     assert refusal(tree, goals=goals, from_command_line=name, **{name: "2"}) == wrong
+
+
+def test_a_value_of_the_environment_that_no_goal_uses_is_for_other_programs(tree: Path) -> None:
+    for name, value in (("T", "/no/such/file"), ("FRESH", "7"), ("LAYERS", "x"), ("N", "x")):
+        accepted(tree, goals="accuracy", CHIP="cpu", from_environment=name, **{name: value})
+    assert "T=/no/such/file: no such file" in refusal(tree, goals="test", T="/no/such/file", from_environment="T")
+    assert SWITCH in refusal(tree, goals="perf", CHIP="cpu", FRESH="7", from_environment="FRESH")
+
+
+def test_a_root_behind_a_folder_that_does_not_exist_is_refused(tree: Path) -> None:
+    for root in ("new/../data/x", "new/../x", "new/.."):
+        assert "contains .. behind a folder that does not exist" in refusal(tree, ROOT=root, CHIP="cpu")
+    accepted(tree, ROOT="../other", CHIP="cpu")
+    for root in (".ci", ".github/x"):
+        assert "a folder of the project" in refusal(tree, ROOT=root, CHIP="cpu")
 
 
 def test_make_setup_does_not_ignore_an_interpreter(tree: Path) -> None:
@@ -827,6 +858,15 @@ def test_root_remembers_its_settings_file(tree: Path) -> None:
     for hostile in ("$(touch mark)", "a b", "-x"):
         write(tree / "root/.make/given/params", f"{hostile}\n")
         assert "not usable as a file name" in refusal(tree, ROOT="root")
+
+
+def test_a_settings_file_that_is_no_longer_known_is_a_note(tree: Path) -> None:
+    write(tree / "root/data/bin/manifest.json")
+    note = "make: the settings file of ROOT=root is not known, because .make is gone: params.yaml is used"
+    assert run(tree, {"ROOT": "root", "CHIP": "cpu"})[1].startswith(note)
+    accepted(tree, ROOT="root", CHIP="cpu", PARAMS="params.yaml", from_command_line="PARAMS")
+    write(tree / "root/.make/given/params", "params.yaml\n")
+    accepted(tree, ROOT="root", CHIP="cpu")
 
 
 # make bench
