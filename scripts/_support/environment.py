@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import site
 import sys
 from typing import Any, Dict, List
 
@@ -37,7 +38,8 @@ def at_start() -> Dict[str, Any]:
     """What acted before this command started, by name; empty if nothing did.
 
     {name: value} of the variables AT_START that are set; {name: {path, sha256}} of the modules that Python runs before
-    a command, if the interpreter has them.
+    a command, if the interpreter has them; {"user_site": {path: sha256}} of the .pth files with code in the user's own
+    folder of packages. (Those of the interpreter's own folder come with its packages.)
     """
     found: Dict[str, Any] = {name: os.environ[name] for name in AT_START if os.environ.get(name)}
     for name in ("sitecustomize", "usercustomize"):
@@ -45,4 +47,21 @@ def at_start() -> Dict[str, Any]:
         if path and os.path.isfile(path):
             with open(path, "rb") as stream:
                 found[name] = {"path": path, "sha256": hashlib.sha256(stream.read()).hexdigest()}
+    code = user_site_code()
+    if code:
+        found["user_site"] = code
+    return found
+
+
+def user_site_code() -> Dict[str, str]:
+    """{path: sha256} of the .pth files with code in the user's folder of packages: the module site executes their lines
+    that begin with `import`."""
+    folder, found = site.getusersitepackages() if site.ENABLE_USER_SITE else "", {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if name.endswith(".pth") and os.path.isfile(path) and os.access(path, os.R_OK):
+            with open(path, "rb") as stream:
+                data = stream.read()
+            if any(line.startswith((b"import ", b"import\t")) for line in data.splitlines()):
+                found[path] = hashlib.sha256(data).hexdigest()
     return found

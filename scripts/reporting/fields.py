@@ -26,7 +26,8 @@ RECORD: Fields = {
     "run.python": "version of Python",
     "run.packages.*": "versions of the installed packages of requirements.txt",
     "run.at_start.*": "what acted before the command started: LD_PRELOAD, LD_AUDIT, LD_LIBRARY_PATH, GLIBC_TUNABLES, "
-    "path and digest of a sitecustomize or usercustomize module; missing without them",
+    "path and digest of a sitecustomize or usercustomize module, and of .pth files with code in the user's folder of "
+    "packages; missing without them",
     "run.inference.*": "host_name, cpu, python, packages and at_start of the run that computed the outputs",
     "run.version": "version of this project, from pyproject.toml",
     "run.commit": "git commit of this project; missing without git",

@@ -6,7 +6,7 @@ several Results, so that unrelated figures never share a row.
 
 from __future__ import annotations
 
-from _support.artifact import DAMAGED, Record, is_file, read_record, rebuild_hint
+from _support.artifact import DAMAGED, Record, is_file, place_problem, read_record, rebuild_hint
 from _support.cli import PERMISSIONS, SETTINGS_FILE, one_line
 
 import re
@@ -61,7 +61,8 @@ def is_mistake(value: Any) -> bool:
     )
 
 
-MAPS = ("paths", "packages", "at_start", "sitecustomize", "usercustomize", "inference")  # entries of "run", of texts
+# Entries of "run" that are maps of texts.
+MAPS = ("paths", "packages", "at_start", "sitecustomize", "usercustomize", "user_site", "inference")
 
 
 def is_run(value: Any) -> bool:
@@ -192,13 +193,7 @@ class Result(NamedTuple):
 
 def validation_error(path: Path, record: Record) -> str:
     """Why the record of results/<chip>/bs<n>/<kind>.json is rejected; empty if it is valid."""
-    reason = CHECKS[path.stem](record)
-    if reason:
-        return reason
-    provenance, (chip, folder) = record["provenance"], path.parts[-3:-1]
-    if (provenance.get("chip", chip), f"bs{provenance.get('batch_size', folder[2:])}") != (chip, folder):
-        return "its chip or batch size differs from the name of its folder"
-    return ""
+    return CHECKS[path.stem](record) or place_problem(path, record["provenance"])
 
 
 def agree(one: Result, other: Result) -> bool:

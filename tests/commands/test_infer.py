@@ -493,15 +493,15 @@ def test_wrong_or_missing_outputs_are_refused(tmp_path: Path, fault: str) -> Non
 
 def verify(tmp_path: Path, top1: float, origin: str, *references: str) -> Any:
     data, _, checkpoint = origin.partition("+")
-    provenance = {"data_origin": data, "checkpoint_origin": checkpoint or data, "batch_size": 16}
+    provenance = {"data_origin": data, "checkpoint_origin": checkpoint or data, "chip": "cpu", "batch_size": 16}
     total = 1000 if origin == "sample" else 10000
     write_accuracy(tmp_path, {**accuracy_figures(round(top1 * total), total), "provenance": provenance})
     return verify_unaudited(tmp_path, *references)
 
 
 def write_accuracy(tmp_path: Path, record: dict[str, Any]) -> Path:
-    """Writes cpu/bs16/accuracy.txt and accuracy.json with this record; returns the path of the latter."""
-    path = tmp_path / "cpu/bs16/accuracy.json"
+    """Writes results/cpu/bs16/accuracy.txt and accuracy.json with this record; returns the path of the latter."""
+    path = tmp_path / "results/cpu/bs16/accuracy.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".txt").write_text("")
     path.write_text(json.dumps({"source": "cifar10", "sha256": digest(path.with_suffix(".txt")), **record}))
@@ -509,8 +509,8 @@ def write_accuracy(tmp_path: Path, record: dict[str, Any]) -> Path:
 
 
 def verify_words(tmp_path: Path, *references: str) -> tuple[object, ...]:
-    flags = ("--accuracy", tmp_path / "cpu/bs16/accuracy.json", "--chip", "cpu", "--out", tmp_path / "junit.xml")
-    return ("verify", *flags, "--references", *references)
+    record, out = tmp_path / "results/cpu/bs16/accuracy.json", tmp_path / "junit.xml"
+    return ("verify", "--accuracy", record, "--chip", "cpu", "--out", out, "--references", *references)
 
 
 def run_verify(tmp_path: Path, *references: str) -> Any:
@@ -570,7 +570,7 @@ def cases_of(path: Path) -> dict[tuple[str | None, str | None], tuple[str, str]]
 NOT_JUDGED = {
     ("make", "stages before the gate"): ("error", "not judged: a stage before the gate failed; see the output of make")
 }
-OFFICIAL = {"data_origin": "official", "checkpoint_origin": "official", "batch_size": 16}
+OFFICIAL = {"data_origin": "official", "checkpoint_origin": "official", "chip": "cpu", "batch_size": 16}
 FIGURES = accuracy_figures(9534, 10000)
 
 
@@ -588,8 +588,8 @@ FIGURES = accuracy_figures(9534, 10000)
             ({"provenance": value}, [])
             for value in (None, {}, {**OFFICIAL, "data_origin": "mine"}, {**OFFICIAL, "given": 1})
         ),
-        ({"provenance": {**OFFICIAL, "batch_size": 8}}, ["its chip or batch size differs"]),
-        ({"provenance": {**OFFICIAL, "chip": "other"}}, ["its chip or batch size differs"]),
+        ({"provenance": {**OFFICIAL, "batch_size": 8}}, ["is of batch size 8, not 16"]),
+        ({"provenance": {**OFFICIAL, "chip": "other"}}, ["is of chip other, not cpu"]),
         ({"provenance": {**OFFICIAL, "batch_size": True}}, ["(batch_size)"]),
         ({"top1": 0.99}, ["top1 is 0.99, but 9534 of 10000 images are correct"]),
         ({"correct": 9999}, ["top1 is 0.9534, but 9999 of 10000"]),
@@ -603,7 +603,7 @@ FIGURES = accuracy_figures(9534, 10000)
 def test_a_damaged_accuracy_is_never_verified(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
     write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL, **change})
     done = run_verify(tmp_path, "cifar10:cpu=1.5,0")
-    refused(done, str(tmp_path / "cpu/bs16/accuracy."), "rm ", "then the same make command", *words)
+    refused(done, str(tmp_path / "results/cpu/bs16/accuracy."), "rm ", "then the same make command", *words)
     assert "verified" not in done.stdout
     ((name, (outcome, message)),) = cases_of(tmp_path / "junit.xml").items()
     assert (name, outcome) == (("cpu", "bs16"), "error")

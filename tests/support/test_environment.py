@@ -168,6 +168,17 @@ def test_the_record_of_each_file_names_what_acted_at_the_start(project: Project)
         assert record.get("at_start") == libraries, name
 
 
+def test_code_in_the_users_folder_of_packages_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, path = tmp_path / "code.pth", tmp_path / "path.pth"
+    code.write_text("/a/folder\nimport sys\n")
+    path.write_text("/a/folder\nimported/packages\n")
+    monkeypatch.setattr("site.ENABLE_USER_SITE", True)
+    monkeypatch.setattr("site.getusersitepackages", lambda: str(tmp_path))
+    assert environment.at_start()["user_site"] == {str(code): artifact.digest(code)}
+    monkeypatch.setattr("site.ENABLE_USER_SITE", False)
+    assert "user_site" not in environment.at_start()
+
+
 def test_customizations_and_what_acts_at_start_are_recorded(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("pass\n")
     body = "import json\nfrom _support.run_facts import run_facts\nprint(json.dumps(run_facts()))"
