@@ -13,6 +13,7 @@ from __future__ import annotations
 from _support import PYTHONS, VERSIONS, artifact, cli, torch_build, web
 from _support.cli import die
 
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from pathlib import Path
 GPU = re.compile(r"(nvidia|cuda|triton)\b")  # names of what only torch's plain build needs
 PIN = re.compile(r"^(\S+==[^\\\n]*?) \\\n(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE)
 DIGEST = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+UNREACHABLE = re.compile(r"error sending request|Failed to fetch|timed out|Connection refused|dns error|tunnel")
+OF_NETWORK = "check the network, HTTPS_PROXY, and the index that uv's variables name (UV_DEFAULT_INDEX)"
+OF_SOURCES = "check the .in files, and the index that uv's variables name (UV_DEFAULT_INDEX)"
 HEAD = f"""\
 # Written by make pins from {{source}}. Exact pins with the digests of their files, for {PYTHONS}.
 --require-hashes
@@ -49,7 +53,8 @@ def compile_pins(requirements: list[str], present: str = "", options: tuple[str,
         source.write_text("\n".join(requirements) + "\n", "utf-8")
         out.write_text(re.sub(r" \\\n +--hash=\S+", "", present), "utf-8")  # uv would not ask for digests that it finds
         command = [sys.executable, *UV, *options, "--output-file", str(out), str(source)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        environment = {"UV_HTTP_RETRIES": "1", **os.environ}  # uv's 3 take minutes if nothing answers
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise ValueError(" ".join(done.stderr.split()) or f"uv failed with status {done.returncode}")
         return read_pins(out.read_text("utf-8"))
@@ -94,6 +99,7 @@ def main() -> None:
     args = parser.parse_args()
     source, dev_source = args.folder / "requirements.in", args.folder / "requirements-dev.in"
     out, dev_out, cuda_out = (args.folder / f"requirements{part}.txt" for part in ("", "-dev", "-cuda"))
+    print("  PINS      asks the package index; a minute or two", flush=True)
     present = {path: path.read_text("utf-8") if path.is_file() else "" for path in (out, dev_out, cuda_out)}
     try:
         both = compile_pins(source.read_text("utf-8").splitlines(), present[out] + present[cuda_out])
@@ -104,7 +110,7 @@ def main() -> None:
             print("\n".join(shared), file=constraints, flush=True)
             dev = compile_pins(dev_lines, present[dev_out], ("--constraints", constraints.name))
     except ValueError as error:
-        die("uv", str(error), "check the .in files, and the index that uv's variables name")
+        die("uv", str(error)[:500], OF_NETWORK if UNREACHABLE.search(str(error)) else OF_SOURCES)
     pins = add_cpu_build(pins, read_pins(present[out]), args.cpu_index)
     write_page(out, source, pins)
     write_page(cuda_out, source, {name: pin for name, pin in both.items() if name not in pins})

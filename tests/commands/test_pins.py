@@ -102,6 +102,13 @@ def test_a_package_that_no_index_has_is_one_line_and_changes_nothing(sources: So
     assert not (sources.folder / "requirements.txt").exists()
 
 
+def test_an_index_that_cannot_be_reached_is_one_line_with_the_remedy(sources: Sources) -> None:
+    done = pin(sources._replace(url="http://127.0.0.1:9"))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "check the network, HTTPS_PROXY, and the index that uv's variables name" in done.stderr
+
+
 # Known vulnerabilities, by a stand-in for pip-audit
 
 KNOWN = {"name": "one", "version": "1.0", "vulns": []}
