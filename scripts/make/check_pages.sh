@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks pages such as results/cpu/bs16/accuracy.txt, which make prints without running a command: they have the digests
-# that their records, accuracy.json, name, and the records are of the chip and batch size in the path. Exits 1 at the
-# first one of which that is not true.
+# that their records, accuracy.json, name, and the records are of the chip and batch size in the path, and of the outputs
+# there. Exits 1 at the first one of which that is not true.
 # Usage: check_pages.sh PAGE…
 set -u
 
@@ -23,7 +23,9 @@ digest() {
 for page in "$@"; do
     record=${page%.txt}.json folder=${page%/*}
     chip=${folder%/*} size=${folder##*/bs}
-    facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p' "$record") "
+    facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p;
+        /^   "outputs": /p' "$record") "
+    outputs=$(sed -n 's/^ "digest": \("[0-9a-f]*"\).*/\1/p' "$folder/outputs/manifest.json" 2> /dev/null)
     digest "$page"
     case $facts in
         *" \"sha256\": \"$sum\""*) ;;
@@ -36,6 +38,10 @@ for page in "$@"; do
     case $facts in
         *" \"batch_size\": $size"[!0-9]*) ;;
         *) fail "$record" "is of another batch size: it was copied from another place" ;;
+    esac
+    case $facts in
+        *"\"outputs\": $outputs"*) ;;
+        *) fail "$record" "is of other outputs than those in $folder/outputs" ;;
     esac
     case $facts in
         *predictions_sha256*) # earlier versions did not record it

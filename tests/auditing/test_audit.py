@@ -398,6 +398,14 @@ def test_make_prints_no_page_that_was_changed(complete: Project) -> None:
             assert done.returncode == 2
             assert "images" not in done.stdout
             assert f"check_pages.sh: root/results/cpu-int8/bs4/{name}: differs from" in done.stderr
+    manifest = complete.root / "results/cpu-int8/bs4/outputs/manifest.json"
+    data = manifest.read_bytes()
+    for target in ("accuracy", "perf", "compare"):
+        put(manifest, re.sub(rb'^ "digest": "..', b' "digest": "00', data, flags=re.MULTILINE))
+        done = complete.make(target, "CHIP=cpu-int8", "BS=4", check=False)
+        put(manifest, data)
+        assert f"{target}.json: is of other outputs than those in root/results/cpu-int8/bs4/outputs" in done.stderr
+        assert "images" not in done.stdout
     put(path := complete.root / "results/null/bs4/accuracy.txt", b"Top-1 accuracy of inference: 95.40%\n")
     assert "95.40" not in complete.make("accuracy-all", check=False).stdout
     path.unlink()
