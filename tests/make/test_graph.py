@@ -392,7 +392,7 @@ def test_an_inputs_mk_of_others_is_not_read_after_a_restart_either(project: Proj
 def test_a_pipe_in_make_is_replaced_and_a_folder_is_refused(fresh: Project) -> None:
     state = fresh.root / ".make"
     (state / "given").mkdir(parents=True)
-    for name in ("inputs.mk", "given/params", "given/archive.stat", "given/archive.data"):
+    for name in ("inputs.mk", "restarted", "given/params", "given/archive.stat", "given/archive.data"):
         os.mkfifo(state / name)
     dry = ["timeout", "60", "make", "-n", "bin", "SOURCE=sample", f"PYTHON={fresh.python}"]
     assert run(*dry, cwd=fresh.tree, ROOT="root").returncode == 0
