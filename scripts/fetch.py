@@ -26,6 +26,7 @@ from typing import Callable, Iterator, NoReturn
 
 from formats import held
 from formats.official import FILES, Official
+from formats.user_inputs import check_size
 
 SETTINGS = {
     "archive": {
@@ -192,6 +193,9 @@ def keep_existing(out: Path, expected: Official, variable: str) -> None:
 
     Exits 1 if the file is not the official one and no longer the one that its record describes.
     """
+    if variable:
+        what = {"ARCHIVE": "archive", "WEIGHTS": "weights"}[variable]
+        check_size(what, out, out, f"remove it to download the official one, or set {variable}= to another file")
     with artifact.locked(out):
         record, sha256 = artifact.read_record(artifact.record_of(out)), artifact.digest(out)
         if record.get("sha256") != sha256:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from _support.artifact import blocks
 from _support.cli import die
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -19,34 +19,80 @@ from formats.batch_pickle import BatchError, BatchUnpickler, images_and_labels
 from formats.official import BATCHES_MD5
 from formats.python2 import FOLDER
 from formats.restricted_pickle import LimitedReads
-from formats.user_inputs import MEMBERS, RETURN
+from formats.user_inputs import LIMITS, MEMBER_LIMIT, MEMBERS, RETURN, check_size
 from network.spec import IMAGE_SHAPE, IMAGE_VALUES
 
-MEMBER_LIMIT = 200 << 20  # bytes; the official batch has 31 MB
-ARCHIVE_LIMIT = 512 << 20  # bytes, unpacked; the official archive has 186 MB, in Python 3's protocol 2 280 MB
+ARCHIVE_LIMIT = LIMITS["archive"]  # bytes, unpacked; the official archive has 186 MB
+READS_LIMIT = 1 << 18  # of the file, and of what is unpacked; the official archive needs 40,000
 MEMBERS_LIMIT = 1000  # the official archive has 9
+# Bytes of one extended header, and of all in an archive. They have long names, times and attributes, of which usual
+# archives have 100 bytes a file. tarfile reads each as a whole, and may take time with the square of its size.
+HEADER_LIMIT, HEADERS_LIMIT = 8 << 10, 128 << 10
 REMEDY = "set ARCHIVE= to the official cifar-10-python.tar.gz, or to a folder of that format"
 
 
 class LimitedStream:
-    """Limits the size of an unpacked archive, because a few kilobytes can unpack to terabytes."""
+    """Limits the size of an archive, because a few kilobytes can unpack to terabytes, and the number of its reads,
+    because gzip reads some of its headers byte by byte."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.left, self.ends = stream, ARCHIVE_LIMIT, 0
+        self.stream, self.left, self.reads, self.ends = stream, ARCHIVE_LIMIT, READS_LIMIT, 0
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
         self.left -= len(data)
+        self.reads -= 1
         self.ends += not data  # tarfile continues to read for each block that a header announces
-        if self.left < 0 or self.ends > 100:
-            raise tarfile.TarError(f"more than {ARCHIVE_LIMIT} bytes in it" if self.left < 0 else "unexpected end")
+        if self.left < 0:
+            raise tarfile.TarError(f"more than {ARCHIVE_LIMIT} bytes in it")
+        if self.reads < 0:
+            raise tarfile.TarError("too many small parts")
+        if self.ends > 100:
+            raise tarfile.TarError("unexpected end")
         return data
 
 
-def open_archive(archive: bytes) -> IO[bytes]:
-    """Opens an archive, and decompresses it if it is gzip."""
-    stream = io.BytesIO(archive)
-    return cast(IO[bytes], gzip.open(stream)) if archive.startswith(b"\x1f\x8b") else stream
+EXTENDED_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+SPARSE = "sparse files, which are not read: pack it again without --sparse"
+
+
+def limited_headers() -> type[tarfile.TarInfo]:
+    """The class of the headers of one archive. It limits what tarfile reads and stores before it returns a member."""
+    total = 0
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            nonlocal total
+            header = super().frombuf(buf, encoding, errors)
+            if header.type in EXTENDED_HEADERS:
+                total += header.size
+                if header.size > HEADER_LIMIT or total > HEADERS_LIMIT:
+                    raise tarfile.TarError(f"an extended header of {header.size} bytes, or {total} in all, in it")
+            if header.type == tarfile.GNUTYPE_SPARSE:
+                raise tarfile.TarError(SPARSE)
+            return header
+
+        def _proc_gnusparse_10(self, *_: object) -> NoReturn:
+            """Instead of tarfile's method of this name, which reads a map of a sparse file, of any size."""
+            raise tarfile.TarError(SPARSE)
+
+    return Header
+
+
+@contextlib.contextmanager
+def open_archive(archive: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, LimitedStream]]:
+    """Opens a tar archive, also with gzip: (the archive, its unpacked stream)."""
+    head = archive.read(2)
+    archive.seek(0)
+    stream: Any = LimitedStream(archive)  # gzip and tarfile only need read()
+    if head == b"\x1f\x8b":
+        stream = LimitedStream(cast(IO[bytes], gzip.GzipFile(fileobj=stream)))
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=limited_headers()) as tar:
+        yield tar, stream
 
 
 OTHER_KINDS = {  # {first bytes: (kind of archive, how to convert it)}
@@ -89,17 +135,16 @@ def check_archive(archive: Path, subject: object, otherwise: str = "") -> None:
     It is read to its end, where gzip has a checksum. Later readers stop at the batch that they need.
     """
     names: list[str] = []
+    check_size("archive", archive, subject, otherwise + REMEDY)
     try:
-        with open_archive(b"".join(blocks(archive))) as stream:
-            limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
-            with tarfile.open(fileobj=limited, mode="r|") as tar:
-                for member, name in members_of(tar):
-                    if name in MEMBERS and member.type in LINKS:
-                        kind, command = LINKS[member.type]
-                        die(subject, f"{name} in it is {kind}", f"pack it again with {command}")
-                    if name in MEMBERS and member.isreg():
-                        names.append(name)
-            while limited.read(1 << 20):
+        with open(archive, "rb") as file, open_archive(file) as (tar, stream):
+            for member, name in members_of(tar):
+                if name in MEMBERS and member.type in LINKS:
+                    kind, command = LINKS[member.type]
+                    die(subject, f"{name} in it is {kind}", f"pack it again with {command}")
+                if name in MEMBERS and member.isreg():
+                    names.append(name)
+            while stream.read(1 << 20):
                 pass
     except Exception as error:  # noqa: BLE001  tarfile raises many kinds of errors on invalid headers
         damaged(archive, error, subject, otherwise + REMEDY)
@@ -116,18 +161,16 @@ def read_member(archive: Path, name: str, subject: object = None, data: bytes | 
     """
     remedy = REMEDY if subject else f"{RETURN}{REMEDY}"
     subject = subject or archive
-    data = b"".join(blocks(archive)) if data is None else data
+    check_size("archive", archive, subject, remedy)
     try:
-        with open_archive(data) as stream:
-            limited = cast(Any, LimitedStream(stream))  # tarfile only needs read()
-            with tarfile.open(fileobj=limited, mode="r|") as tar:
-                for member, member_name in members_of(tar):
-                    if member.isreg() and member_name == name:
-                        if member.size > MEMBER_LIMIT:
-                            die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
-                        content = tar.extractfile(member)
-                        assert content is not None  # it is a regular file
-                        return content.read()
+        with open(archive, "rb") if data is None else io.BytesIO(data) as file, open_archive(file) as (tar, _):
+            for member, member_name in members_of(tar):
+                if member.isreg() and member_name == name:
+                    if member.size > MEMBER_LIMIT:
+                        die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
+                    content = tar.extractfile(member)
+                    assert content is not None  # it is a regular file
+                    return content.read()
     except Exception as error:  # noqa: BLE001
         damaged(archive, error, subject, remedy)
     die(subject, f"no {FOLDER}/{name} in it", remedy)

@@ -278,7 +278,11 @@ def test_a_decompression_bomb_is_rejected_and_the_present_archive_is_kept(tmp_pa
     assert bomb.stat().st_size < 2**21
     present = tmp_path / "archive.tar.gz"
     present.write_bytes(b"an earlier one")
-    refused(take("archive", bomb, present), "bomb.tar.gz", "more than 536870912 bytes in it")
+    refused(
+        take("archive", bomb, present),
+        "bomb.tar.gz",
+        "more than 536870912 bytes in it" if kind == b"0" else "an extended header",
+    )
     assert present.read_bytes() == b"an earlier one"
 
 

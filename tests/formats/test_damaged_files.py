@@ -10,15 +10,20 @@ import io
 import os
 import pickle
 import tarfile
+import time
+import tracemalloc
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NoReturn
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import fetch
 from damage import Damage, Edit, damages, outcome
-from formats import bins, cifar10, outputs, sample, user_inputs
+from formats import bins, cifar10, official, outputs, sample, user_inputs
 from formats.batch_pickle import BatchError, BatchUnpickler, images_and_labels
 from formats.python2 import FOLDER
 from formats.restricted_pickle import LimitedReads
@@ -122,6 +127,101 @@ def test_a_damaged_archive_has_its_batch_or_is_refused(
         images, labels, raw = result
         assert is_batch(images, labels)
         assert cifar10.origin_of_batches({"test_batch": raw}) == "own"
+
+
+def header(kind: bytes, content: bytes, name: str = "x") -> bytes:
+    """A member of a tar, with any type."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, len(content)
+    return member.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+BATCH = header(tarfile.REGTYPE, BATCHES["of Python 2"], f"{FOLDER}/test_batch")
+OTHER = header(tarfile.REGTYPE, b"")
+SPARSE = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+LARGE = 80 << 20
+GZIP = gzip.compress(BATCH)
+COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
+    "attributes": (lambda: header(tarfile.XHDTYPE, b"x" * LARGE) + BATCH, "an extended header of 83886080 bytes"),
+    "global attributes": (lambda: header(tarfile.XGLTYPE, b"x" * LARGE) + BATCH, "an extended header of"),
+    "name": (lambda: header(tarfile.GNUTYPE_LONGNAME, b"x" * LARGE) + BATCH, "an extended header of"),
+    "link": (lambda: header(tarfile.GNUTYPE_LONGLINK, b"x" * LARGE) + BATCH, "an extended header of"),
+    "digits": (lambda: header(tarfile.XHDTYPE, b"1" * (1 << 17)) + BATCH, "an extended header of"),
+    "many": (lambda: (header(tarfile.XHDTYPE, b"1" * 8000) + OTHER) * 100 + BATCH, "or 136000 in all"),
+    "chain": (lambda: header(tarfile.XHDTYPE, b"") * 10000 + BATCH, "recursion"),
+    "map": (
+        lambda: header(tarfile.XHDTYPE, SPARSE) + header(tarfile.REGTYPE, b"9999999\n" + b"1\n" * (20 << 20)) + BATCH,
+        "sparse files, which are not read",
+    ),
+    "old map": (lambda: header(tarfile.GNUTYPE_SPARSE, b"") + BATCH, "sparse files, which are not read"),
+    "name of gzip": (lambda: GZIP[:3] + b"\x08" + GZIP[4:10] + b"x" * LARGE + b"\0" + GZIP[10:], "small parts"),
+    "parts of gzip": (lambda: gzip.compress(b"") * 1_000_000 + GZIP, "too many small parts"),
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_an_archive_whose_headers_would_take_time_or_memory_is_refused(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, words = COSTLY[kind]
+    path, data = tmp_path / "archive.tar.gz", make()
+    path.write_bytes(data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 1))
+    size = len(data)
+    del data
+    if "gzip" not in kind:  # it makes many small reads slow
+        tracemalloc.start()
+    begin = time.process_time()
+    with pytest.raises(SystemExit):
+        cifar10.check_archive(path, path)
+    peak = tracemalloc.get_traced_memory()[1]  # 0 if it was not started
+    tracemalloc.stop()
+    assert time.process_time() - begin < 10
+    assert peak < max(size // 8, 4 << 20)
+    line = capsys.readouterr().err
+    assert words in line and line.count("\n") == 1
+
+
+def test_a_usual_archive_with_attributes_of_each_file_is_read(tmp_path: Path) -> None:
+    path, attributes = tmp_path / "archive.tar", {"mtime": "1.5", "LIBARCHIVE.xattr.com.apple.quarantine": "x" * 60}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ["a" * 200, *(f"b{i}" for i in range(500)), "test_batch"]:
+            member = tarfile.TarInfo(f"{FOLDER}/{name}")
+            member.pax_headers, member.size = attributes, len(BATCHES["of Python 2"])
+            tar.addfile(member, io.BytesIO(BATCHES["of Python 2"]))
+    cifar10.check_archive(path, path)
+    assert is_batch(*cifar10.read_batch(path, "test_batch")[:2])
+
+
+def test_a_file_that_is_too_large_for_an_input_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_read(*_: object) -> NoReturn:
+        raise AssertionError("it is read")
+
+    path, folder = tmp_path / "net.om", tmp_path / "folder"
+    folder.mkdir()
+    path.touch()
+    os.truncate(path, 4 << 30)
+    monkeypatch.setattr(artifact, "blocks", no_read)
+    readers: list[Callable[[], object]] = [
+        *(partial(user_inputs.digest_of_input, what, path) for what in user_inputs.VARIABLE),
+        lambda: cifar10.check_archive(path, path),
+        lambda: cifar10.read_batch(path, "test_batch"),
+        lambda: fetch.keep_existing(path, official.FILES["archive"], "ARCHIVE"),
+    ]
+    for reader in readers:
+        with pytest.raises(SystemExit):
+            reader()
+        line = capsys.readouterr().err
+        assert ": 4294967296 bytes, more than " in line and line.count("\n") == 1
+    for name in user_inputs.MEMBERS:
+        (folder / name).touch()
+        os.truncate(folder / name, user_inputs.MEMBER_LIMIT)
+    for words in ("its files have 1468006400 bytes, more than 536870912", "test_batch has 209715201 bytes, too many"):
+        with pytest.raises(SystemExit):
+            user_inputs.digest_of_input("archive", folder)
+        assert words in capsys.readouterr().err
+        os.truncate(folder / "test_batch", user_inputs.MEMBER_LIMIT + 1)
 
 
 KINDS_OF_FILES = st.sampled_from(["file", "folder", "absent", "pipe", "link", "broken link", "loop"])
