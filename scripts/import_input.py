@@ -25,13 +25,11 @@ from typing import TYPE_CHECKING
 import engines
 from formats import cifar10
 from formats.python2 import write_tar
-from formats.user_inputs import EXPECTED, batch_files, digest_of_input, require_file
+from formats.user_inputs import EXPECTED, batch_files, check_size, digest_of_input, require_file
 from network import checkpoint
 
 if TYPE_CHECKING:
     from graphs import own
-
-TRIAL_LIMIT = 120.0  # s; a usual network takes some seconds
 
 
 def check(what: str, file: Path, source: Path) -> None:
@@ -90,11 +88,14 @@ def import_graph(args: argparse.Namespace) -> None:
 
     source, data_note = args.given, args.note.with_suffix(".data")
     require_file("onnx", source)
+    check_size("onnx", source)
+    size = source.stat().st_size
     try:
-        files = own.files_of(source)
+        files: list[Path] = trial.run(partial(own.files_of, source), trial.memory_to_read(size))
         stat = stat_of(source, files)  # before the files are read, so that the next make notices later changes
+        size += sum(file.stat().st_size for file in files)
         with tempfile.TemporaryDirectory() as folder:
-            graph: own.OwnGraph = trial.run(partial(judge, args, Path(folder)), TRIAL_LIMIT)
+            graph: own.OwnGraph = trial.run(partial(judge, args, Path(folder)), trial.memory_for(size))
     except Fault as fault:
         die(f"ONNX={source}", fault.problem, fault.remedy or f"set it to {EXPECTED['onnx']}")
     key = {"given": graph.digest, "graph": graph.description}

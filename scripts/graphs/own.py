@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from graphs.agreement import relative_error
 from graphs.description import description_of, nodes_of
 from graphs.edit import NOT_DETERMINISTIC, free_name
+from graphs.expansion import check_nodes
 from graphs.external_data import LIMIT, Fault, data_files, embed, graphs_of
 from graphs.session import open_session
 from network.spec import CLASSES, IMAGE_SHAPE, INPUT, OUTPUT
@@ -45,7 +46,7 @@ class OwnGraph(NamedTuple):
 
 
 def parsed(path: Path) -> tuple[onnx.ModelProto, bytes]:
-    """The model and the bytes of an ONNX file; raises Fault if it is not one."""
+    """The model and the bytes of an ONNX file; raises Fault if it is not one, or has too many nodes."""
     if path.stat().st_size > LIMIT:
         raise Fault("larger than 2 GB, the limit of an ONNX file")
     data = path.read_bytes()
@@ -59,6 +60,7 @@ def parsed(path: Path) -> tuple[onnx.ModelProto, bytes]:
         raise Fault(f"not an ONNX file, or incomplete ({reason_of(error)})") from None
     if not model.ir_version or not model.graph.node:
         raise Fault("not an ONNX file, or incomplete (it contains no nodes)")
+    check_nodes(model)
     return model, data
 
 

@@ -7,10 +7,12 @@ from _support import cli
 import contextlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -20,7 +22,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import import_input
 from conftest import refused, script_here
 from graphs import int8, own, trial
 from graphs.agreement import logits_of
@@ -578,7 +579,7 @@ def test_the_trial_of_a_graph_without_end_is_ended_and_leaves_nothing(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     assert importing(saved(looping(3), tmp_path), tmp_path / "good").returncode == 0
-    monkeypatch.setattr(import_input, "TRIAL_LIMIT", 3.0)
+    monkeypatch.setattr(trial, "LIMIT", 3.0)
     path = saved(looping(2**62), tmp_path)
     done = importing(path, tmp_path / "root")
     refused(done, f"ONNX={path}: its trial with a few random images takes longer than 3 s; check the number of")
@@ -602,12 +603,127 @@ def test_what_a_trial_raises_or_prints_comes_through() -> None:
         open("/no/such")  # noqa: SIM115
 
     with pytest.raises(FileNotFoundError) as caught:
-        trial.run(unreadable, 60)
+        trial.run(unreadable, 1 << 30)
     assert caught.value.filename == "/no/such"
     with pytest.raises(SystemExit) as stopped:
-        trial.run(lambda: sys.exit(2), 60)
+        trial.run(lambda: sys.exit(2), 1 << 30)
     assert stopped.value.code == 2
-    assert trial.run(lambda: 7, 60) == 7
+    assert trial.run(lambda: 7, 1 << 30) == 7
+
+
+def test_a_trial_that_takes_some_seconds_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trial, "NOTICE", 0.2)
+    assert trial.run(lambda: time.sleep(1) or 7, 1 << 30) == 7  # type: ignore[func-returns-value]
+    assert capsys.readouterr().out == "  the graph is tried with a few random images, for 120 s at most\n"
+
+
+def calling(levels: int) -> onnx.ModelProto:
+    """A graph whose functions call the one below twice."""
+    opset = [helper.make_opsetid("", 13), helper.make_opsetid("own", 1)]
+
+    def function(i: int) -> onnx.FunctionProto:
+        names = ("Relu", "Relu") if i == 0 else (f"F{i - 1}",) * 2
+        domain = "own" if i else ""
+        nodes = [node(names[0], "a", "b", domain=domain), node(names[1], "b", "c", domain=domain)]
+        return helper.make_function("own", f"F{i}", ["a"], ["c"], nodes, opset)
+
+    nodes = [FLATTEN, node("MatMul", "x w", "y"), node(f"F{levels - 1}", "y", "class", domain="own")]
+    return graph(nodes, functions=[*map(function, range(levels))], domains=["own"])
+
+
+def nesting(levels: int) -> onnx.ModelProto:
+    """A graph with If nodes in the branches of If nodes; each level adds one branch with the levels below."""
+    inner = [node("Relu", "y", "r")]
+    for i in range(levels):
+        result = value(f"r{i}", None)
+        other = helper.make_graph([node("Relu", "y", f"r{i}")], "other", [], [result])
+        deeper = helper.make_graph([*inner, node("Identity", inner[-1].output[0], f"r{i}")], "deeper", [], [result])
+        inner = [node("If", "yes", f"i{i}", then_branch=deeper, else_branch=other)]
+    nodes = [FLATTEN, node("MatMul", "x w", "y"), *inner, node("Identity", inner[-1].output[0], "class")]
+    return graph(nodes, yes=np.array(True))
+
+
+def test_functions_and_nested_graphs_of_usual_depth_are_accepted(tmp_path: Path) -> None:
+    for model in (calling(6), nesting(6)):
+        assert importing(saved(model, tmp_path), tmp_path / "root").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: calling(29), ", with its functions inlined (in F"),
+        (lambda: nesting(25), ", with its functions inlined (in If)"),
+        (lambda: graph([FLATTEN, *[Node()] * 1_000_000, PRODUCT]), ", with its functions inlined;"),
+    ],
+    ids=["functions", "If", "nodes"],
+)
+def test_a_graph_that_stands_for_many_nodes_is_refused_before_it_is_read_further(
+    tmp_path: Path, make: Callable[[], onnx.ModelProto], where: str
+) -> None:
+    path, begin = saved(make(), tmp_path), time.monotonic()
+    done = importing(path, tmp_path / "root")
+    refused(done, f"ONNX={path}: it stands for more than 100000 nodes{where}", "export it with fewer nodes, functions")
+    assert time.monotonic() - begin < 20
+
+
+def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:
+    model = calling(3)
+    model.functions[0].node[0].op_type, model.functions[0].node[0].domain = "F2", "own"
+    refused(importing(saved(model, tmp_path), tmp_path / "root"), "it stands for more than 100000 nodes")
+
+
+TILED = [
+    node("Tile", "image reps", "large"),
+    node("ReduceMean", "large", "m", keepdims=0, axes=[2, 3]),
+    node("MatMul", "m v", "more"),
+]
+FILLED = [node("ConstantOfShape", "sizes", "large"), node("ReduceSum", "large", "more", keepdims=0)]
+
+
+def adding(nodes: list[Node], **constants: Any) -> onnx.ModelProto:
+    """A graph that adds the tensor `more` of these nodes to its logits."""
+    product = node("MatMul", "x w", "y")
+    return graph([FLATTEN, product, *nodes, node("Add", "y more", "class")], **constants)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        adding(TILED, reps=np.array([1, 1, 600, 600]), v=np.ones((3, 10), np.float32)),
+        adding(FILLED, sizes=np.array([1000, 2000, 1000])),
+    ],
+    ids=["Tile", "ConstantOfShape"],
+)
+def test_a_graph_that_needs_much_memory_is_refused(
+    tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TENSORS", 1 << 30)
+    done = importing(saved(model, tmp_path), tmp_path / "root")
+    refused(
+        done, "its trial with a few random images needs more than 1.", " GB of memory; check the sizes in its nodes"
+    )
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20  # kB
+    assert [file for file in (tmp_path / "root").rglob("*") if file.is_file()] == []
+
+
+def test_a_trial_has_memory_for_a_large_network(tmp_path: Path) -> None:
+    """The largest tensors of VGG-16 are those of its first two layers: 64 x 64 x 224 x 224."""
+    nodes = [
+        node("Resize", "image roi scales", "enlarged"),
+        node("Conv", "enlarged v1", "a", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "b"),
+        node("Conv", "b v2", "c", pads=[1, 1, 1, 1]),
+        node("ReduceMean", "c", "m", keepdims=0, axes=[2, 3]),
+        node("MatMul", "m v3", "more"),
+    ]
+    ones = {
+        f"v{i}": np.full(shape, 0.01, np.float32)
+        for i, shape in ((1, (64, 3, 3, 3)), (2, (64, 64, 3, 3)), (3, (64, 10)))
+    }
+    model = adding(nodes, roi=np.zeros(0, np.float32), scales=np.array([1, 1, 7, 7], np.float32), **ones)
+    assert importing(saved(model, tmp_path), tmp_path / "root").returncode == 0
 
 
 @pytest.mark.parametrize("line", [0, 1])
