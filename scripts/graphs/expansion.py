@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _support.cli import short
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import onnx
 
@@ -13,29 +13,41 @@ from graphs.external_data import Fault
 NODES_LIMIT = 100_000  # of a graph; those of large image networks have a few thousand
 # ONNX Runtime reads each graph in a node (If, Loop, Scan) about twice as often as the graph that contains the node.
 READS = 2
+DEPTH_LIMIT = 100  # of functions that call functions, and of graphs in graphs
+FEWER = "export it with fewer nodes, functions and nested If, Loop or Scan nodes"
 
-Costs = Dict[Tuple[str, str], int]
+Key = Tuple[str, str]  # the domain and the name of a function
+Functions = Dict[Key, List[onnx.FunctionProto]]  # several functions of one name are overloads, or an error
+
+
+def key_of(domain: str, name: str) -> Key:
+    return "" if domain == "ai.onnx" else domain, name  # two names of one domain
 
 
 def check_nodes(model: onnx.ModelProto) -> None:
     """Raises Fault if a model has too many nodes, after its functions are inlined and with nested graphs repeated."""
-    functions = {(function.domain, function.name): function for function in model.functions}
-    cost_of(model.graph.node, functions, {})
+    functions: Functions = {}
+    for function in model.functions:
+        functions.setdefault(key_of(function.domain, function.name), []).append(function)
+    cost_of(model.graph.node, functions, {}, 0)
 
 
-def cost_of(nodes: Any, functions: dict[tuple[str, str], onnx.FunctionProto], costs: Costs) -> int:
-    """How many nodes a reader visits for these ones; `costs` has those of functions counted before. Raises Fault."""
+def cost_of(nodes: Any, functions: Functions, costs: Dict[Key, int], depth: int) -> int:
+    """How many nodes a reader visits for these ones, which are `depth` levels below the graph; `costs` has those of
+    functions counted before. Raises Fault."""
+    if depth > DEPTH_LIMIT:
+        raise Fault(f"its functions and graphs are nested more than {DEPTH_LIMIT} levels deep", FEWER)
     total = len(nodes)
     check(total)
     for node in nodes:
         for attribute in node.attribute:
             graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-            total += READS * sum(cost_of(graph.node, functions, costs) for graph in graphs)
-        key = (node.domain, node.op_type)
+            total += READS * sum(cost_of(graph.node, functions, costs, depth + 1) for graph in graphs)
+        key = key_of(node.domain, node.op_type)
         if key in functions:
             if key not in costs:
                 costs[key] = NODES_LIMIT + 1  # while it is counted: then it calls itself
-                costs[key] = cost_of(functions[key].node, functions, costs)
+                costs[key] = max(cost_of(f.node, functions, costs, depth + 1) for f in functions[key])
             total += costs[key]
         check(total, f" (in {short(node.op_type)})")
     return total
@@ -44,4 +56,4 @@ def cost_of(nodes: Any, functions: dict[tuple[str, str], onnx.FunctionProto], co
 def check(total: int, where: str = "") -> None:
     if total > NODES_LIMIT:
         problem = f"it stands for more than {NODES_LIMIT} nodes, with its functions inlined{where}"
-        raise Fault(problem, "export it with fewer nodes, functions and nested If, Loop or Scan nodes")
+        raise Fault(problem, FEWER)

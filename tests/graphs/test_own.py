@@ -633,6 +633,14 @@ def calling(levels: int) -> onnx.ModelProto:
     return graph(nodes, functions=[*map(function, range(levels))], domains=["own"])
 
 
+def with_second_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a second function of each name, which calls no other."""
+    opset = [helper.make_opsetid("", 13)]
+    for i in range(len(model.functions)):
+        model.functions.append(helper.make_function("own", f"F{i}", ["a"], ["c"], [node("Relu", "a", "c")], opset))
+    return model
+
+
 def nesting(levels: int) -> onnx.ModelProto:
     """A graph with If nodes in the branches of If nodes; each level adds one branch with the levels below."""
     inner = [node("Relu", "y", "r")]
@@ -654,10 +662,11 @@ def test_functions_and_nested_graphs_of_usual_depth_are_accepted(tmp_path: Path)
     ("make", "where"),
     [
         (lambda: calling(29), ", with its functions inlined (in F"),
+        (lambda: with_second_functions(calling(29)), ", with its functions inlined (in F"),
         (lambda: nesting(25), ", with its functions inlined (in If)"),
         (lambda: graph([FLATTEN, *[Node()] * 1_000_000, PRODUCT]), ", with its functions inlined;"),
     ],
-    ids=["functions", "If", "nodes"],
+    ids=["functions", "equal names", "If", "nodes"],
 )
 def test_a_graph_that_stands_for_many_nodes_is_refused_before_it_is_read_further(
     tmp_path: Path, make: Callable[[], onnx.ModelProto], where: str
@@ -666,6 +675,13 @@ def test_a_graph_that_stands_for_many_nodes_is_refused_before_it_is_read_further
     done = importing(path, tmp_path / "root")
     refused(done, f"ONNX={path}: it stands for more than 100000 nodes{where}", "export it with fewer nodes, functions")
     assert time.monotonic() - begin < 20
+
+
+def test_a_long_chain_of_functions_is_refused(tmp_path: Path) -> None:
+    model = calling(3000)
+    for function in model.functions[1:]:
+        function.node[1].op_type, function.node[1].domain = "Relu", ""
+    refused(importing(saved(model, tmp_path), tmp_path / "root"), "nested more than 100 levels deep; export it with")
 
 
 def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:
