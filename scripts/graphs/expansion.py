@@ -10,7 +10,9 @@ import onnx
 
 from graphs.external_data import Fault
 
-NODES_LIMIT = 100_000  # of a graph; those of large image networks have a few thousand
+# Nodes and initializers of a graph. Large image networks have a few thousand. ONNX Runtime takes about 10 s to remove as many
+# initializers as this that nothing uses, and time with the square of their number.
+NODES_LIMIT = 50_000
 # ONNX Runtime reads each graph in a node (If, Loop, Scan) about twice as often as the graph that contains the node.
 READS = 2
 DEPTH_LIMIT = 100  # of functions that call functions, and of graphs in graphs
@@ -25,29 +27,29 @@ def key_of(domain: str, name: str) -> Key:
 
 
 def check_nodes(model: onnx.ModelProto) -> None:
-    """Raises Fault if a model has too many nodes, after its functions are inlined and with nested graphs repeated."""
+    """Raises Fault if a model has too many nodes and initializers, with functions inlined and inner graphs repeated."""
     functions: Functions = {}
     for function in model.functions:
         functions.setdefault(key_of(function.domain, function.name), []).append(function)
-    cost_of(model.graph.node, functions, {}, 0)
+    cost_of(model.graph, functions, {}, 0)
 
 
-def cost_of(nodes: Any, functions: Functions, costs: Dict[Key, int], depth: int) -> int:
-    """How many nodes a reader visits for these ones, which are `depth` levels below the graph; `costs` has those of
-    functions counted before. Raises Fault."""
+def cost_of(graph: Any, functions: Functions, costs: Dict[Key, int], depth: int) -> int:
+    """How many nodes and initializers a reader visits for a graph or a function, which is `depth` levels below the
+    model's graph; `costs` has those of functions counted before. Raises Fault."""
     if depth > DEPTH_LIMIT:
         raise Fault(f"its functions and graphs are nested more than {DEPTH_LIMIT} levels deep", FEWER)
-    total = len(nodes)
+    total = len(graph.node) + len(getattr(graph, "initializer", ()))  # functions have no initializers
     check(total)
-    for node in nodes:
+    for node in graph.node:
         for attribute in node.attribute:
-            graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-            total += READS * sum(cost_of(graph.node, functions, costs, depth + 1) for graph in graphs)
+            inner = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+            total += READS * sum(cost_of(part, functions, costs, depth + 1) for part in inner)
         key = key_of(node.domain, node.op_type)
         if key in functions:
             if key not in costs:
                 costs[key] = NODES_LIMIT + 1  # while it is counted: then it calls itself
-                costs[key] = max(cost_of(f.node, functions, costs, depth + 1) for f in functions[key])
+                costs[key] = max(cost_of(f, functions, costs, depth + 1) for f in functions[key])
             total += costs[key]
         check(total, f" (in {short(node.op_type)})")
     return total
@@ -55,5 +57,5 @@ def cost_of(nodes: Any, functions: Functions, costs: Dict[Key, int], depth: int)
 
 def check(total: int, where: str = "") -> None:
     if total > NODES_LIMIT:
-        problem = f"it stands for more than {NODES_LIMIT} nodes, with its functions inlined{where}"
+        problem = f"it stands for more than {NODES_LIMIT} nodes and initializers, with its functions inlined{where}"
         raise Fault(problem, FEWER)

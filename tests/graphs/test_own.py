@@ -665,15 +665,20 @@ def test_functions_and_nested_graphs_of_usual_depth_are_accepted(tmp_path: Path)
         (lambda: with_second_functions(calling(29)), ", with its functions inlined (in F"),
         (lambda: nesting(25), ", with its functions inlined (in If)"),
         (lambda: graph([FLATTEN, *[Node()] * 1_000_000, PRODUCT]), ", with its functions inlined;"),
+        (lambda: graph(**{f"i{i}": 0 for i in range(60_000)}), ", with its functions inlined;"),
     ],
-    ids=["functions", "equal names", "If", "nodes"],
+    ids=["functions", "equal names", "If", "nodes", "initializers"],
 )
 def test_a_graph_that_stands_for_many_nodes_is_refused_before_it_is_read_further(
     tmp_path: Path, make: Callable[[], onnx.ModelProto], where: str
 ) -> None:
     path, begin = saved(make(), tmp_path), time.monotonic()
     done = importing(path, tmp_path / "root")
-    refused(done, f"ONNX={path}: it stands for more than 100000 nodes{where}", "export it with fewer nodes, functions")
+    refused(
+        done,
+        f"ONNX={path}: it stands for more than 50000 nodes and initializers{where}",
+        "export it with fewer nodes, functions",
+    )
     assert time.monotonic() - begin < 20
 
 
@@ -687,7 +692,7 @@ def test_a_long_chain_of_functions_is_refused(tmp_path: Path) -> None:
 def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:
     model = calling(3)
     model.functions[0].node[0].op_type, model.functions[0].node[0].domain = "F2", "own"
-    refused(importing(saved(model, tmp_path), tmp_path / "root"), "it stands for more than 100000 nodes")
+    refused(importing(saved(model, tmp_path), tmp_path / "root"), "it stands for more than 50000 nodes")
 
 
 TILED = [
