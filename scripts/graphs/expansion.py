@@ -10,8 +10,8 @@ import onnx
 
 from graphs.external_data import Fault
 
-# Nodes and initializers of a graph. Large image networks have a few thousand. ONNX Runtime takes about 10 s to remove as many
-# initializers as this that nothing uses, and time with the square of their number.
+# Nodes and initializers of a graph; large image networks have a few thousand. ONNX Runtime takes about 10 s to remove
+# as many unused initializers, and its time grows with the square of their number.
 NODES_LIMIT = 50_000
 # ONNX Runtime reads each graph in a node (If, Loop, Scan) about twice as often as the graph that contains the node.
 READS = 2
