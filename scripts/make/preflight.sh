@@ -499,6 +499,10 @@ find_params() {
     if [ "$PARAMS" != params.yaml ] && [ ! -f "$PARAMS" ]; then
         refuse_setting PARAMS "PARAMS=$PARAMS: not a file; copy params.yaml to it and edit the copy"
     fi
+    # The limit of scripts/params/read.py. sed would hold a file without line breaks in memory.
+    if [ "$PARAMS" != params.yaml ] && [ "$(wc -c < "$PARAMS" 2> /dev/null || echo 0)" -gt 262144 ]; then
+        refuse_setting PARAMS "PARAMS=$PARAMS: larger than 256 KB; copy params.yaml to it and edit the copy"
+    fi
 }
 
 # Prints a note if make has built in ROOT, but the file that names its settings file is gone.

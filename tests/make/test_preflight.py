@@ -869,6 +869,12 @@ def test_a_settings_file_that_is_no_longer_known_is_a_note(tree: Path) -> None:
     accepted(tree, ROOT="root", CHIP="cpu")
 
 
+def test_a_large_settings_file_is_not_read(tree: Path) -> None:
+    with open(tree / "large.yaml", "wb") as stream:
+        stream.truncate(1 << 40)
+    assert "larger than 256 KB" in refusal(tree, PARAMS="large.yaml", CHIP="cpu")
+
+
 # make bench
 
 
