@@ -11,6 +11,7 @@ from __future__ import annotations
 from _support import artifact
 from _support.artifact import Record, Unchanged
 
+import base64
 import contextlib
 import json
 from pathlib import Path
@@ -43,6 +44,14 @@ KINDS = {
 def resource(name: str, sha256: str) -> Record:
     """A ResourceDescriptor of in-toto."""
     return {"name": name, "digest": {"sha256": sha256}}
+
+
+def described(name: str, facts: Record) -> Record:
+    """A ResourceDescriptor of facts that are no file: as its content, because the specification demands that, a uri or
+    a digest, and as annotations, which people can read."""
+    content = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+    encoded = base64.b64encode(content).decode()
+    return {"name": name, "mediaType": "application/json", "content": encoded, "annotations": facts}
 
 
 def materials(record: Record) -> List[Record]:
@@ -83,7 +92,7 @@ def statement_of(folder: Path, kind: str, record: Record) -> Record:
                     "invocationId": record[artifact.RECORD_DIGEST],
                     **{name: run[entry] for name, entry in TIMES.items() if entry in run},
                 },
-                "byproducts": [{"name": "host", "annotations": {name: run[name] for name in HOST if name in run}}],
+                "byproducts": [described("host", {name: run[name] for name in HOST if name in run})],
             },
         },
     }

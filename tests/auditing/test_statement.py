@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _support import artifact
 
+import base64
 import json
 import os
 import re
@@ -59,6 +60,7 @@ def test_it_names_the_files_and_what_they_were_made_from(measured: Project, name
     shown = ("host_name", "cpu", "python", "packages", "at_start", "inference")
     host = {name: record["run"][name] for name in shown if name in record["run"]}
     assert details["byproducts"][0]["annotations"] == host
+    assert json.loads(base64.b64decode(details["byproducts"][0]["content"])) == host
     assert {"python", "packages", "inference"} <= {*host}
     requirements = artifact.digest(measured.tree / "requirements.txt")
     assert details["builder"]["builderDependencies"][0]["digest"]["sha256"] == requirements
@@ -114,9 +116,9 @@ def test_clean_keeps_the_statement_of_a_measurement(measured: Project, tmp_path:
 
 
 def check_descriptor(entry: Any) -> None:
-    """A ResourceDescriptor of in-toto: a name, a URI or a digest; digests in hexadecimal."""
+    """A ResourceDescriptor of in-toto: a URI, a digest or the content; digests in hexadecimal."""
     assert entry.keys() <= {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
-    assert entry.get("name") or entry.get("uri") or entry.get("digest")
+    assert entry.get("uri") or entry.get("digest") or entry.get("content")
     assert all(SHA256.fullmatch(value) for value in entry.get("digest", {}).values())
 
 
@@ -155,7 +157,9 @@ def test_the_messages_of_in_toto_accept_it(measured: Project, name: str) -> None
     statement = statement_of(measured, name)
     message = json_format.ParseDict(statement, statement_v1.spb.Statement())
     statement_v1.Statement.copy_from_pb(message).validate()
-    json_format.ParseDict(statement["predicate"], provenance_v1.Provenance())
+    provenance = json_format.ParseDict(statement["predicate"], provenance_v1.Provenance())
+    content = provenance.runDetails.byproducts[0].content
+    assert json.loads(content) == statement["predicate"]["runDetails"]["byproducts"][0]["annotations"]
 
 
 def test_python_3_7_writes_it(measured: Project) -> None:
