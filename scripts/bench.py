@@ -13,8 +13,6 @@ from _support import artifact, cli
 from _support.cli import die
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 from typing import Collection, Iterable
 
@@ -111,7 +109,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def main() -> None:
     args = arguments()
     plan = plan_of(args)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a normal exit, which stops programs and removes files
+    cli.raise_on_termination()
     path = args.root / ".make/bench"
     with artifact.locked(path), artifact.temporary(path) as folder:
         folder.mkdir()

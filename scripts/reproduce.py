@@ -10,8 +10,6 @@ from __future__ import annotations
 from _support import artifact, cli
 from _support.cli import die
 
-import signal
-import sys
 from pathlib import Path
 
 from benchmark.chips import chips_in_process
@@ -50,7 +48,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, required=True)
     args = parser.parse_args()
     chips = list(chips_in_process(options_of(" ".join(args.chips))))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a normal exit, which stops programs and removes files
+    cli.raise_on_termination()
     path = args.root / ".make/reproduce"
     with artifact.locked(path), artifact.temporary(path) as folder:
         folder.mkdir()

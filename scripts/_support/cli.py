@@ -161,9 +161,17 @@ def raise_on_interrupt() -> None:
         signal.signal(signal.SIGINT, interrupt_once)
 
 
+def raise_on_termination() -> None:
+    """Makes SIGTERM end a command as Ctrl-C does, for commands that start programs or have much to remove."""
+    signal.signal(signal.SIGTERM, interrupt_once)
+
+
 def interrupt_once(*_: object) -> None:
-    """Raises KeyboardInterrupt and ignores further Ctrl-C, which would interrupt the clean-up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Raises KeyboardInterrupt and ignores further signals, which would interrupt the clean-up: make passes SIGTERM on
+    to its commands, which may have got it already with the whole group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is interrupt_once:
+            signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

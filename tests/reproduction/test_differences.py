@@ -6,10 +6,14 @@ from _support import artifact
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -18,7 +22,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from conftest import Project, refused, run, small_graph
+from conftest import Project, environment, refused, run, small_graph
 from formats.sample import write_checkpoint
 from network.shapes import shapes
 from reproduction.differences import compare, difference_of
@@ -152,6 +156,33 @@ def test_two_builds_are_compared_and_what_differs_is_named(project: Project) -> 
     assert image in done.stdout
     refused(done, f"models/om/null/{network}_bs16.", "artifacts differ")
     assert not list((project.root / ".make").glob("reproduce*"))
+
+
+@pytest.mark.parametrize("name", ["reproduce", "bench"])
+def test_sigterm_ends_it_in_one_line_and_leaves_nothing(project: Project, name: str) -> None:
+    """As timeout(1) sends it: to the whole group, so it comes twice, because make passes it on."""
+    command = ["make", name, f"PYTHON={project.python}", "ROOT=root"]
+    more = environment(**project.locks)
+    with subprocess.Popen(
+        command,
+        cwd=project.tree,
+        env=more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        state, end = project.root / ".make", time.monotonic() + 60
+        while not list(state.glob(f"{name}.tmp.*")) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode
+    line = f"{name}.py: interrupted; run the same command again to continue"
+    assert [text for text in errors.splitlines() if not text.startswith("make")] == [line]
+    while list(state.glob(f"{name}*")) and time.monotonic() < end:  # make does not wait for its commands
+        time.sleep(0.01)
+    assert not list(state.glob(f"{name}*"))
 
 
 def test_the_second_build_is_under_other_conditions() -> None:
