@@ -25,9 +25,10 @@ SETTINGS = {"references": "verify.*.*"}
 
 
 class Judged(NamedTuple):
-    """A verdict, and the file that it is about."""
+    """A verdict, and the file that it is about. The verdict on another file than the record names it."""
 
     file: Path
+    problem: str  # without the file
     case: Case
 
 
@@ -60,24 +61,26 @@ def judge(path: Path, chip: str, references: gate.References) -> Judged:
         elif not auditor.has_outputs(chip, batch_of(path)):
             problem = "its outputs are missing, so Top-1 was not computed again, and nothing was verified"
     if problem:
-        return Judged(file, error_case(chip, batch_of(path), problem, remedy))
-    return Judged(path, judge_case(chip, batch_of(path), record, references))
+        finding = problem if file == path else f"{file}: {problem}"
+        return Judged(file, problem, error_case(chip, batch_of(path), finding, remedy))
+    case = judge_case(chip, batch_of(path), record, references)
+    return Judged(path, case.verdict.finding, case)
 
 
-def print_verdicts(results: List[Judged]) -> None:
-    """Prints a line for each verdict that passed; exits 1 with one line that names the others."""
+def print_verdicts(results: List[Judged], folder: Path) -> None:
+    """Prints a line for each verdict that passed; exits 1 with one line that names the others. `folder`: the chip's."""
     failed = [result for result in results if result.case.verdict.outcome != gate.PASSED]
-    for _, case in results:
+    for case in (result.case for result in results):
         if case.verdict.outcome == gate.PASSED:
             size = f", batch size {case.batch}" if len(results) > 1 else ""
             print(f"verified: {case.verdict.finding}{size}", flush=True)
     if failed:
-        file, (_, _, _, verdict) = failed[0]
+        file, problem, (_, _, _, verdict) = failed[0]
         if len(failed) == 1:
-            die(file, verdict.finding, verdict.remedy)
-        sizes = " ".join(f"bs{case.batch}" for _, case in failed)
+            die(file, problem, verdict.remedy)
+        sizes = " ".join(f"bs{result.case.batch}" for result in failed)
         problem = f"{len(failed)} of {len(results)} did not pass ({sizes}), the first: {verdict.finding}"
-        die(file.parent.parent, problem, verdict.remedy)
+        die(folder, problem, verdict.remedy)
 
 
 def main() -> None:
@@ -98,7 +101,7 @@ def main() -> None:
     references = words.by_names(args.references)
     results = [judge(path, args.chip, references) for path in args.accuracy]
     write_text(args.out, render_junit([result.case for result in results], "error"))
-    print_verdicts(results)
+    print_verdicts(results, args.accuracy[0].parent.parent)
 
 
 if __name__ == "__main__":
