@@ -9,29 +9,23 @@ written too, because its outputs are needed anyway.
 from __future__ import annotations
 
 from _support import artifact, cli
-from _support.artifact import Record, needed_record, read_record, rebuild_hint
+from _support.artifact import Record, needed_record, rebuild_hint
 from _support.cli import die
 
-import csv
-import io
 import os
 import re
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Iterator, List
 
 from reporting import words
-from reporting.provenance import CONDITIONS, LABELS, label_cells, source_line
+from reporting.provenance import source_line
 from reporting.records import validation_error
+from reporting.speeds import Perfs, Throughput, comparable_perfs, fastest, format_csv, ratios, speeds_of
 
 SETTINGS = {"sizes": "batch_sizes", "published": "published.throughput.*.*", "search_limit": "perf.search"}
-# All results in one table have the same values in these entries of their provenance.
-SHARED = ("checkpoint", "onnx", "optimized", "bins", "options", "precision", "runtime", "threads", "device", "host")
-
-Throughput = Dict[str, Dict[str, str]]  # published images/s by device and batch size
-Perfs = Dict[int, Record]  # perf.json by batch size
 
 
 def make_target(make: str, size: int, target: Path, *settings: str) -> None:
@@ -47,17 +41,6 @@ def make_target(make: str, size: int, target: Path, *settings: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if status:
         raise SystemExit(1)  # make has printed the reason
-
-
-def speeds_of(perfs: Perfs) -> dict[int, float]:
-    """Images/s by batch size."""
-    return {size: float(perf["throughput_images_per_s"]) for size, perf in perfs.items()}
-
-
-def fastest(perfs: Perfs) -> int:
-    """The batch size with the highest throughput."""
-    speeds = speeds_of(perfs)
-    return max(speeds, key=lambda size: speeds[size])
 
 
 def next_size(speeds: dict[int, float]) -> int | None:
@@ -95,16 +78,6 @@ def sizes_to_measure(sizes: List[int], limit: float | None, perfs: Perfs) -> Ite
         pending += [following] if following else []
 
 
-def ratios(perf: Record, published: Throughput) -> dict[str, float | None]:
-    """{device: throughput relative to its published throughput at this batch size}.
-
-    None if no figure was published, and for a graph or model of the user's own.
-    """
-    is_own, speed = perf["provenance"].get("given"), perf["throughput_images_per_s"]
-    figures = {device: float(row.get(str(perf["batch_size"]), 0)) for device, row in published.items()}
-    return {device: speed / figure if figure and not is_own else None for device, figure in figures.items()}
-
-
 def format_head(published: Throughput) -> str:
     """The header line of the printed table."""
     columns = "".join(f"{'/' + device:>10}" for device in published)
@@ -119,25 +92,6 @@ def format_row(perf: Record, published: Throughput, note: str) -> str:
     return text + ("" if perf["stable"] else "  not stable") + note
 
 
-def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
-    """The text of perf.csv: a row per batch size, first the figures, then the conditions."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    figures = ["batch_size", "throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s"]
-    ratio_names = [f"ratio_to_published_{device}" for device in published]
-    conditions = [name for name in CONDITIONS if name != "batch_size"]
-    writer.writerow([*figures, "queries", "stable", "best", *ratio_names, *conditions, "model", *LABELS])
-    for size, perf in sorted(perfs.items()):
-        times, provenance = perf["latency_ms"], perf["provenance"]
-        line = [size, perf["throughput_images_per_s"], times["p50"], times["p90"], times["p99"]]
-        line += [perf.get("end_to_end", {}).get("throughput_images_per_s", ""), perf["queries"]]
-        line += [str(perf["stable"]).lower(), str(size == best).lower()]
-        line += ["" if ratio is None else ratio for ratio in ratios(perf, published).values()]
-        line += [*(provenance.get(name, "") for name in conditions), provenance.get("model", ""), *label_cells(perf)]
-        writer.writerow(line)
-    return stream.getvalue()
-
-
 def needed_perf(page: Path) -> Record:
     """The record of perf.txt; exits 1 if it is missing or invalid."""
     record, path = needed_record(page), page.with_suffix(".json")
@@ -145,32 +99,6 @@ def needed_perf(page: Path) -> Record:
     if problem:
         die(path, problem, rebuild_hint(page))
     return record
-
-
-def differences(perf: Record, baseline: Record) -> list[str]:
-    """The names of the conditions in which two results differ; if there are any, they must not share a table."""
-    names = [name for name in SHARED if perf["provenance"].get(name) != baseline["provenance"].get(name)]
-    key, other = perf.get("key"), baseline.get("key")
-    if not isinstance(key, dict) or not isinstance(other, dict):
-        return [*names, "key"]
-    return names + [name for name in ("flags", "scripts") if key.get(name) != other.get(name)]
-
-
-def comparable_perfs(results: Path, baseline: Record) -> Perfs:
-    """The results below `results` that can share a table with `baseline`, including itself; prints the others."""
-    perfs = {}
-    for page in sorted(results.glob("bs*/perf.txt")):
-        path = page.with_suffix(".json")
-        perf = read_record(path)
-        reason = validation_error(path, perf)
-        if not reason:
-            names = differences(perf, baseline)
-            reason = f"measured with different {', '.join(names)}" if names else ""
-        if reason:
-            print(f"  {page}: not in the table: {reason}; to measure it again, run make perf with its BS=")
-        else:
-            perfs[perf["batch_size"]] = perf
-    return perfs
 
 
 def print_summary(perfs: Perfs, published: Throughput, best: int, out: Path) -> None:
@@ -207,7 +135,9 @@ def main() -> None:
         baseline = perfs[size] = needed_perf(page)
         is_best = len(perfs) > 1 and size == fastest(perfs)
         print(format_row(baseline, published, "  best so far" if is_best else ""), flush=True)
-    perfs = comparable_perfs(args.out.parent, baseline)
+    perfs, left_out = comparable_perfs(args.out.parent, baseline)
+    for line in left_out:
+        print(f"  {line}")
     best = fastest(perfs)
     artifact.write_text(args.out, format_csv(perfs, published, best))
     print_summary(perfs, published, best, args.out)

@@ -16,6 +16,7 @@ import pytest
 
 import sweep
 from conftest import Project, environment
+from reporting import speeds as table_of_speeds
 from reporting import words
 
 SIZES = [1, 4, 8, 16, 32, 64]
@@ -175,15 +176,15 @@ def perf(size: int, speed: float, **more: Any) -> dict[str, Any]:
 
 
 def test_ratios_exist_for_published_figures_and_not_for_own_graphs() -> None:
-    assert sweep.ratios(perf(16, 780.696), PUBLISHED) == {"310P": pytest.approx(0.1), "T4": None}
-    assert sweep.ratios(perf(16, 780.696, given="own .onnx"), PUBLISHED) == {"310P": None, "T4": None}
+    assert table_of_speeds.ratios(perf(16, 780.696), PUBLISHED) == {"310P": pytest.approx(0.1), "T4": None}
+    assert table_of_speeds.ratios(perf(16, 780.696, given="own .onnx"), PUBLISHED) == {"310P": None, "T4": None}
 
 
 def test_perf_csv_has_the_correct_column_names() -> None:
     record = perf(16, 780.696, chip="cpu")
     record.update(latency_ms={"p50": 5.0, "p90": 9.0, "p99": 9.9}, queries=7, source="cifar10")
     record["end_to_end"] = {"throughput_images_per_s": 700.0}
-    (row,) = csv.DictReader(sweep.format_csv({16: record}, PUBLISHED, 16).splitlines())
+    (row,) = csv.DictReader(table_of_speeds.format_csv({16: record}, PUBLISHED, 16).splitlines())
     assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["queries"]) == ("5.0", "9.0", "9.9", "7")
     assert (row["throughput_images_per_s"], row["end_to_end_images_per_s"]) == ("780.696", "700.0")
     assert (row["ratio_to_published_T4"], row["best"], row["stable"]) == ("", "true", "true")
