@@ -11,18 +11,22 @@ from _support import cli
 from _support.cli import Refusal, die, refusals
 
 import contextlib
+import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from auditing.chain import Chain, Checked
 from auditing.figures import KINDS, Logits, check_result, remedy_of
 from auditing.state import check_state
 from auditing.statement import check_statement
+from auditing.table import check_table, published_throughput
 
 SETTINGS: Dict[str, str] = {}
 # The files of a result by kind. One of them shows that the others must be there.
 FILES = {kind: [f"{kind}.json", f"{kind}.txt"] for kind in KINDS}
+FILES["layers"] = ["layers.json"]
 FILES["accuracy"] += ["predictions.csv", "statement.json"]
 FILES["perf"] += ["perf.statement.json"]
 
@@ -42,7 +46,7 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     """Checks one result with all that it was made from and prints the files; returns the line on the result."""
     printed = {*shared}
     chain, folder = Chain(root, chip, size, shared), root / f"results/{chip}/bs{size}"
-    kinds = [kind for kind, names in FILES.items() if any((folder / name).exists() for name in names)]
+    kinds = [kind for kind, names in FILES.items() if any(os.path.lexists(folder / name) for name in names)]
     links = {kind: chain.check(kind) for kind in kinds}
     logits = Logits(chain)
     for link in links.values():
@@ -55,6 +59,20 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
     accuracy = links.get("accuracy")
     figure = f"Top-1 {100 * accuracy.record['top1']:.2f}% of {accuracy.record['total']} images, " if accuracy else ""
     return f"audited: {folder}: {figure}{', '.join(kinds)} follow from {len(chain.links()) - len(kinds)} files"
+
+
+def holds(root: Path, chip: str, size: int, check: Callable[[], str]) -> bool:
+    """Prints the line that `check` returns, or the one on its fault; returns whether there was no fault."""
+    try:
+        with refusals():
+            print(check(), flush=True)
+        return True
+    except Refusal as fault:
+        with contextlib.suppress(SystemExit):
+            die(fault.subject, fault.problem, remedy_of(fault, root, chip, size))
+    except OSError as error:  # for example no permission; the other results may be readable
+        cli.explain_exception(type(error), error, error.__traceback__)
+    return False
 
 
 def main() -> None:
@@ -71,22 +89,20 @@ def main() -> None:
         die(args.root / "results", f"no result{which}", f"run make accuracy first, or set {settings}")
     check_state(args.root, args.params)
     shared: Dict[str, Checked] = {}
-    failed = 0
-    for chip, size in results:
-        try:
-            with refusals():
-                print(audit(args.root, chip, size, shared), flush=True)
-        except Refusal as fault:
-            failed += 1
-            with contextlib.suppress(SystemExit):
-                die(fault.subject, fault.problem, remedy_of(fault, args.root, chip, size))
-        except OSError as error:  # for example no permission; the other results may be readable
-            failed += 1
-            cli.explain_exception(type(error), error, error.__traceback__)
-    if failed and len(results) == 1:
+    where = [(args.root, chip, size) for chip, size in results]
+    failed = [result for result in where if not holds(*result, partial(audit, *result, shared))]
+    # The table of a chip, if its results hold: else it would only repeat their fault.
+    published = published_throughput(args.params)
+    failed_chips = {chip for _, chip, _ in failed}
+    tables_hold = True
+    for chip, size in dict(results).items():
+        path = args.root / "results" / chip / "perf.csv"
+        if chip not in failed_chips and os.path.lexists(path):
+            tables_hold &= holds(args.root, chip, size, partial(check_table, path, published))
+    if failed and len(results) > 1:
+        die(args.root / "results", f"{len(failed)} of {len(results)} results do not hold", "see the lines above")
+    if failed or not tables_hold:
         raise SystemExit(1)
-    if failed:
-        die(args.root / "results", f"{failed} of {len(results)} results do not hold", "see the lines above")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,22 @@ def is_file(path: Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself
+            raise
+        return False
+
+
+def absence(path: Path) -> str:
+    """What is in place of a file at `path`, for a message."""
+    return "a folder, not a file" if path.is_dir() else "not a file" if path.exists() else "no such file"
+
+
+def check_no_folder(*paths: Path) -> None:
+    """Exits 1 if a folder is in the place of a file that this command writes: it may contain files of the user."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():  # a link is replaced
+            die(path, absence(path), f"type: {removal(path)}, then {SAME}")
 
 
 def read_json(path: Path) -> Record:
@@ -159,23 +175,26 @@ OF_PROVENANCE: Checks = {"batch_size": is_count, **dict.fromkeys(("chip", "engin
 PLACE = re.compile(r"(?:^|/)(?:models/om|results)/([^/]+)/bs([1-9][0-9]?)(?:/outputs/manifest|/[a-z]+)?\.json$")
 
 
+COPIED = "it was copied from another place"
+
+
 def place_problem(path: Path, provenance: Record) -> str:
     """Why a record with this provenance is not one of the chip and batch size in its path; empty if it is."""
     place = PLACE.search(path.as_posix())
     for entry, expected in zip(("chip", "batch_size"), place.groups() if place else ()):
         if str(provenance.get(entry)) != expected:
             is_of = f"is of {entry.replace('_', ' ')} {provenance.get(entry)}, not {expected}"
-            return f"{is_of}: it was copied from another place"
+            return f"{is_of}: {COPIED}"
     return ""
 
 
 def record_problem(artifact: Path, path: Path, record: Record) -> Tuple[Path, str] | None:
     """The file and the reason why the `record` at `path` cannot be used for `artifact`; None if it can."""
     if not isinstance(record.get("provenance"), dict):
-        return path, DAMAGED if is_file(path) else "missing"
+        return path, DAMAGED if is_file(path) else absence(path)
     provenance, is_folder = record["provenance"], artifact.name == "manifest.json"
     if not is_folder and not is_file(artifact):
-        return artifact, "missing"
+        return artifact, absence(artifact)
     if not is_folder and record.get("sha256") != digest(artifact):
         return artifact, f"its digest differs from the one in {path.name}"
     wrong = [name for name, is_valid in MANIFEST.items() if is_folder and not is_valid(record.get(name))]
@@ -239,6 +258,7 @@ def write_atomically(path: Path, data: bytes, time_ns: int = 0, durable: bool = 
 
     If not `durable`, the caller calls sync_all() for it: after a power cut before that, the file may be empty.
     """
+    check_no_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     remove_orphans(path)
@@ -497,10 +517,13 @@ SAME = "the same make command"  # the end of a remedy
 OWN = {".onnx": "ONNX", ".om": "OM"}  # the variable of a user's own file
 
 
-def rebuild_hint(artifact: Path, record: Path | None = None) -> str:
-    """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name."""
-    own = read_json(record or record_of(artifact)).get("origin") == "given" and OWN.get(artifact.suffix)
-    return f"type: {removal(artifact)}, then {SAME}{f' with {own}= and your file' if own else ''}"
+def rebuild_hint(artifact: Path, record: Path | None = None, *others: Path) -> str:
+    """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name, and
+    `others` are more files that its command writes. They are replaced, but a folder in their place must be removed."""
+    record = record or record_of(artifact)
+    own = read_json(record).get("origin") == "given" and OWN.get(artifact.suffix)
+    folders = [path for path in (record, *others) if path != artifact and path.is_dir()]
+    return f"type: {removal(artifact, *folders)}, then {SAME}{f' (add {own}= and your file)' if own else ''}"
 
 
 def removal(*paths: Path) -> str:
@@ -532,6 +555,7 @@ def build_file(
     with locked(out):
         remove_orphans(out)
         remove_orphans(record_path)
+        check_no_folder(out, record_path)
         record = read_record(record_path)
         if not reason and has_key(record, key) and is_file(out) and digest(out) == record.get("sha256"):
             renew_record(record_path, record, upstream or {})

@@ -8,7 +8,7 @@ that follow from the outputs and the labels.
 
 from __future__ import annotations
 
-from _support import artifact
+from _support import artifact, cli
 from _support.artifact import Record
 from _support.cli import die
 
@@ -19,6 +19,7 @@ import engines
 from formats import held
 from formats.bins import check_bins
 from network.spec import NAME
+from reporting.provenance import PATHS
 
 
 class Link(NamedTuple):
@@ -70,9 +71,20 @@ LINKS = {
         "results/{chip}/bs{size}/perf.json",
         {"model": "model", "bins": "bins", "outputs": "outputs"},
     ),
+    "layers": Link(  # only a record, without a key: its provenance names what it was made from
+        "results/{chip}/bs{size}/layers.json",
+        "results/{chip}/bs{size}/layers.json",
+        {"model": "model", "onnx": "onnx", "bins": "bins"},
+    ),
 }
 QUANTIZED = {"onnx": "int8", "unquantized": "optimized"}  # made_from of a model of the int8 graph
 IMPORTED = ("archive", "checkpoint", "onnx", "model")  # may be the user's own
+# Where else the origin of an input is recorded: the entry of a provenance, and the links that have it.
+ORIGINS = {
+    "archive": ("data_origin", ("bins", "outputs", "accuracy")),
+    "checkpoint": ("checkpoint_origin", ("onnx", "outputs", "accuracy")),
+}
+ORIGIN_NAMES = {"own": "given"}  # of held.DONE, where a provenance has another word
 
 
 def ancestors(name: str) -> Set[str]:
@@ -124,16 +136,27 @@ class Chain:
     def remedy_of(self, name: str, path: Path, record_path: Path) -> str:
         """What to do if a link does not hold."""
         if name in held.PATHS:
-            return held.remedy_of(path, str(artifact.read_json(record_path).get("origin")))
+            return held.remedy_of(path, self.origin_of(name, record_path))
         if name == "model" and artifact.read_json(record_path).get("origin") == "given":
             path = path.with_suffix(".om")  # only such a model can be the user's own
         return artifact.rebuild_hint(path, record_path)
+
+    def origin_of(self, name: str, record_path: Path) -> str:
+        """The origin of an input by its record. If that is lost or damaged, by what was made from the input."""
+        origin = str(artifact.read_json(record_path).get("origin"))
+        entry, links = ORIGINS[name]
+        for link in links:
+            if origin not in held.DONE:
+                provenance = artifact.read_json(self.path_of(LINKS[link].record)).get("provenance")
+                found = str(provenance.get(entry)) if isinstance(provenance, dict) else ""
+                origin = ORIGIN_NAMES.get(found, found)
+        return origin
 
     def check_sources(self, name: str, record: Record, record_path: Path, remedy: str) -> None:
         """Checks the links from which a link was made; exits 1 if its record names other digests than theirs."""
         if name in self.unfollowed:
             return
-        key = record.get("key")
+        key = {"inputs": record["provenance"]} if name == "layers" else record.get("key")
         inputs = key.get("inputs") if isinstance(key, dict) else None
         if name in IMPORTED and not inputs:
             return
@@ -144,8 +167,22 @@ class Chain:
             value = inputs.get(entry)
             expected = value.get("sha256") if isinstance(value, dict) else value
             if self.check(source).digest != expected:
-                problem = f"was made from another {source} than the present {self.check(source).path}"
-                die(record_path, problem, remedy)
+                die(record_path, f"was not made from the present {self.check(source).path}", remedy)
+        # The conditions of a run, which only outputs have, may be others in a measurement.
+        files = [source for source in made_from.values() if source not in ("outputs", "reference")]
+        self.check_inherited(record, files, record_path, remedy)
+
+    def check_inherited(self, record: Record, sources: Iterable[str], record_path: Path, remedy: str) -> None:
+        """Exits 1 if a provenance differs from that of the links from which it was made, in what it has from them."""
+        inherited = record.get("inherited")
+        known = {source: self.check(source).record["provenance"] for source in sources}
+        for entry in map(str, inherited if isinstance(inherited, list) else ()):
+            if entry in ("precision", *PATHS):  # the engine decides on the one; the others may differ for equal files
+                continue
+            value, stated = record["provenance"].get(entry), [name for name in known if entry in known[name]]
+            if stated and value not in [known[name][entry] for name in stated]:
+                other = self.path_of(LINKS[stated[0]].record)
+                die(record_path, f"its {entry} is {cli.short(value)}, not as in {other}", remedy)
 
     def check_places(self, name: str) -> None:
         """Exits 1 if a record below the folder of this chip and batch size is that of another one. The first one in the
@@ -167,18 +204,18 @@ class Chain:
         known = self.links()
         for entry in sorted(ancestors(name) & known.keys()):
             if provenance.get(entry, known[entry].digest) != known[entry].digest:
-                die(record_path, f"its provenance names another {entry} than the present {known[entry].path}", remedy)
+                die(record_path, f"its provenance does not name the present {known[entry].path}", remedy)
 
 
 def intact_record(path: Path, remedy: str) -> Record:
     """The record at `path`; exits 1 unless it exists and has exactly the bytes that this project wrote."""
     if not artifact.is_file(path):
-        die(path, "no such file", remedy)
+        die(path, artifact.absence(path), remedy)
     record = artifact.read_json(path)
-    if artifact.RECORD_DIGEST not in record:
+    if record and artifact.RECORD_DIGEST not in record:
         die(path, "damaged, or written by an earlier version, without a digest of itself", remedy)
     if not artifact.is_intact(path, record) or not isinstance(record.get("provenance"), dict):
-        die(path, "damaged: it has not the digest that it names", remedy)
+        die(path, f"damaged: {artifact.RECORD_DIGEST} in it is not the digest of its other entries", remedy)
     return record
 
 
@@ -186,8 +223,10 @@ def check_bytes(path: Path, record: Record, remedy: str) -> str:
     """The digest of a link's file or folder; exits 1 if it is not the one in its record."""
     if path.name == "manifest.json":
         return check_folder(path, record, remedy)
+    if path.name == "layers.json":  # its own record
+        return artifact.digest(path)
     if not artifact.is_file(path):
-        die(path, "no such file", remedy)
+        die(path, artifact.absence(path), remedy)
     sha256 = artifact.digest(path)
     if sha256 != record.get("sha256"):
         die(path, "its digest differs from the one in its record", remedy)

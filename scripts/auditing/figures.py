@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import DAMAGED, SAME, Record, digest, is_count, is_file, rebuild_hint
+from _support.artifact import COPIED, DAMAGED, SAME, Record, absence, digest, is_count, is_file, rebuild_hint
 from _support.cli import Refusal, die, refusals
 
 import math
@@ -11,15 +11,18 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from numpy.typing import NDArray
 
-from auditing.chain import Chain, Checked, intact_record
+from auditing.chain import Chain, Checked
 from auditing.statement import check_statement
 from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
-from reporting.agreement import compare_logits
-from reporting.records import invalid_fields, is_list, is_positive
-from reporting.timing import latency
+from reporting.agreement import compare_logits, format_page, reference_facts
+from reporting.provenance import origins_of, source_of, without_paths
+from reporting.records import CHECKS, invalid_fields, is_list, is_number, is_positive
+from reporting.timing import latency, stability
 
-INPUTS = ("model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
+INPUTS = ("onnx", "model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
+TIMES = ("throughput_images_per_s", "latency_ms")  # of perf.json, and of the device in it
+LIMITS = ("drift", "spread", "others")  # of a stable measurement, in the cache key
 PRECISION = 1e-9  # relative; exp() and sums of numpy differ in the last digits between CPUs
 
 
@@ -34,12 +37,12 @@ def is_same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def check_figures(link: Checked, computed: Record) -> None:
-    """Exits 1 if the record of a result differs from the figures that were computed again."""
+def check_figures(link: Checked, computed: Record, sources: str = "outputs and labels") -> None:
+    """Exits 1 if the record of a result differs from the figures that were computed again from `sources`."""
     for name, value in computed.items():
         if not is_same(link.record.get(name), value):
             path = link.path.with_suffix(".json")
-            die(path, f"{name} is not what follows from outputs and labels", rebuild_hint(link.path))
+            die(path, f"{name} is not what follows from {sources}", rebuild_hint(link.path))
 
 
 class Logits:
@@ -50,6 +53,8 @@ class Logits:
         self.chain = chain
         self.labels: NDArray[Any] = read_labels(chain.check("labels").path)
         self.outputs = self.read("outputs")
+        outputs = chain.check("outputs")
+        self.digest, self.provenance = outputs.digest, without_paths(outputs.record["provenance"])
 
     def read(self, name: str) -> NDArray[Any]:
         """The logits of a folder of outputs, float64 [images, classes]."""
@@ -63,20 +68,22 @@ def check_accuracy(link: Checked, logits: Logits) -> None:
     missing = [name for name in ("model", "labels") if name not in record["provenance"]]
     if missing:
         die(link.path.with_suffix(".json"), f"{DAMAGED} ({', '.join(missing)})", rebuild_hint(link.path))
-    computed = accuracy_record(logits.outputs, logits.labels, "", record["provenance"])
-    check_figures(link, {name: value for name, value in computed.items() if name not in ("published", "provenance")})
+    origin = {**logits.provenance, "labels": record["provenance"]["labels"]}
+    computed = accuracy_record(logits.outputs, logits.labels, "", origin)
+    check_figures(link, {name: value for name, value in computed.items() if name != "published"})
     path = link.path.with_name("predictions.csv")
+    remedy = rebuild_hint(link.path, None, path)
     stated = record.get("predictions_sha256")  # earlier versions did not record it
-    if stated and is_file(path) and digest(path) != stated:
-        die(path, "its digest differs from the one in accuracy.json", rebuild_hint(link.path))
+    if not is_file(path):
+        die(path, absence(path), remedy)
+    if stated and digest(path) != stated:
+        die(path, "its digest differs from the one in accuracy.json", remedy)
     if not same_rows(path, format_predictions(logits.outputs, logits.labels)):
-        die(path, "missing, or not what follows from outputs and labels", rebuild_hint(link.path))
+        die(path, "not what follows from outputs and labels", remedy)
 
 
 def same_rows(path: Path, expected: str) -> bool:
     """Whether a CSV file has the expected text, apart from the last digits of numbers."""
-    if not is_file(path):
-        return False
     try:
         lines: List[str] = path.read_text("utf-8").split("\n")
     except UnicodeDecodeError:
@@ -95,8 +102,15 @@ def same_cells(one: str, other: str) -> bool:
 
 
 def check_compare(link: Checked, logits: Logits) -> None:
-    """The figures of compare.json: agreement, McNemar's test, errors of the logits."""
+    """The figures of compare.json: agreement, McNemar's test, errors of the logits; what it says of the reference; and
+    compare.txt, which shows all of it."""
     check_figures(link, compare_logits(logits.outputs, logits.read("reference"), logits.labels))
+    reference = logits.chain.check("reference")
+    origin = {**logits.provenance, "outputs": logits.digest, "reference": reference.digest}
+    stated = {"reference": reference_facts(reference.record["provenance"]), "provenance": origin}
+    check_figures(link, stated, "the manifest.json of the outputs and of the reference outputs")
+    if link.path.read_bytes() != "\n".join([*format_page(link.record), ""]).encode():
+        die(link.path, "differs from what compare.json contains", rebuild_hint(link.path))
 
 
 def check_perf(link: Checked, logits: Logits) -> None:
@@ -107,22 +121,49 @@ def check_perf(link: Checked, logits: Logits) -> None:
         die(link.path.with_suffix(".json"), f"{DAMAGED} (times_ms, images)", rebuild_hint(link.path))
     throughput = 1000 * record["images"] / sum(times)
     computed = {"throughput_images_per_s": throughput, "latency_ms": latency(times), "queries": len(times)}
-    check_figures(link, computed)
+    check_figures(link, {**computed, "batch_size": record["provenance"].get("batch_size")}, "its times")
+    device = record.get("device")
+    if isinstance(device, dict):
+        times_of_device = {name: computed[name] for name in TIMES if name in device}
+        check_figures(link, {"device": {**device, **times_of_device}}, "its times")
+    check_stability(link, times)
+
+
+def check_stability(link: Checked, times: List[float]) -> None:
+    """Whether the run was stable, by its times and the limits in its cache key."""
+    stated, key = link.record.get("stability"), link.record.get("key")
+    flags = key.get("flags") if isinstance(key, dict) else None
+    limits = {name: flags[name] for name in LIMITS if is_number(flags.get(name))} if isinstance(flags, dict) else {}
+    others = stated.get("others") if isinstance(stated, dict) else None
+    if len(limits) != len(LIMITS) or not (others is None or is_number(others)):
+        die(link.path.with_suffix(".json"), f"{DAMAGED} (stability, key)", rebuild_hint(link.path))
+    computed = stability(times, others, limits)
+    check_figures(link, {"stability": computed, "stable": not computed["why"]}, "its times and limits")
+
+
+def check_layers(link: Checked, logits: Logits) -> None:
+    """Which tensor of layers.json is the first above the tolerance. The tensors themselves are nowhere on the disk."""
+    record = link.record
+    above = (name for name, error in record["errors"].items() if error > record["tolerance"])
+    check_figures(link, {"first": next(above, None)}, "its errors")
 
 
 KINDS: Dict[str, Callable[[Checked, Logits], None]] = {
     "accuracy": check_accuracy,
     "compare": check_compare,
     "perf": check_perf,
+    "layers": check_layers,
 }
 
 
 def check_result(link: Checked, logits: Logits) -> None:
     """Exits 1 if the record of a result has an invalid provenance or run, or figures that do not follow from outputs
     and labels."""
-    reason = invalid_fields(link.record, {})
+    reason = CHECKS["layers"](link.record) if link.path.stem == "layers" else invalid_fields(link.record, {})
     if reason:
         die(link.path.with_suffix(".json"), reason, rebuild_hint(link.path))
+    provenance = link.record["provenance"]
+    check_figures(link, {"source": source_of(provenance), "origins": origins_of(provenance)}, "its provenance")
     KINDS[link.path.stem](link, logits)
 
 
@@ -133,7 +174,12 @@ def remedy_of(fault: Refusal, root: Path, chip: str, size: int) -> str:
     if file.parts[len(root.parts) :][:2] == ("results", "reference"):
         goal = "compare"
     where = "" if root == Path() else f" ROOT={root}"
-    return fault.remedy.replace(SAME, f"make {goal} CHIP={chip} BS={size}{where}")
+    command = f"make {goal} CHIP={chip} BS={size}{where}"
+    if file.name == "perf.csv":
+        command = f"make perf-all CHIP={chip}{where}"
+    if fault.problem.endswith(COPIED):  # perhaps to a chip for which this host cannot build
+        command += f" (to remove the copy instead: rm -r {root / 'results' / chip / f'bs{size}'})"
+    return fault.remedy.replace(SAME, command)
 
 
 class Auditor:
@@ -149,14 +195,9 @@ class Auditor:
         return is_file(self.root / f"results/{chip}/bs{size}/outputs/manifest.json")
 
     def fault(self, chip: str, size: int, kind: str) -> Refusal | None:
-        """Why accuracy, compare or perf of a result is not what it says; None if it is. Of layers, only the record is
-        checked, because its tensors are nowhere on the disk."""
+        """Why accuracy, compare, perf or layers of a result is not what it says; None if it is."""
         try:
             with refusals():
-                if kind == "layers":
-                    path = self.root / f"results/{chip}/bs{size}/layers.json"
-                    intact_record(path, rebuild_hint(path))
-                    return None
                 chain = Chain(self.root, chip, size, self.shared, unfollowed=INPUTS)
                 if not self.has_outputs(chip, size):
                     chain.unfollowed = (*INPUTS, kind)

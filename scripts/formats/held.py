@@ -22,11 +22,12 @@ def remedy_of(path: Path, origin: str) -> str:
     file, variable = official.FILES.get(what), VARIABLES.get(what, "")
     again = f"type: {artifact.removal(path, record_of(path))}, then {artifact.SAME}"
     if origin == "given" and variable:
-        return f"{again} with {variable}= and your file"
+        return f"{again} (add {variable}= and your file)"
     if origin == "sample" or not file:
         return again
-    own = f" (or set {variable}= to your own file)" if variable else ""
-    return f"{again}, which downloads it, or copy {file.name} there ({file.kind} {file.digest[:16]}…){own}"
+    own = f", or add {variable}= and your own file" if variable else ""
+    by_hand = f"without a network first copy {file.name} there, {file.kind} {file.digest[:16]}…"
+    return f"{again} (it downloads the file, {by_hand}{own})"
 
 
 def fault_of(path: Path, sha256: str) -> Tuple[Path, str, str] | None:

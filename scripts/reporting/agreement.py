@@ -1,4 +1,7 @@
-"""Compares two sets of logits image by image: changed predictions, McNemar's exact test, errors of the logits."""
+"""Compares two sets of logits image by image: changed predictions, McNemar's exact test, errors of the logits.
+
+Python 3.7.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from typing import Any, List
 
 import numpy as np
 from numpy.typing import NDArray
+
+from network.spec import CLASSES
+from reporting.provenance import conditions_line, provenance_lines, source_line
+
+REFERENCE = ("runtime", "onnx", "threads", "precision", "given")  # what the record contains of the reference
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -72,3 +80,45 @@ def compare_logits(logits: NDArray[Any], reference: NDArray[Any], labels: NDArra
         "logits": logit_errors(logits, reference),
         "flips": flips,
     }
+
+
+def reference_facts(provenance: Record) -> Record:
+    """What compare.json says of the reference outputs, from their provenance."""
+    return {name: provenance.get(name) for name in REFERENCE}
+
+
+def format_flips(flips: List[Record]) -> List[str]:
+    """The table of the images whose predicted label changed; empty if no label changed."""
+    lines = ["", f"{'image':>6}  {'true':<6} {'reference':<10}{'here':<6}"] if flips else []
+    for flip in flips:
+        change = {flip["here"]: "fixed", flip["reference"]: "broken"}.get(flip["label"], "")
+        names = (CLASSES[flip[side]] for side in ("label", "reference", "here"))
+        lines.append("{:>6}  {:<6} {:<10}{:<6} {}".format(flip["image"], *names, change).rstrip())
+    return lines
+
+
+def reference_line(reference: Record) -> str:
+    """The line that states with what the outputs are compared."""
+    graph = "your own .onnx" if reference["given"] else "the plain export"
+    return f"Reference: {reference['runtime']}, {reference['precision']}, on {graph}"
+
+
+def format_page(comparison: Record) -> List[str]:
+    """The lines of compare.txt; `make compare` prints the first eight."""
+    provenance, logits, flips = comparison["provenance"], comparison["logits"], comparison["flips"]
+    fixed, broken, other = (comparison[name] for name in ("mended", "broken", "other"))
+    top1, reference_top1 = 100 * comparison["top1"], 100 * comparison["reference_top1"]
+    return [
+        f"Agreement with the reference engine: {100 * comparison['agreement']:.2f}% of {comparison['images']} images",
+        f"Labels changed: {len(flips)} ({fixed} fixed, {broken} broken, {other} changed but still wrong)",
+        f"McNemar's exact p: {comparison['mcnemar_p']:.3g}",
+        f"Top-1: {top1:.2f}%; reference engine {reference_top1:.2f}%",
+        f"Logits: largest error {logits['largest_error']:.3g} (image {logits['largest_error_image']}, relative "
+        f"{logits['relative_error']:.2e}), mean error {logits['mean_error']:.2e}, cosine similarity "
+        f"{logits['cosine_mean']:.6f} (minimum {logits['cosine_min']:.6f})",
+        reference_line(comparison["reference"]),
+        source_line(provenance),
+        conditions_line(provenance),
+        *format_flips(flips),
+        *provenance_lines(provenance),
+    ]

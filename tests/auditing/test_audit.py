@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
-from conftest import Project, copy_of, new_project, refused, run, shared_once
+from conftest import SMALL, Project, copy_of, new_project, refused, run, shared_once
 
 NETWORK = "3d_attention_net"
 KINDS = [  # below ROOT; each is one kind of file
@@ -47,6 +48,8 @@ KINDS = [  # below ROOT; each is one kind of file
     "results/cpu-int8/bs4/perf.json",
     "results/cpu-int8/bs4/compare.txt",
     "results/cpu-int8/bs4/compare.json",
+    "results/cpu/bs4/layers.json",
+    "results/cpu-int8/perf.csv",
     "results/reference/outputs/image_7_0.bin",
     "results/reference/outputs/manifest.json",
     ".make/inputs.mk",
@@ -65,7 +68,12 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Project:
         project = new_project(tree)
         project.set("sample.train_images", "100")
         project.set("int8.loss", "50")
-        project.make("accuracy", "compare", "perf", "SOURCE=sample", "BS=4", "CHIP=cpu-int8")
+        sizes = SMALL["batch_sizes"]
+        project.set("batch_sizes", "[4]")
+        project.make("perf-all", "SOURCE=sample", "CHIP=cpu-int8")
+        project.set("batch_sizes", sizes)
+        project.make("compare", "BS=4", "CHIP=cpu-int8")
+        project.make("compare", "accuracy", "LAYERS=1", "BS=4", "CHIP=cpu")
         for size in (4, 16):
             project.make("accuracy", f"BS={size}")
         project.make("accuracy", "CHIP=null2")
@@ -90,11 +98,12 @@ def put(path: Path, data: bytes) -> None:
 def test_an_intact_root_passes_and_each_result_has_its_figure(complete: Project) -> None:
     done = complete.make("audit-all")
     lines = re.findall("^audited: .*$", done.stdout, re.MULTILINE)
-    assert len(lines) == 4
+    assert len(lines) == 5
     top1 = artifact.read_record(complete.root / "results/cpu-int8/bs4/accuracy.json")["top1"]
     expected = f"Top-1 {100 * top1:.2f}% of 40 images, accuracy, compare, perf follow from 11 files"
-    assert lines[0] == f"audited: root/results/cpu-int8/bs4: {expected}"
-    for name in ("data/archive.tar.gz", f"models/int8/{NETWORK}.onnx", "results/reference/outputs/"):
+    assert lines[1] == f"audited: root/results/cpu-int8/bs4: {expected}"
+    files = ("data/archive.tar.gz", f"models/int8/{NETWORK}.onnx", "results/reference/outputs/")
+    for name in (*files, "results/cpu/bs4/layers.json", "results/cpu-int8/perf.csv"):
         assert len(re.findall(f"^  [0-9a-f]{{16}}  root/{re.escape(name)}$", done.stdout, re.MULTILINE)) == 1
 
 
@@ -107,20 +116,105 @@ def test_a_damaged_file_of_any_kind_is_named(complete: Project, name: str) -> No
         "a flipped bit": bytes([*data[:middle], data[middle] ^ 1, *data[middle + 1 :]]),
         "half of it": data[:middle],
         "empty": b"",
+        "one more line": data + b"16,1\n",
     }
     subjects = (path, path.parent, path.with_suffix(".json"), path.parent / "manifest.json")
     shown = [str(subject.relative_to(complete.tree)) for subject in subjects]
     for damage, changed in damages.items():
         put(path, changed)
-        done = audit(complete, "--chips", "cpu-int8")
+        done = audit(complete, "--chips", chip_of(name))
         put(path, data)
         refused(done)
         assert re.match(r"audit\.py: ([^:]+):", done.stderr).group(1) in shown, (damage, done.stderr)
         assert "rm " in done.stderr or "again" in done.stderr
     path.rename(f"{path}.away")
-    done = audit(complete, "--chips", "cpu-int8")
+    done = audit(complete, "--chips", chip_of(name))
     Path(f"{path}.away").rename(path)
+    if name not in ("results/cpu/bs4/layers.json", "results/cpu-int8/perf.csv"):  # no other file says that there is one
+        refused(done)
+
+
+def chip_of(name: str) -> str:
+    """The chip of a result below ROOT, or one that has all kinds of other files."""
+    parts = name.split("/")
+    return parts[1] if parts[0] == "results" and parts[1] != "reference" else "cpu-int8"
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+    (path / "mine").write_text("of the user")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+REPLACED = [
+    ("data/archive.json", folder),
+    ("data/labels.json", folder),
+    ("data/labels.txt", link_to_itself),
+    (f"models/onnx/{NETWORK}.json", folder),
+    (f"models/optimized/{NETWORK}.onnx", link_to_itself),
+    ("models/om/null/bs4.json", folder),
+    ("models/om/null/bs4.json", os.mkfifo),
+    ("results/null/bs4/outputs/manifest.json", folder),
+    ("results/null/bs4/outputs/image_7_0.txt", folder),
+    ("results/null/bs4/outputs/image_7_0.txt", link_to_itself),
+    ("results/null/bs4/accuracy.txt", folder),
+    ("results/null/bs4/accuracy.txt", link_to_itself),
+    ("results/null/bs4/accuracy.json", folder),
+    ("results/null/bs4/accuracy.json", link_to_itself),
+    ("results/null/bs4/predictions.csv", folder),
+    ("results/null/bs4/predictions.csv", link_to_itself),
+    ("results/null/bs4/statement.json", folder),
+    ("results/null/bs4/statement.json", link_to_itself),
+    ("results/cpu/bs4/compare.json", folder),
+    ("results/cpu/bs4/compare.txt", link_to_itself),
+    ("results/cpu/bs4/layers.json", folder),
+    ("results/cpu/bs4/layers.json", os.mkfifo),
+    ("results/cpu/bs4/layers.json", link_to_itself),
+    ("results/cpu-int8/perf.csv", folder),
+    ("results/cpu-int8/perf.csv", os.mkfifo),
+    ("results/cpu-int8/perf.csv", link_to_itself),
+    ("results/cpu-int8/bs4/perf.json", folder),
+    ("results/cpu-int8/bs4/perf.txt", link_to_itself),
+]
+
+
+@pytest.fixture(scope="module")
+def spare(complete: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of it that remedies change."""
+    project = copy_of(complete, tmp_path_factory.mktemp("spare"))
+    project.set("batch_sizes", "[4]")
+    project.make("accuracy", "BS=4")  # brings .make up to date
+    return project
+
+
+def follow(project: Project, done: subprocess.CompletedProcess[str]) -> None:
+    """Types the remedy of an audit word for word."""
+    remedy = re.search(r"; type: (rm [^;]*), then (make [^,();]*?)(?: \(.*\))?$", done.stderr, re.MULTILINE)
+    assert remedy, done.stderr
+    assert run("sh", "-c", remedy[1], cwd=project.tree).returncode == 0
+    project.make(*remedy[2].split()[1:], ROOT="", CHIP="")
+
+
+@pytest.mark.parametrize("name, create", REPLACED)
+def test_one_remedy_mends_what_is_in_place_of_a_file(
+    spare: Project, name: str, create: Callable[[Path], object]
+) -> None:
+    path = spare.root / name
+    path.unlink()
+    create(path)
+    done = audit(spare, "--chips", chip_of(name) if name.startswith("results/") else "null", "--batch-sizes", "4")
     refused(done)
+    follow(spare, done)
+    done = audit(spare)
+    if "perf." in name and done.returncode:  # measured again, so the table has the times before
+        assert "perf.csv: differs from the perf.json of its batch sizes" in done.stderr
+        follow(spare, done)
+        done = audit(spare)
+    assert done.returncode == 0, done.stderr
+    assert path.is_file()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +323,101 @@ def test_an_edited_figure_is_named_though_its_digests_were_computed_again(comple
         assert done.returncode == 1
         assert f"root/results/{name}: " in refused_lines[0]
         assert re.search(rf"{field} (is not what follows from|is 0.954, but 4 of 40)|\({field}\)", refused_lines[0])
-        assert refused_lines[-1].startswith("audit.py: root/results: 1 of 4 results do not hold")
+        assert refused_lines[-1].startswith("audit.py: root/results: 1 of 5 results do not hold")
+
+
+def test_an_entry_that_another_file_confirms_is_compared_with_it(complete: Project) -> None:
+    result = "results/cpu-int8/bs4"
+    for name, part, entry, value in (
+        (f"{result}/compare.json", "reference", "precision", "float16"),
+        (f"{result}/compare.json", "reference", "runtime", "another"),
+        (f"{result}/compare.json", "provenance", "threads", 999),
+        (f"{result}/compare.json", "", "source", "cifar10"),
+        (f"{result}/compare.json", "origins", "data", "official"),
+        (f"{result}/accuracy.json", "provenance", "runtime", "another"),
+        (f"{result}/perf.json", "", "stable", None),
+        (f"{result}/perf.json", "stability", "why", ["other"]),
+        (f"{result}/perf.json", "device", "throughput_images_per_s", 9999.0),
+        (f"{result}/outputs/manifest.json", "provenance", "resize", "exact"),
+        (f"models/int8/{NETWORK}.json", "provenance", "checkpoint_origin", "official"),
+        ("results/cpu/bs4/layers.json", "", "first", None),
+        ("results/cpu/bs4/layers.json", "provenance", "chip", "null"),
+        ("results/cpu/bs4/layers.json", "provenance", "model", "0" * 64),
+    ):
+        path = complete.root / name
+        data = path.read_bytes()
+        record = json.loads(data)
+        (record[part] if part else record)[entry] = value
+        artifact.write_record(path, record)
+        done = audit(complete, "--chips", chip_of(name))
+        put(path, data)
+        refused(done, f"root/{name}: ", "type: rm -f ")
+
+
+@pytest.mark.parametrize("line", ["flipped", "deleted", "added", "best"])
+def test_each_line_of_the_table_is_checked(complete: Project, line: str) -> None:
+    path = complete.root / "results/cpu-int8/perf.csv"
+    data = path.read_bytes()
+    head, row, _ = data.split(b"\n")
+    lines = {
+        "flipped": [head, row.replace(b"4,", b"4,9", 1)],
+        "deleted": [head],
+        "added": [head, row, row.replace(b"4,", b"8,", 1)],
+        "best": [head, row.replace(b",true,", b",false,")],
+    }
+    put(path, b"\n".join([*lines[line], b""]))
+    done = audit(complete, "--chips", "cpu-int8")
+    put(path, data)
+    remedy = "type: rm -f root/results/cpu-int8/perf.csv, then make perf-all CHIP=cpu-int8 ROOT=root"
+    refused(done, "root/results/cpu-int8/perf.csv: differs from the perf.json of its batch sizes", remedy)
+
+
+def test_the_remedy_for_an_input_of_the_sample_names_no_download(complete: Project) -> None:
+    for name in ("data/archive", "models/checkpoint"):
+        path = complete.root / f"{name}.json"
+        path.rename(f"{path}.away")
+        done = audit(complete, "--chips", "null", "--batch-sizes", "4")
+        Path(f"{path}.away").rename(path)
+        assert done.stderr.endswith(f"/{path.name}, then make accuracy CHIP=null BS=4 ROOT=root\n"), done.stderr
+
+
+def test_the_remedy_for_a_copy_also_says_how_to_remove_it(complete: Project, tmp_path: Path) -> None:
+    copy = complete.root / "results/310P3"
+    shutil.copytree(complete.root / "results/null/bs4", copy / "bs4")
+    done = audit(complete, "--chips", "310P3")
+    shutil.rmtree(copy)
+    command = "then make accuracy CHIP=310P3 BS=4 ROOT=root"
+    refused(done, f"{command} (to remove the copy instead: rm -r root/results/310P3/bs4)\n".rstrip())
+
+
+def test_a_record_without_its_digest_is_of_an_earlier_version_and_one_with_a_wrong_digest_is_damaged(
+    complete: Project,
+) -> None:
+    path = complete.root / "results/null/bs4/accuracy.json"
+    data = path.read_bytes()
+    record = json.loads(data)
+    for changed, problem in (
+        (data.replace(b'"top1": ', b'"top2": '), "damaged: "),
+        (data.replace(b'"', b"'", 1), "damaged: "),
+        (json.dumps({name: record[name] for name in record if name != "record_sha256"}).encode(), "earlier version"),
+    ):
+        put(path, changed)
+        done = audit(complete, "--chips", "null", "--batch-sizes", "4")
+        put(path, data)
+        refused(done, problem)
+        assert (problem == "damaged: ") == ("earlier version" not in done.stderr)
+
+
+def test_junit_names_the_file_that_is_damaged(complete: Project) -> None:
+    path = complete.root / "data/labels.txt"
+    data = path.read_bytes()
+    put(path, data.replace(b"1", b"2"))
+    words = ["--accuracy", "root/results/null/bs16/accuracy.json", "--chip", "null", "--out", "junit.xml"]
+    gate = run(complete.python, "scripts/verify.py", *words, "--references", "sample:null=2,1", cwd=complete.tree)
+    put(path, data)
+    problem = "data/labels.txt: its digest differs from the one in its record; type: rm -f root/data/labels.txt"
+    refused(gate, f"verify.py: root/{problem}")
+    assert f'message="root/{problem}, then ' in (complete.tree / "junit.xml").read_text()
 
 
 def test_a_result_of_another_root_is_named(complete: Project, tmp_path: Path) -> None:
@@ -275,10 +463,10 @@ audit.main()
 def test_a_result_that_cannot_be_read_does_not_end_the_audit_of_the_others(complete: Project) -> None:
     done = run(complete.python, "-c", WITHOUT_PERMISSION, cwd=complete.tree)
     assert done.returncode == 1
-    assert done.stdout.count("audited: ") == 3, done.stderr
+    assert done.stdout.count("audited: ") == 4, done.stderr
     first, last = done.stderr.splitlines()
     assert first.startswith("audit.py: accuracy.json: permission denied; ")
-    assert last == "audit.py: root/results: 1 of 4 results do not hold; see the lines above"
+    assert last == "audit.py: root/results: 1 of 5 results do not hold; see the lines above"
 
 
 def test_what_is_in_place_of_a_copy_in_the_state_is_named_like_a_changed_copy(complete: Project) -> None:

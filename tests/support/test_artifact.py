@@ -361,7 +361,7 @@ def test_the_remedy_for_a_file_of_the_user_names_its_variable(tmp_path: Path) ->
     plain = f"type: rm -f {graph}, then the same make command"
     assert artifact.rebuild_hint(graph) == plain
     artifact.write_record(record, {"origin": "given"})
-    assert artifact.rebuild_hint(graph) == f"{plain} with ONNX= and your file"  # else make would export a checkpoint
+    assert artifact.rebuild_hint(graph) == f"{plain} (add ONNX= and your file)"  # else make would export a checkpoint
 
 
 @pytest.mark.parametrize("name", ["models/om/a-b/bs8.json", "results/a-b/bs8/outputs/manifest.json"])
