@@ -519,11 +519,12 @@ OWN = {".onnx": "ONNX", ".om": "OM"}  # the variable of a user's own file
 
 def rebuild_hint(artifact: Path, record: Path | None = None, *others: Path) -> str:
     """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name, and
-    `others` are more files that its command writes. They are replaced, but a folder in their place must be removed."""
+    `others` are more files that its command writes. They are replaced, but what is no file in their place is removed: a
+    command cannot replace a folder, and make may wait for a pipe."""
     record = record or record_of(artifact)
     own = read_json(record).get("origin") == "given" and OWN.get(artifact.suffix)
-    folders = [path for path in (record, *others) if path != artifact and path.is_dir()]
-    return f"type: {removal(artifact, *folders)}, then {SAME}{f' (add {own}= and your file)' if own else ''}"
+    in_place = [path for path in (record, *others) if path != artifact and os.path.lexists(path) and not is_file(path)]
+    return f"type: {removal(artifact, *in_place)}, then {SAME}{f' (add {own}= and your file)' if own else ''}"
 
 
 def removal(*paths: Path) -> str:

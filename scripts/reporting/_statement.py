@@ -47,8 +47,8 @@ def resource(name: str, sha256: str) -> Record:
 
 
 def described(name: str, facts: Record) -> Record:
-    """A ResourceDescriptor of facts that are no file: as its content, because the specification demands that, a uri or
-    a digest, and as annotations, which people can read."""
+    """A ResourceDescriptor of facts without a file: as its content, because the specification demands a content, a
+    uri or a digest, and as annotations, which people can read."""
     content = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
     encoded = base64.b64encode(content).decode()
     return {"name": name, "mediaType": "application/json", "content": encoded, "annotations": facts}

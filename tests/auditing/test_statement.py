@@ -158,7 +158,7 @@ def test_the_messages_of_in_toto_accept_it(measured: Project, name: str) -> None
     message = json_format.ParseDict(statement, statement_v1.spb.Statement())
     statement_v1.Statement.copy_from_pb(message).validate()
     provenance = json_format.ParseDict(statement["predicate"], provenance_v1.Provenance())
-    content = provenance.runDetails.byproducts[0].content
+    content = provenance.run_details.byproducts[0].content
     assert json.loads(content) == statement["predicate"]["runDetails"]["byproducts"][0]["annotations"]
 
 
