@@ -519,7 +519,7 @@ OWN = {".onnx": "ONNX", ".om": "OM"}  # the variable of a user's own file
 
 def rebuild_hint(artifact: Path, record: Path | None = None, *others: Path) -> str:
     """The remedy for an artifact that is missing or damaged. `record` is its record, if that has another name, and
-    `others` are more files that its command writes. They are replaced, but what is no file in their place is removed: a
+    `others` are more files that its command writes. A folder or a pipe in place of them is removed too: a
     command cannot replace a folder, and make may wait for a pipe."""
     record = record or record_of(artifact)
     own = read_json(record).get("origin") == "given" and OWN.get(artifact.suffix)
