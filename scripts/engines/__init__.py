@@ -137,9 +137,10 @@ class Session(Protocol):
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """The logits of each batch, in order: float32 [batch, classes] for float32 [batch, *IMAGE_SHAPE].
 
-        Logits stay valid until the next ones are requested. To keep several requests in flight, a session may take
-        more batches before it yields the first logits, but only while it is asked for logits, and only a bounded
-        number. feed.OneAtATime is the usual implementation.
+        A session keeps as many requests in flight as it has streams, and more, and does not wait for a batch to finish
+        before it takes the next one. It takes a bounded number of batches in advance, and only while it is asked for
+        logits. Batches are not changed until their logits are given. Logits stay valid until the next ones are
+        requested. feed.Pipeline is the usual implementation, feed.OneAtATime that of an engine without streams.
         """
 
 

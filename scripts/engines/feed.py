@@ -12,7 +12,7 @@ import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple
+from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from formats.outputs import encode, name_of
 from network.spec import CLASSES
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
+Wait = Callable[[], NDArray[Any]]
 REPORT = "nothing was written; report it, with the engine's version"
 AHEAD = 2  # blocks that are read in advance, and blocks that may wait to be written
 
@@ -39,6 +40,42 @@ class OneAtATime:
     def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         for batch in batches:
             yield self.run(batch)
+
+
+class Pipeline:
+    """A session that splits batches into requests and keeps up to `depth` of them in flight, across batches.
+
+    `start` begins a request of float32 [n, *IMAGE_SHAPE], n at most `chunk`, and returns a function that waits for its
+    logits, float32 [n, classes]. It is never called with more than `depth` requests that were not waited for, which are
+    waited for in order. So an engine is never idle between two batches, and no more than `depth` requests need memory.
+    """
+
+    def __init__(self, start: Callable[[NDArray[Any]], Wait], chunk: int, depth: int, conditions: Record) -> None:
+        self.start, self.chunk, self.depth, self.conditions = start, chunk, depth, conditions
+
+    def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        requests: Deque[Tuple[Wait, bool]] = deque()  # and whether it is the last one of its batch
+        rows: List[NDArray[Any]] = []
+
+        def finish() -> Iterator[NDArray[Any]]:
+            wait, is_last = requests.popleft()
+            rows.append(wait())
+            if is_last:
+                yield np.concatenate(rows)
+                rows.clear()
+
+        try:
+            for batch in batches:
+                for first in range(0, len(batch), self.chunk):
+                    if len(requests) == self.depth:
+                        yield from finish()
+                    end = first + self.chunk
+                    requests.append((self.start(batch[first:end]), end >= len(batch)))
+            while requests:
+                yield from finish()
+        finally:
+            for wait, _ in requests:  # the caller wants no more logits
+                wait()
 
 
 def run_one(session: Session, batch: NDArray[Any]) -> NDArray[Any]:

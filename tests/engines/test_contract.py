@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import engines
 from conftest import FAKES, SCRIPTS, Project
-from engines.feed import OneAtATime, Work, run_all, run_one
+from engines.feed import OneAtATime, Pipeline, Work, run_all, run_one
 from formats.outputs import read_outputs
 from network.spec import CLASSES
 
@@ -103,6 +103,54 @@ def test_too_few_or_too_many_batches_of_logits_are_refused(
     assert re.search(
         r"model: returned (more than the )?\d+ (of \d+ )?batches.*; nothing was written", capsys.readouterr().err
     )
+
+
+class Requests:
+    """Starts and finishes the requests of a Pipeline; holds that they are waited for in order."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth, self.started, self.finished = depth, 0, 0
+        self.most = 0
+
+    def start(self, images: NDArray[Any]) -> Any:
+        number, before = self.started, images.copy()
+        self.started += 1
+        self.most = max(self.most, self.started - self.finished)
+
+        def wait() -> NDArray[Any]:
+            assert number == self.finished
+            assert np.array_equal(images, before)  # nobody has changed them meanwhile
+            self.finished += 1
+            return logits_of(images)
+
+        return wait
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 20])
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_pipeline_keeps_its_requests_in_flight_across_batches(
+    bins: Path, tmp_path: Path, batch_size: int, chunk: int, depth: int
+) -> None:
+    record, requests = read_record(bins), Requests(depth)
+    digests = []
+    for name, session in (("flight", Pipeline(requests.start, chunk, depth, {})), ("plain", OneAtATime(logits_of, {}))):
+        (tmp_path / name).mkdir()
+        digests.append(run_all(session, Work(bins, record, batch_size, "bin", "model"), tmp_path / name))
+    assert digests[0] == digests[1]
+    requests_of_a_batch = -(-batch_size // chunk)
+    total = -(-record["count"] // batch_size) * requests_of_a_batch
+    assert requests.started == requests.finished == total
+    assert requests.most == min(depth, total)
+
+
+def test_a_pipeline_gives_no_logits_before_as_many_requests_as_it_may_are_in_flight() -> None:
+    requests = Requests(5)
+    stream = Pipeline(requests.start, 8, 5, {}).stream(np.ones((20, 16, 3, 32, 32), np.float32))
+    assert next(stream).shape == (16, 10)
+    assert (requests.started, requests.finished) == (6, 2)  # two batches more are in flight
+    stream.close()  # type: ignore[attr-defined]
+    assert requests.finished == requests.started == 6  # so that the next stream finds them idle
 
 
 def test_one_batch_runs_with_nothing_else_in_flight() -> None:

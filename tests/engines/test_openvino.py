@@ -33,7 +33,7 @@ from conftest import (
     small_graph,
 )
 from engines import CompileRequest, ModelFile
-from engines.feed import OneAtATime
+from engines.feed import OneAtATime, run_one
 from engines.openvino import compile as compiler
 from engines.openvino import cpu, graph
 from engines.openvino import run as runner
@@ -103,7 +103,7 @@ def test_each_precision_agrees_with_the_reference_engine_at_any_batch_size(
     expected = np.resize(plain_logits, (batch_size, 10))
     for reverse in (False, True):  # twice, because streams finish in any order
         order = slice(None, None, -1 if reverse else 1)
-        logits = session.run(np.ascontiguousarray(images[order]))[order]
+        logits = run_one(session, np.ascontiguousarray(images[order]))[order]
         assert logits.shape == (batch_size, 10) and logits.dtype == np.float32
         assert agreement.relative_error(logits, expected) < TOLERANCE[precision]
         assert not agreement.changed_labels(logits, expected)
@@ -116,9 +116,10 @@ def test_logits_are_not_overwritten_by_the_next_ones(optimized: Path, bins: Path
     (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 2))
     session = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "f32"})
     images = some_bins(bins, read_record(bins), 4)
-    first = session.run(images[:2])
+    stream = session.stream([images[:2], images[2:]])
+    first = next(stream)
     copy = first.copy()
-    session.run(images[2:])
+    next(stream)
     assert np.array_equal(first, copy)
 
 
@@ -481,7 +482,7 @@ def test_a_graph_without_convolutions_runs_and_one_with_int8_operators_is_named(
     body = helper.make_graph(nodes, "product", [image], [logits], [weight])
     onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
     batch = np.full((2, 3, 32, 32), 0.5, np.float32)
-    logits_here = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "f32"}).run(batch)
+    logits_here = run_one(runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "f32"}), batch)
     assert np.allclose(logits_here, 1536)
     assert compiler.precision_of("bf16", {"precision": "float32"}) == "bfloat16"
     assert compiler.precision_of("bf16", {"precision": "float16"}) == "float16 graph in bfloat16"

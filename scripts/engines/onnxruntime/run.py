@@ -8,15 +8,14 @@ from _support.machine import threads
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from engines import ModelFile, Options, probe
-from engines.feed import OneAtATime
-from engines.split import CHUNK, split_batch
+from engines.feed import Pipeline
+from engines.split import CHUNK, REQUESTS, split_batch
 from graphs.session import open_session as open_runtime_session
 from network.spec import INPUT, OUTPUT
 
@@ -39,8 +38,8 @@ def check_computed(path: object) -> None:
         die(path, f"ONNX Runtime computes float32 convolutions in {computed} on this machine", probe.REMEDY)
 
 
-def open_session(model: ModelFile, options: Options) -> OneAtATime:
-    """Loads the model. A batch is split into requests, which run in parallel."""
+def open_session(model: ModelFile, options: Options) -> Pipeline:
+    """Loads the model. Batches are split into requests, which run in parallel."""
     graph = onnx.load_from_string(model.data)
     batch_size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CHUNK  # 0 in a plain export
     streams, chunk = split_batch(batch_size, threads())
@@ -54,9 +53,5 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
         logits: NDArray[Any] = session.run([OUTPUT], {INPUT: part})[0]
         return logits
 
-    def run(images: NDArray[Any]) -> NDArray[Any]:
-        parts = [images[start : start + chunk] for start in range(0, len(images), chunk)]
-        return np.concatenate(list(pool.map(logits_of, parts)))
-
-    runtime = f"ONNX Runtime {onnxruntime.__version__}"
-    return OneAtATime(run, {"runtime": runtime, "threads": threads(), "streams": streams})
+    conditions = {"runtime": f"ONNX Runtime {onnxruntime.__version__}", "threads": threads(), "streams": streams}
+    return Pipeline(lambda part: pool.submit(logits_of, part).result, chunk, REQUESTS * streams, conditions)

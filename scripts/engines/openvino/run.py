@@ -6,16 +6,16 @@ from _support import cli
 from _support.cli import die
 from _support.machine import threads
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines import ModelFile, Options, probe
-from engines.feed import OneAtATime
+from engines.feed import Pipeline, Wait
 from engines.openvino.cpu import instructions, require_instructions
-from engines.split import split_batch
-from network.spec import CLASSES
+from engines.split import REQUESTS, split_batch
 
 TYPES = {"f32": {"f32"}, "bf16": {"bf16"}, "int8": {"i8", "u8"}}  # runtime types of a convolution in that precision
 
@@ -91,8 +91,8 @@ def reason_of(error: Exception) -> str:
     return cli.one_line((kept or lines or [type(error).__name__])[-1]).lstrip("- ")[:200].replace(";", ",")
 
 
-def open_session(model: ModelFile, options: Options) -> OneAtATime:
-    """Loads the model. A batch is split into requests, with one stream of requests for each thread.
+def open_session(model: ModelFile, options: Options) -> Pipeline:
+    """Loads the model. Batches are split into requests, with one stream of requests for each thread.
 
     Exits 1 if the CPU lacks the precision's instructions, or if OpenVINO has chosen another precision.
     """
@@ -108,29 +108,28 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
     if fault:
         die(model.path, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
     computed = check_computed(model.path, compiled.rest)
-    batch_size, chunk = compiled.batch_size, compiled.chunk
-    requests = openvino.AsyncInferQueue(compiled.model, compiled.streams)
-    logits = np.empty((batch_size, len(CLASSES)), np.float32)
+    depth = REQUESTS * compiled.streams
+    requests = itertools.cycle([compiled.model.create_infer_request() for _ in range(depth)])
 
-    def store(request: Any, start: int) -> None:
-        logits[start : start + chunk] = request.get_output_tensor(0).data[: batch_size - start]
+    def start(images: NDArray[Any]) -> Wait:
+        count, request = len(images), next(requests)  # the oldest one: Pipeline has waited for it
+        padding = np.repeat(images[:1], compiled.chunk - count, axis=0)
+        shared = np.ascontiguousarray(np.concatenate([images, padding]) if len(padding) else images, np.float32)
+        request.start_async({0: shared}, share_inputs=True)
 
-    requests.set_callback(store)
+        def wait() -> NDArray[Any]:
+            request.wait()
 
-    def run(images: NDArray[Any]) -> NDArray[Any]:
-        for start in range(0, batch_size, chunk):
-            part = images[start : start + chunk]
-            if len(part) < chunk:
-                part = np.concatenate([part, images[: chunk - len(part)]])
-            requests.start_async({0: np.ascontiguousarray(part, np.float32)}, start, share_inputs=True)
-        requests.wait_all()
-        return logits.copy()
+            logits: NDArray[Any] = request.get_output_tensor(0).data[:count].copy()
+            return logits
+
+        return wait
 
     runtime = f"OpenVINO {openvino.get_version().split('-')[0]}"
     conditions = {"runtime": runtime, "threads": threads(), "streams": compiled.streams, "instructions": name}
-    conditions["images_a_request"] = chunk
+    conditions["images_a_request"] = compiled.chunk
     if compiled.rest != precision:
         conditions["rest"] = compiled.rest
     if compiled.rest == "bf16" and computed != "bfloat16":
         conditions["precision" if precision == "bf16" else "rest"] = computed
-    return OneAtATime(run, conditions)
+    return Pipeline(start, compiled.chunk, depth, conditions)
