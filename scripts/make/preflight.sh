@@ -850,7 +850,7 @@ om=${prefix}models/om/$CHIP/${network}_bs
 set +f
 set -- "${onnx%.onnx}.json" "${prefix}models/om/$CHIP"/bs[1-9].json "${prefix}models/om/$CHIP"/bs[1-6][0-9].json
 set -f
-records=$(grep -ls '"origin": "given"' "$@")
+records=$(grep -ls -D skip '"origin": "given"' "$@")
 for record in $records; do
     size=${record##*/bs}
     size=${size%.json}

@@ -267,6 +267,15 @@ def test_a_build_removes_only_temporary_files_of_its_own(project: Project) -> No
     assert not any(path.exists() for path in killed)
 
 
+@pytest.mark.parametrize("name", ["models/om/null/bs16.json", "models/onnx/3d_attention_net.json"])
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(project: Project, name: str) -> None:
+    (project.root / name).unlink()
+    os.mkfifo(project.root / name)
+    words = ("CHIP=null", f"PYTHON={project.python}")
+    done = run("timeout", "60", "make", "accuracy", *words, cwd=project.tree, ROOT="root")
+    assert done.returncode == 0, done.stderr  # nothing is stale, so no command reads the record
+
+
 def test_clean_counts_only_what_is_gone_and_knows_what_a_killed_make_left(fresh: Project) -> None:
     (fresh.root / ".make/locks").mkdir(parents=True)
     (fresh.root / ".make/restarted").write_text("1\n")
