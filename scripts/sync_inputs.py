@@ -216,7 +216,8 @@ def main() -> None:
     state.make_folder()
     values = {"batch_sizes": params["batch_sizes"], "chips": " ".join(chip.name for chip in chips)}
     values.update({"input.files": " ".join(files), "input.source": source})
-    with artifact.locked(state.folder / LAST):
+    is_copy = args.state != args.root / ".make"
+    with artifact.locked(state.folder / LAST, beside=is_copy):
         state.remove_orphans()
         for name, user in users.items():
             state.write_note(name, user)
