@@ -618,7 +618,7 @@ def test_a_record_that_is_none_is_never_verified(tmp_path: Path, text: str | Non
     path.unlink()
     if text is not None:
         path.write_text(text)
-    problem = "damaged, or written by another version" if text is not None else "missing"
+    problem = "damaged, or written by another version" if text is not None else "no such file"
     refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{path}: {problem}", "rm ")
     assert [outcome for outcome, _ in cases_of(tmp_path / "junit.xml").values()] == ["error"]
 
@@ -626,7 +626,7 @@ def test_a_record_that_is_none_is_never_verified(tmp_path: Path, text: str | Non
 def test_without_its_page_a_record_is_never_verified(tmp_path: Path) -> None:
     page = write_accuracy(tmp_path, {**FIGURES, "provenance": OFFICIAL}).with_suffix(".txt")
     page.unlink()
-    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{page}: missing")
+    refused(run_verify(tmp_path, "cifar10:cpu=1.5,0"), f"{page}: no such file")
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_perf_all_also_writes_the_accuracies_and_fresh_measures_all(project: Pro
         assert (project.root / f"results/null/bs{size}/accuracy.txt").is_file()
     project.make("perf-all", "FRESH=1", NULL=SLOW)
     assert project.pythons() == ["sweep", "measure", "measure"]
-    project.set("perf.search", "2")
+    project.set("perf.search", "60")
     project.make("best", NULL='{"ms": 1}')
     for page in project.root.glob("results/null/bs*/perf.txt"):
         assert page.with_name("accuracy.txt").is_file()
