@@ -20,12 +20,22 @@ digest() {
     fi
 }
 
+# Sets `outputs` to the digest that the manifest $1 states, in quotation marks; empty without a manifest.
+read_outputs() {
+    outputs=
+    if [ ! -f "$1" ]; then return; fi
+    while IFS= read -r line; do
+        case $line in ' "digest": '*) outputs=${line#' "digest": '} ;; esac
+    done < "$1"
+    outputs=${outputs%,}
+}
+
 for page in "$@"; do
     record=${page%.txt}.json folder=${page%/*}
     chip=${folder%/*} size=${folder##*/bs}
     facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p;
         /^   "outputs": /p' "$record") "
-    outputs=$(sed -n 's/^ "digest": \("[0-9a-f]*"\).*/\1/p' "$folder/outputs/manifest.json" 2> /dev/null)
+    read_outputs "$folder/outputs/manifest.json"
     digest "$page"
     case $facts in
         *" \"sha256\": \"$sum\""*) ;;
