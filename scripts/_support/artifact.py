@@ -10,7 +10,7 @@ influence the bytes of an artifact. Python 3.7, standard library only.
 from __future__ import annotations
 
 from _support import SOURCES, environment, locks
-from _support.cli import SCRIPTS, die
+from _support.cli import SCRIPTS, die, short
 from _support.imports import local_imports
 
 import contextlib
@@ -183,7 +183,7 @@ def place_problem(path: Path, provenance: Record) -> str:
     place = PLACE.search(path.as_posix())
     for entry, expected in zip(("chip", "batch_size"), place.groups() if place else ()):
         if str(provenance.get(entry)) != expected:
-            is_of = f"is of {entry.replace('_', ' ')} {provenance.get(entry)}, not {expected}"
+            is_of = f"is of {entry.replace('_', ' ')} {short(provenance.get(entry))}, not {expected}"
             return f"{is_of}: {COPIED}"
     return ""
 
