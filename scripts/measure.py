@@ -1,8 +1,9 @@
 """Compiled model + bins + outputs of the accuracy run -> perf.txt and perf.json.
 
-A query is one batch of real images; each pass over the images uses a new order. After a timed warm-up the run lasts a
-minimum duration and a minimum number of queries (MLPerf Inference). Two times are measured: inside the engine, and from
-the bins on disk to the outputs on disk. The logits must match the accuracy run (MLPerf's TEST01), and the engine must
+A query is one batch of real images; each pass over the images uses a new order. After a timed warm-up a run lasts a
+minimum duration and a minimum number of queries (MLPerf Inference). The latency is that of scenario SingleStream, one
+batch in flight; the throughput is that of scenario Offline, the engine's queue kept full. End to end is from the bins
+on disk to the outputs on disk. The logits of both must match the accuracy run (MLPerf's TEST01), and the engine must
 not return cached results (TEST04). A host runs one measurement at a time. Python 3.7.
 """
 
@@ -37,7 +38,7 @@ from reporting.provenance import (
     source_line,
     without_paths,
 )
-from reporting.timing import Measured
+from reporting.timing import Measured, Run
 
 SETTINGS = {
     "warmup": "perf.warmup",
@@ -50,40 +51,48 @@ SETTINGS = {
 }
 
 
-def check_logits(measured: Measured, outputs: NDArray[Any], tolerance: float, subject: object) -> Record:
+def check_logits(run: Run, outputs: NDArray[Any], tolerance: float, subject: object) -> Record:
     """The errors of the timed run's logits against `outputs`, those of the accuracy run, float [images, classes].
 
     Exits 1 if an error exceeds `tolerance`, relative: max|Δ| / max|reference|.
     """
-    expected = outputs[measured.numbers]
-    errors = np.abs(measured.logits - expected).max(1) / np.abs(outputs).max()
+    expected = outputs[run.numbers]
+    errors = np.abs(run.logits - expected).max(1) / np.abs(outputs).max()
     errors[~np.isfinite(errors)] = np.inf
     worst = int(errors.argmax())
     if errors[worst] > tolerance:
-        error = f"image {measured.numbers[worst]} has relative error {errors[worst]:.2e}, tolerance {tolerance:g}"
+        error = f"image {run.numbers[worst]} has relative error {errors[worst]:.2e}, tolerance {tolerance:g}"
         problem = f"the outputs of the timed run do not match the accuracy run ({error}), so its speed is not valid"
         die(subject, problem, "nothing was written; report it, with the engine's version")
-    changed = int((measured.logits.argmax(1) != expected.argmax(1)).sum())
+    changed = int((run.logits.argmax(1) != expected.argmax(1)).sum())
     return {"answers": len(errors), "largest_error": float(errors[worst]), "labels_changed": changed}
+
+
+def stability_text(scenario: Record) -> str:
+    """Drift, spread and load of a scenario; a value above its limit is shown with the limit, as in its "why"."""
+    stability = scenario["stability"]
+    load = "unknown" if stability["others"] is None else f"{100 * stability['others']:.0f}%"
+    values = [f"drift {100 * stability['drift']:+.1f}%", f"spread {100 * stability['spread']:.1f}%"]
+    values += [f"load from other processes {load}"]
+    return ", ".join(next((why for why in stability["why"] if why.startswith(value)), value) for value in values)
 
 
 def format_page(result: Record) -> List[str]:
     """The lines of perf.txt; `make perf` prints the first seven."""
-    times, end_to_end, check = result["latency_ms"], result["end_to_end"], result["check"]
-    stability, provenance = result["stability"], result["provenance"]
-    load = "unknown" if stability["others"] is None else f"{100 * stability['others']:.0f}%"
-    values = [f"drift {100 * stability['drift']:+.1f}%", f"spread {100 * stability['spread']:.1f}%"]
-    values += [f"load from other processes {load}"]
-    # A value above its limit is shown with the limit, as in stability["why"].
-    texts = ", ".join(next((why for why in stability["why"] if why.startswith(value)), value) for value in values)
+    times, end_to_end, provenance = result["latency_ms"], result["end_to_end"], result["provenance"]
+    scenarios = result["scenarios"]
+    checks = [scenario["check"] for scenario in scenarios.values()]
+    answers, error = sum(check["answers"] for check in checks), max(check["largest_error"] for check in checks)
     speed, batch_size = f"{result['throughput_images_per_s']:.2f} images/s", provenance["batch_size"]
-    error = f"relative error at most {check['largest_error']:.1e}"
+    stability = "; ".join(f"{name}: {stability_text(scenario)}" for name, scenario in scenarios.items())
     return [
-        f"Throughput: {speed} at batch size {batch_size}, device time",
-        f"Latency of {result['queries']} queries, ms: " + ", ".join(f"{k} {v:.2f}" for k, v in times.items()),
+        f"Throughput: {speed} at batch size {batch_size}, device time ({timing.scenario_text(result, timing.OFFLINE)})",
+        f"Latency of {result['queries']} queries, ms: "
+        + ", ".join(f"{k} {v:.2f}" for k, v in times.items())
+        + f" ({timing.scenario_text(result, timing.SINGLE_STREAM)})",
         f"End to end: {end_to_end['throughput_images_per_s']:.2f} images/s ({end_to_end['what']})",
-        f"Stable: yes ({texts})" if result["stable"] else f"Stable: NO: {texts}",
-        f"Checked: {check['answers']} outputs match the accuracy run ({error}); no caching found",
+        f"Stable: {'yes' if result['stable'] else 'NO'} ({stability})",
+        f"Checked: {answers} outputs match the accuracy run (relative error at most {error:.1e}); no caching found",
         source_line(provenance),
         conditions_line(provenance),
         "",
@@ -112,25 +121,36 @@ def run_timed(engine: str, request: RunRequest, work: Work, rules: PerfRules, fo
         return measured._replace(device={"name": f"{cpu_name()}, threads {session.conditions.get('threads')}"})
 
 
-def perf_record(measured: Measured, check: Record, limits: Dict[str, float], batch_size: int) -> Record:
-    """The figures of perf.json."""
-    stability = timing.stability(measured.times_ms, measured.others, limits)
-    throughput = 1000 * measured.images / sum(measured.times_ms)
-    times = {"throughput_images_per_s": throughput, "latency_ms": timing.latency(measured.times_ms)}
+def scenario_of(name: str, run: Run, check: Record, limits: Dict[str, float]) -> Record:
+    """The entry of a scenario in perf.json."""
+    return {
+        "queue": run.queue,
+        **timing.scenario_record(name, run.times_ms, run.images),
+        "stability": timing.scenario_stability(name, run.times_ms, run.others, limits),
+        "check": check,
+        "times_ms": run.times_ms,
+    }
+
+
+def perf_record(measured: Measured, checks: Dict[str, Record], limits: Dict[str, float], batch_size: int) -> Record:
+    """The figures of perf.json; `checks` are the results of check_logits() by scenario."""
+    scenarios = {name: scenario_of(name, run, checks[name], limits) for name, run in measured.runs().items()}
+    single_stream, offline = scenarios[timing.SINGLE_STREAM], scenarios[timing.OFFLINE]
+    times = {
+        "throughput_images_per_s": offline["throughput_images_per_s"],
+        "latency_ms": single_stream["latency_ms"],
+    }
     return {
         "batch_size": batch_size,
         **times,
-        "queries": len(measured.times_ms),
-        "images": measured.images,
+        "queries": single_stream["queries"],
         "device": {**measured.device, **times},
         "end_to_end": measured.end_to_end,
-        "stable": not stability["why"],
-        "stability": stability,
+        "stable": not timing.reasons_of(scenarios),
+        "scenarios": scenarios,
         "warmup": measured.warmup,
-        "check": check,
         "cache": measured.cache,
         "method": measured.method,
-        "times_ms": measured.times_ms,
     }
 
 
@@ -189,15 +209,16 @@ def main() -> None:
             folder.mkdir()
             measured = run_timed(engine, request, work, rules, folder)
         check_bins(args.bins, bins)  # again, because it may have waited for the CPU or the device
-        check = check_logits(measured, logits, args.tolerance, args.out)
+        checks = {name: check_logits(run, logits, args.tolerance, args.out) for name, run in measured.runs().items()}
         versions = {"host": cpu_name(), "python": platform.python_version(), "numpy": np.__version__}
         job.record["provenance"].update(measured.conditions, outputs=outputs["digest"], **versions)
         limits = {name: getattr(args, name) for name in ("drift", "spread", "others")}
-        perf = perf_record(measured, check, limits, batch_size)
+        perf = perf_record(measured, checks, limits, batch_size)
         job.record.update(perf, **labels_of(outputs["provenance"], outputs))
         job.path.write_text("\n".join(format_page(job.record)) + "\n", "utf-8")
         if not perf["stable"]:
-            print(f"  not stable: {', '.join(perf['stability']['why'])}; to measure again, add FRESH=1")
+            why = ", ".join(timing.reasons_of(perf["scenarios"]))
+            print(f"  not stable: {why}; to measure again, add FRESH=1")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -144,6 +144,25 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1
     assert re.fullmatch(r"\w+\.py: [^;]+: .+; .+", lines[0]), lines[0]
     for word in words:
         assert word in lines[0], lines[0]
+
+
+def scenarios(why: list[str]) -> dict[str, Any]:
+    """The scenarios of a perf.json that is not stable for the reasons `why`."""
+    stability = {"drift": 0.1, "spread": 0.1, "others": None, "limits": {}, "why": why}
+    figures = {"queries": 2, "images": 32, "throughput_images_per_s": 9.5, "times_ms": [1.0, 2.0]}
+    check = {"answers": 32, "largest_error": 0.0, "labels_changed": 0}
+    entry = {**figures, "stability": {**stability, "why": []}, "check": check}
+    single = {"queue": "one batch in flight", **entry, "latency_ms": {"p50": 1.0}}
+    return {"SingleStream": single, "Offline": {"queue": "queue kept full", **entry, "stability": stability}}
+
+
+def damaged_scenarios() -> Iterator[dict[str, Any]]:
+    """The same with a damaged entry each."""
+    for name, value in [("queue", 1), ("times_ms", []), ("times_ms", [0]), ("images", 0.5), ("stability", None)]:
+        yield {**scenarios([]), "Offline": {**scenarios([])["Offline"], name: value}}
+    for name, value in [("why", None), ("why", [1]), ("others", "0")]:
+        entry = scenarios([])["SingleStream"]
+        yield {**scenarios([]), "SingleStream": {**entry, "stability": {**entry["stability"], name: value}}}
 
 
 def accuracy_figures(correct: int, total: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _support.artifact import COPIED, DAMAGED, SAME, Record, absence, digest, is_count, is_file, rebuild_hint
+from _support.artifact import COPIED, DAMAGED, SAME, Record, absence, digest, is_file, rebuild_hint
 from _support.cli import Refusal, die, refusals
 
 import math
@@ -17,8 +17,8 @@ from formats.outputs import read_labels, read_outputs
 from reporting.accuracy import accuracy_record, format_predictions
 from reporting.agreement import compare_logits, format_page, reference_facts
 from reporting.provenance import origins_of, source_of, without_paths
-from reporting.records import CHECKS, invalid_fields, is_list, is_number, is_positive
-from reporting.timing import latency, stability
+from reporting.records import CHECKS, invalid_fields, is_number
+from reporting.timing import OFFLINE, SCENARIOS, SINGLE_STREAM, reasons_of, scenario_record, scenario_stability
 
 INPUTS = ("onnx", "model", "bins", "labels", "outputs", "reference")  # what a result is made from directly
 TIMES = ("throughput_images_per_s", "latency_ms")  # of perf.json, and of the device in it
@@ -114,31 +114,47 @@ def check_compare(link: Checked, logits: Logits) -> None:
 
 
 def check_perf(link: Checked, logits: Logits) -> None:
-    """The figures of perf.json that follow from its times."""
+    """The figures of perf.json that follow from the times of its scenarios, and from the limits in its cache key."""
     record = link.record
-    times = record.get("times_ms")
-    if not times or not is_list(times, is_positive) or not is_count(record.get("images")):
-        die(link.path.with_suffix(".json"), f"{DAMAGED} (times_ms, images)", rebuild_hint(link.path))
-    throughput = 1000 * record["images"] / sum(times)
-    computed = {"throughput_images_per_s": throughput, "latency_ms": latency(times), "queries": len(times)}
-    check_figures(link, {**computed, "batch_size": record["provenance"].get("batch_size")}, "its times")
+    reason = CHECKS["perf"](record)
+    if reason:
+        die(link.path.with_suffix(".json"), reason, rebuild_hint(link.path))
+    limits = limits_of(link)
+    scenarios = {name: check_scenario(link, name, limits) for name in SCENARIOS}
+    throughput = scenarios[OFFLINE]["throughput_images_per_s"]
+    single_stream = scenarios[SINGLE_STREAM]
+    computed = {"throughput_images_per_s": throughput, "latency_ms": single_stream["latency_ms"]}
+    check_figures(link, {**computed, "queries": single_stream["queries"]}, "its times")
+    check_figures(link, {"batch_size": record["provenance"].get("batch_size")}, "its provenance")
     device = record.get("device")
     if isinstance(device, dict):
         times_of_device = {name: computed[name] for name in TIMES if name in device}
         check_figures(link, {"device": {**device, **times_of_device}}, "its times")
-    check_stability(link, times)
+    check_figures(link, {"stable": not reasons_of(scenarios)}, "its times and limits")
 
 
-def check_stability(link: Checked, times: List[float]) -> None:
-    """Whether the run was stable, by its times and the limits in its cache key."""
-    stated, key = link.record.get("stability"), link.record.get("key")
+def limits_of(link: Checked) -> Dict[str, float]:
+    """The limits of a stable measurement in the cache key of perf.json; exits 1 if they are not there."""
+    key = link.record.get("key")
     flags = key.get("flags") if isinstance(key, dict) else None
     limits = {name: flags[name] for name in LIMITS if is_number(flags.get(name))} if isinstance(flags, dict) else {}
-    others = stated.get("others") if isinstance(stated, dict) else None
-    if len(limits) != len(LIMITS) or not (others is None or is_number(others)):
-        die(link.path.with_suffix(".json"), f"{DAMAGED} (stability, key)", rebuild_hint(link.path))
-    computed = stability(times, others, limits)
-    check_figures(link, {"stability": computed, "stable": not computed["why"]}, "its times and limits")
+    if len(limits) != len(LIMITS):
+        die(link.path.with_suffix(".json"), f"{DAMAGED} (key)", rebuild_hint(link.path))
+    return limits
+
+
+def check_scenario(link: Checked, name: str, limits: Dict[str, float]) -> Record:
+    """The entry of a scenario in perf.json; exits 1 if its figures do not follow from its times and `limits`."""
+    scenario: Record = link.record["scenarios"][name]
+    times, others = scenario["times_ms"], scenario["stability"].get("others")
+    computed = {
+        **scenario_record(name, times, scenario["images"]),
+        "stability": scenario_stability(name, times, others, limits),
+    }
+    if not is_same({**scenario, **computed}, scenario):
+        path = link.path.with_suffix(".json")
+        die(path, f"scenario {name} is not what follows from its times and limits", rebuild_hint(link.path))
+    return scenario
 
 
 def check_layers(link: Checked, logits: Logits) -> None:

@@ -1,4 +1,7 @@
-"""Measures an engine that runs in this process, and checks that it does not cache results. Python 3.7."""
+"""Measures an engine that runs in this process, in two scenarios, and checks that it does not cache.
+
+Python 3.7.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,26 @@ from _support.progress import Progress
 
 import time
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines import PerfRules, Session
-from engines.feed import Work, check_shape, run_one
+from engines.feed import REPORT, Work, check_shape, run_one
 from formats.bins import read_bin
 from formats.outputs import encode, name_of
 from network.spec import IMAGE_SHAPE
 from reporting import timing
-from reporting.timing import Measured
+from reporting.timing import Measured, Run
 
 SEED = 20260601  # of the order of the images
 CACHE = 1.25  # limit of time of new inputs / time of repeated ones; MLPerf's TEST04 allows 1.1, with longer runs
-METHOD = "time inside the engine's call, inputs in memory; images/s = images / sum of these times"
+POOL = 10000  # images in memory in scenario Offline: the number of test images of CIFAR-10
+METHOD = (
+    "inputs in memory. SingleStream: time inside the engine's call, one batch after the other. Offline: the engine "
+    "gets the next batch as soon as its queue has room; images/s = images / time until the last one ends"
+)
 
 
 def batch_numbers(count: int, batch_size: int) -> Iterator[NDArray[Any]]:
@@ -58,82 +65,139 @@ class Images:
         return np.ascontiguousarray(changed)
 
 
-class Timed:
-    """Runs the queries of a measurement; collects times, image numbers and logits, and writes outputs to `out`."""
+class Pool:
+    """Batches of real images in memory, without end. Of a large set, POOL images that are spread evenly over it."""
 
-    def __init__(self, session: Session, work: Work, out: Path) -> None:
-        self.session, self.work, self.out = session, work, out
-        self.images = Images(work)
-        self.times: List[float] = []  # s, in the engine's call
-        self.end_to_end: List[float] = []  # s, from reading bins to writing outputs
-        self.numbers: List[NDArray[Any]] = []
-        self.logits: List[NDArray[Any]] = []
+    def __init__(self, work: Work) -> None:
+        count = work.record["count"]
+        self.numbers = np.linspace(0, count - 1, min(count, POOL)).astype(int)
+        self.images = np.stack([read_bin(work.bins.with_name(f"image_{number}.bin")) for number in self.numbers])
+        self.places = batch_numbers(len(self.numbers), work.batch_size)
 
-    def warm_up(self, seconds: float) -> Record:
-        """Runs at least two queries, for at least `seconds`."""
-        begin, queries = time.perf_counter(), 0
+    def batch(self) -> Tuple[NDArray[Any], NDArray[Any]]:
+        """The numbers of the next images, int [batch_size], and the images, float32 [batch_size, *IMAGE_SHAPE]."""
+        places = next(self.places)
+        return self.numbers[places], self.images[places]
+
+
+def warm_up(session: Session, pool: Pool, seconds: float) -> Record:
+    """Runs at least two queries, for at least `seconds`, with the queue kept full."""
+    begin, queries = time.perf_counter(), 0
+
+    def batches() -> Iterator[NDArray[Any]]:
+        nonlocal queries
         while queries < 2 or time.perf_counter() - begin < seconds:
-            self.images.read()
-            run_one(self.session, self.images.batch)
             queries += 1
-        return {"seconds": time.perf_counter() - begin, "queries": queries}
+            yield pool.batch()[1]
 
-    def query(self) -> None:
-        """Reads a batch, runs it, writes its outputs, and stores the times."""
+    for _ in session.stream(batches()):
+        pass
+    return {"seconds": time.perf_counter() - begin, "queries": queries}
+
+
+class Clock:
+    """The time since the start of a scenario, and its progress."""
+
+    def __init__(self, rules: PerfRules, scenario: str) -> None:
+        self.rules, self.progress = rules, Progress(max(rules.min_queries, 1), f"queries, {scenario}")
+        self.load, self.begin = timing.CpuLoad(), time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.begin
+
+    def is_over(self, queries: int) -> bool:
+        """Whether both minima of the rules are reached."""
+        return queries >= self.rules.min_queries and self.seconds() >= self.rules.min_duration
+
+    def update(self, done: int, last: bool = False) -> None:
+        share = max(min(1.0, self.seconds() / max(self.rules.min_duration, 1e-9)), 1e-9)  # of the minimum duration
+        self.progress.total = done if last else max(self.rules.min_queries, int(done / share), done + 1)
+        self.progress.update(done)
+
+
+def single_stream(session: Session, rules: PerfRules, work: Work, images: Images, out: Path) -> Tuple[Run, List[float]]:
+    """Runs queries one after the other; reads each from its bins and writes its outputs to `out`.
+
+    Returns (the run, s of each query from reading its bins to writing its outputs).
+    """
+    times: List[float] = []
+    end_to_end: List[float] = []
+    numbers: List[NDArray[Any]] = []
+    logits: List[NDArray[Any]] = []
+    clock = Clock(rules, timing.SINGLE_STREAM)
+    while not clock.is_over(len(times)):
         start = time.perf_counter()
-        numbers = self.images.read()
+        numbers.append(images.read())
         ready = time.perf_counter()
-        logits = np.array(run_one(self.session, self.images.batch))  # copied: an engine may reuse the array
+        rows = np.array(run_one(session, images.batch))  # copied: an engine may reuse the array
         done = time.perf_counter()
-        check_shape(logits, self.work.batch_size, self.work.subject)
-        for number, row in zip(numbers, logits):
-            path = self.out / name_of(number, self.work.output_format)
-            path.write_bytes(encode(row, self.work.output_format))
-        self.end_to_end.append(time.perf_counter() - start)
-        self.times.append(done - ready)
-        self.numbers.append(numbers)
-        self.logits.append(logits)
+        check_shape(rows, work.batch_size, work.subject)
+        for number, row in zip(numbers[-1], rows):
+            path = out / name_of(number, work.output_format)
+            path.write_bytes(encode(row, work.output_format))
+        end_to_end.append(time.perf_counter() - start)
+        times.append(1000 * (done - ready))
+        logits.append(rows)
+        clock.update(len(times))
+    clock.update(len(times), last=True)
+    return run_of(timing.ONE, times, numbers, logits, clock), end_to_end
 
-    def run(self, rules: PerfRules) -> None:
-        """Runs queries until both minima of `rules` are reached."""
-        progress = Progress(max(rules.min_queries, 1), "queries")
-        begin = time.perf_counter()
-        while len(self.times) < rules.min_queries or time.perf_counter() - begin < rules.min_duration:
-            self.query()
-            done, seconds = len(self.times), time.perf_counter() - begin
-            share = max(min(1.0, seconds / max(rules.min_duration, 1e-9)), 1e-9)  # of the minimum duration
-            progress.total = max(rules.min_queries, int(done / share), done + 1)
-            progress.update(done)
-        progress.total = len(self.times)
-        progress.update(len(self.times))
+
+def offline(session: Session, rules: PerfRules, work: Work, pool: Pool) -> Run:
+    """Keeps the queue of the engine full until the minima of `rules` are reached, and waits for the last query."""
+    times: List[float] = []
+    numbers: List[NDArray[Any]] = []
+    logits: List[NDArray[Any]] = []
+    clock = Clock(rules, timing.OFFLINE)
+
+    def batches() -> Iterator[NDArray[Any]]:
+        while not clock.is_over(len(numbers)):
+            chosen, images = pool.batch()
+            numbers.append(chosen)
+            yield images
+
+    last = 0.0
+    for answer in session.stream(batches()):
+        rows = np.array(answer)  # copied: an engine may reuse the array
+        check_shape(rows, work.batch_size, work.subject)
+        now = clock.seconds()
+        times.append(1000 * (now - last))
+        last = now
+        logits.append(rows)
+        clock.update(len(times))
+    clock.update(len(times), last=True)
+    if len(times) != len(numbers):
+        die(work.subject, f"returned {len(times)} of {len(numbers)} batches", REPORT)
+    return run_of(timing.FULL, times, numbers, logits, clock)
+
+
+def run_of(
+    queue: str, times_ms: List[float], numbers: List[NDArray[Any]], logits: List[NDArray[Any]], clock: Clock
+) -> Run:
+    images = np.concatenate(numbers)
+    return Run(queue, times_ms, len(images), images, np.concatenate(logits), clock.load.others())
 
 
 def measure(session: Session, rules: PerfRules, work: Work, out: Path) -> Measured:
     """Measures an engine that runs in this process; writes outputs to the folder `out`."""
-    timed, busy = Timed(session, work, out), timing.CpuLoad()
-    warmup = timed.warm_up(rules.warmup)
+    images, pool, busy = Images(work), Pool(work), timing.CpuLoad()
+    warmup = warm_up(session, pool, rules.warmup)
     before = busy.others() or 0.0
     if before > rules.others:
         print(f"  other processes use {100 * before:.0f}% of the CPUs: stop them for a stable measurement")
-    busy = timing.CpuLoad()
-    timed.run(rules)
-    others = busy.others()
-    images = work.batch_size * len(timed.times)
+    single, seconds = single_stream(session, rules, work, images, out)
     end_to_end = {
         "what": "reading bins, running, writing outputs; one query at a time",
-        "throughput_images_per_s": images / sum(timed.end_to_end),
-        "latency_ms": timing.latency([1000 * t for t in timed.end_to_end]),
+        "throughput_images_per_s": single.images / sum(seconds),
+        "latency_ms": timing.latency([1000 * t for t in seconds]),
     }
     return Measured(
-        times_ms=[1000 * t for t in timed.times],
-        images=images,
-        numbers=np.concatenate(timed.numbers),
-        logits=np.concatenate(timed.logits),
+        single_stream=single,
+        offline=offline(session, rules, work, pool),
         end_to_end=end_to_end,
         device={},
         warmup=warmup,
-        cache=check_for_cache(session, timed.images, work.subject),
-        others=others,
+        cache=check_for_cache(session, images, work.subject),
         method=METHOD,
         conditions=session.conditions,
     )

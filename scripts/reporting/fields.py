@@ -138,38 +138,46 @@ ACCURACY: Fields = {
     "digests.labels": "digest of labels.txt",
     "digests.predictions": "digest of the predicted classes, one per line",
 }
-PERF: Fields = {
-    "batch_size": "images of a query",
-    "throughput_images_per_s": "images/s, device time",
-    "latency_ms": "latency of a query",
-    **below("latency_ms", LATENCY, " of a query, ms, device time"),
+SCENARIO: Fields = {
+    "queue": "`one batch in flight` or `queue kept full`; an NPU has one batch in flight in both scenarios",
     "queries": "number of timed queries",
     "images": "number of timed images, without padding",
+    "throughput_images_per_s": "images/s",
+    **below("latency_ms", LATENCY, ", ms; only in SingleStream"),
+    "stability": "what decides whether the run is stable",
+    "stability.drift": "median of the last third / median of the first third − 1",
+    "stability.spread": "(p90 − p10) / p50; in Offline of the mean times of 30 parts of the run",
+    "stability.others": "share of the CPUs, or of the NPU, that other processes used; null: unknown",
+    **below("stability.limits", {name: f"perf.{name} of params.yaml" for name in ("drift", "spread", "others")}),
+    "stability.why": "a text for each value above its limit",
+    "check": "comparison of the timed outputs with those of inference",
+    "check.answers": "outputs compared with those of the accuracy run",
+    "check.largest_error": "largest relative error",
+    "check.labels_changed": "changed predictions",
+    "times_ms": "time of each query, ms; with a full queue the time between the ends of two queries",
+}
+PERF: Fields = {
+    "batch_size": "images of a query",
+    "throughput_images_per_s": "images/s in scenario Offline, device time",
+    "latency_ms": "latency of a query in scenario SingleStream",
+    **below("latency_ms", LATENCY, ", ms, device time"),
+    "queries": "number of timed queries in scenario SingleStream",
     **device_fields(),
     "end_to_end": "with reading inputs and writing outputs",
     "end_to_end.what": "what this time includes",
     "end_to_end.throughput_images_per_s": "images/s with reading inputs and writing outputs",
     **below("end_to_end.latency_ms", LATENCY, ", ms"),
     "end_to_end.runs": "runs of ais_bench, on an NPU",
-    "stable": "whether the three values of `stability` are within their limits",
-    "stability": "what decides whether the run is stable",
-    "stability.drift": "median of the last third / median of the first third − 1",
-    "stability.spread": "(p90 − p10) / p50",
-    "stability.others": "share of the CPUs, or of the NPU, that other processes used; null: unknown",
-    **below("stability.limits", {name: f"perf.{name} of params.yaml" for name in ("drift", "spread", "others")}),
-    "stability.why": "a text for each value above its limit",
+    "stable": "whether the three values of `stability` are within their limits in both scenarios",
+    "scenarios": "the two scenarios by MLPerf's names: `SingleStream` and `Offline`",
+    **below("scenarios.*", SCENARIO),
     "warmup": "before the timed run",
     "warmup.seconds": "duration of the warm-up",
     "warmup.queries": "queries of the warm-up",
-    "check": "comparison of the timed outputs with those of inference",
-    "check.answers": "outputs compared with those of the accuracy run",
-    "check.largest_error": "largest relative error",
-    "check.labels_changed": "changed predictions",
     "cache": "check that the engine does not return cached results",
     **below("cache.images_of_the_set", CACHE, "; repeated: test images"),
     **below("cache.same_batch_again", CACHE, "; repeated: the same batch"),
     "method": "how it was timed",
-    "times_ms": "time of each query, ms",
 }
 COMPARE: Fields = {
     "images": "number of test images",
@@ -226,11 +234,17 @@ CONDITIONS: Fields = {
     )
 }
 RATES: Fields = {
-    "throughput_images_per_s": "images/s, device time",
-    **{f"p{n}_ms": f"latency of a query, percentile {n}, ms, device time" for n in (50, 90, 99)},
+    "throughput_images_per_s": "images/s in scenario Offline, device time",
+    **{
+        f"p{n}_ms": f"latency of a query in scenario SingleStream, percentile {n}, ms, device time"
+        for n in (50, 90, 99)
+    },
     "end_to_end_images_per_s": "images/s with reading inputs and writing outputs",
-    "queries": "number of timed queries",
+    "queries": "number of timed queries in scenario SingleStream",
     "stable": "true or false, see [performance](performance.md#stability)",
+    "throughput_scenario": "scenario of the throughput and how it was run: `Offline, queue kept full`; on an NPU "
+    "`Offline, one batch in flight`",
+    "latency_scenario": "the same for the latency: `SingleStream, one batch in flight`",
 }
 PERF_CSV: Fields = {
     "batch_size": "the batch size, as in `BS`",

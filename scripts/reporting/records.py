@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence, Tuple
 
 from network.spec import CLASSES
 from reporting.provenance import is_provenance
+from reporting.timing import SCENARIOS
 
 ORIGINS = ("data_origin", "checkpoint_origin", "given")
 INPUTS = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these can still share a table
@@ -132,8 +133,37 @@ def check_accuracy(record: Record) -> str:
     return f"{DAMAGED}: {contradicts}" if contradicts else reason
 
 
+def is_text_list(value: Any) -> bool:
+    return is_list(value, lambda item: isinstance(item, str))
+
+
+def is_scenario(value: Any) -> bool:
+    """Whether `value` is a valid entry of "scenarios" in perf.json."""
+    if not isinstance(value, dict) or not isinstance(value.get("stability"), dict):
+        return False
+    others = value["stability"].get("others")
+    return (
+        isinstance(value.get("queue"), str)
+        and has_throughput(value)
+        and is_count(value.get("images"))
+        and is_list(value.get("times_ms"), is_number)
+        and sum(value["times_ms"]) > 0
+        and is_text_list(value["stability"].get("why"))
+        and (others is None or is_number(others))
+    )
+
+
+def has_scenarios(value: Any) -> bool:
+    return isinstance(value, dict) and all(is_scenario(value.get(name)) for name in SCENARIOS)
+
+
+EARLIER = "measured by an earlier version, which did not know the scenarios SingleStream and Offline"
+
+
 def check_perf(record: Record) -> str:
     """Why a perf.json is rejected; empty if it is valid."""
+    if "scenarios" not in record and "times_ms" in record:
+        return EARLIER
     return invalid_fields(
         record,
         {
@@ -144,7 +174,7 @@ def check_perf(record: Record) -> str:
             "stable": isinstance(record.get("stable"), bool),
             "device": "device" not in record or has_rates(record["device"]),
             "end_to_end": "end_to_end" not in record or has_throughput(record["end_to_end"]),
-            "stability": isinstance(record.get("stability", {}), dict),
+            "scenarios": has_scenarios(record.get("scenarios")),
         },
     )
 

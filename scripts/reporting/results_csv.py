@@ -12,11 +12,15 @@ from typing import Any
 from reporting.gate import References, judge_accuracy
 from reporting.provenance import CONDITIONS, LABELS, label_cells
 from reporting.records import PERCENTILES, Result
+from reporting.timing import OFFLINE, SINGLE_STREAM, scenario_text
 
 OF_ROW = ("chip", "batch_size")
 ACCURACY = ("top1", "correct", "total", "wilson95_low", "wilson95_high", "gate")
 COMPARE = ("agreement",)
-PERF = ("throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s", "queries", "stable")
+PERF = (
+    *("throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s", "queries", "stable"),
+    *("throughput_scenario", "latency_scenario"),
+)
 DATES = ("accuracy_date", "perf_date")
 OF_RESULT = (*(name for name in CONDITIONS if name not in OF_ROW), "model")
 COLUMNS = (*OF_ROW, *ACCURACY, *COMPARE, *PERF, *DATES, *OF_RESULT, *LABELS)
@@ -45,7 +49,11 @@ def perf_values(result: Result) -> list[Any]:
         return [""] * len(PERF)
     times = [perf["latency_ms"][name] for name in PERCENTILES]
     end_to_end = perf.get("end_to_end", {}).get("throughput_images_per_s", "")
-    return [perf["throughput_images_per_s"], *times, end_to_end, perf["queries"], str(perf["stable"]).lower()]
+    scenarios = [scenario_text(perf, name) for name in (OFFLINE, SINGLE_STREAM)]
+    return [
+        *(perf["throughput_images_per_s"], *times, end_to_end, perf["queries"], str(perf["stable"]).lower()),
+        *scenarios,
+    ]
 
 
 def row_of(result: Result, references: References) -> list[Any]:

@@ -33,8 +33,10 @@ ACCURACY_NOTE = (
     "McNemar p: predictions compared with those of the reference engine, ONNX Runtime on the plain graph: make compare."
 )
 PERF_NOTE = (
-    "device: time of the device alone. end to end: with reading bins and writing outputs. stable: drift (median of the "
-    "last third against the first), spread ((p90 - p10) / p50) and load from other processes are within their limits."
+    "Offline: the queue of the engine is kept full (an NPU has one batch in flight, as ais_bench runs). SingleStream: "
+    "one batch in flight. Both are times of the device alone. end to end: with reading bins and writing outputs. "
+    "stable: drift (median of the last third against the first), spread ((p90 - p10) / p50) and load from other "
+    "processes are within their limits in both scenarios."
 )
 
 TERMS = [
@@ -44,9 +46,15 @@ TERMS = [
     ("agreement", "the share of predictions that equal those of the reference engine, ONNX Runtime in float32"),
     ("fixed / broken / other", "predictions that differ from the reference engine: now right, now wrong, both wrong"),
     ("McNemar p", "the chance of a split at least as uneven as fixed to broken, if both were equally likely"),
-    ("images/s, device", "throughput of the device alone, with images in memory"),
+    (
+        "images/s, Offline",
+        "throughput of the device alone, with images in memory and the engine's queue kept full",
+    ),
     ("end to end", "with reading bins and writing outputs"),
-    ("latency, p50, p90, p99", "time of a query, which is one batch; 50, 90 or 99 % of the queries were as fast"),
+    (
+        "latency, p50, p90, p99, SingleStream",
+        "time of a query, which is one batch, with nothing else in flight; 50, 90 or 99 % of the queries were as fast",
+    ),
     ("stable", f"drift, spread and load from other processes were within the limits of {SETTINGS_FILE}"),
     ("own", "your own data, checkpoint, graph or compiled model"),
     ("published, quoted", "figures of Ascend's ModelZoo, which were not measured here"),
@@ -111,12 +119,13 @@ def perf_figures(name: str, results: list[Result], sizes: list[int], published: 
         times = [(batch, rate["latency_ms"]) for batch, rate in rates]
         latency.append(Curve(label, [(batch, time["p50"], time["p99"]) for batch, time in times], unstable=unstable))
     quoted = published_curves(published) if published else []
-    title, caption = "Throughput over batch size", "Solid lines: measured here, device time. "
+    title, caption = "Throughput over batch size", "Solid lines: measured here, device time, scenario Offline. "
     caption += f"Dashed lines: published. {METHOD}" if quoted else ""
     curves = throughput + quoted
     figures = [Figure(title, plot(f"{name}-throughput", title, "images/s", curves, sizes), legend(curves), caption)]
-    title, caption = "Latency over batch size", "Measured here, device time of a batch: p50, whisker up to p99."
-    caption += " No published latency is available."
+    title = "Latency over batch size"
+    caption = "Measured here, device time of a batch, scenario SingleStream: p50, whisker up to p99. "
+    caption += "No published latency is available."
     svg = plot(f"{name}-latency", title, "ms per batch", latency, sizes)
     return [*figures, Figure(title, svg, legend(latency), caption)]
 

@@ -11,6 +11,7 @@ from typing import Dict, List, Tuple
 
 from reporting.provenance import CONDITIONS, LABELS, label_cells
 from reporting.records import validation_error
+from reporting.timing import OFFLINE, SINGLE_STREAM, scenario_text
 
 # All results in one table have the same values in these entries of their provenance.
 SHARED = ("checkpoint", "onnx", "optimized", "bins", "options", "precision", "runtime", "threads", "device", "host")
@@ -47,12 +48,14 @@ def format_csv(perfs: Perfs, published: Throughput, best: int) -> str:
     figures = ["batch_size", "throughput_images_per_s", "p50_ms", "p90_ms", "p99_ms", "end_to_end_images_per_s"]
     ratio_names = [f"ratio_to_published_{device}" for device in published]
     conditions = [name for name in CONDITIONS if name != "batch_size"]
-    writer.writerow([*figures, "queries", "stable", "best", *ratio_names, *conditions, "model", *LABELS])
+    scenarios = ["throughput_scenario", "latency_scenario"]
+    writer.writerow([*figures, "queries", "stable", *scenarios, "best", *ratio_names, *conditions, "model", *LABELS])
     for size, perf in sorted(perfs.items()):
         times, provenance = perf["latency_ms"], perf["provenance"]
         line = [size, perf["throughput_images_per_s"], times["p50"], times["p90"], times["p99"]]
         line += [perf.get("end_to_end", {}).get("throughput_images_per_s", ""), perf["queries"]]
-        line += [str(perf["stable"]).lower(), str(size == best).lower()]
+        line += [str(perf["stable"]).lower(), *(scenario_text(perf, name) for name in (OFFLINE, SINGLE_STREAM))]
+        line += [str(size == best).lower()]
         line += ["" if ratio is None else ratio for ratio in ratios(perf, published).values()]
         line += [*(provenance.get(name, "") for name in conditions), provenance.get("model", ""), *label_cells(perf)]
         writer.writerow(line)

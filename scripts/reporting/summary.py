@@ -14,6 +14,7 @@ from typing import NamedTuple
 from reporting.gate import FAILED, NO_REFERENCE, PASSED, References, judge_accuracy
 from reporting.records import Result
 from reporting.tables import NONE, Published, device_rates, shown_result
+from reporting.timing import OFFLINE, SINGLE_STREAM, reasons_of
 
 CSS = {PASSED: "good", FAILED: "bad", NO_REFERENCE: "none"}
 
@@ -62,19 +63,18 @@ def gate_line(shown: Result, judged: list[Result], references: References) -> Li
 
 
 def speed_line(best: Result, measured: list[Result]) -> Line:
-    """The highest throughput and its latency."""
+    """The highest throughput, of scenario Offline, and its latency, of scenario SingleStream."""
     rates = device_rates(best)
-    text = f"{rates['throughput_images_per_s']:.2f} images/s at batch size {best.batch}"
+    text = f"{rates['throughput_images_per_s']:.2f} images/s ({OFFLINE}) at batch size {best.batch}"
     text += f", the fastest of {len(measured)} measured" if len(measured) > 1 else ", the only one measured"
-    text += f"; p50 {rates['latency_ms']['p50']:.2f} ms a batch"
+    text += f"; p50 {rates['latency_ms']['p50']:.2f} ms a batch ({SINGLE_STREAM})"
     return Line("Speed", text)
 
 
 def stable_line(best: Result) -> Line:
     """Whether that measurement is stable, and the reasons if it is not."""
     perf = best.records["perf"]
-    why = perf.get("stability", {}).get("why")
-    reasons = "; ".join(map(one_line, why if isinstance(why, list) else [])) or "no reason given"
+    reasons = "; ".join(map(one_line, reasons_of(perf["scenarios"]))) or "no reason given"
     return Line("Stable", "yes", "good") if perf["stable"] else Line("Stable", f"NO: {reasons}", "bad")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from network.spec import CLASSES
 from reporting.gate import References, judge_accuracy
 from reporting.records import CONDITIONS, PERCENTILES, Result, different_inputs, rows_of
+from reporting.timing import OFFLINE, SINGLE_STREAM, reasons_of
 
 NONE = "not measured"
 DIGESTS = ("archive", "checkpoint", "onnx", "optimized", "model", "bins", "labels", "outputs", "predictions")
@@ -175,8 +176,7 @@ def perf_cells(result: Result | None, is_best: bool) -> list[str]:
     if result:
         perf, rates = result.records["perf"], device_rates(result)
         end_to_end = perf.get("end_to_end", {}).get("throughput_images_per_s")
-        why = perf.get("stability", {}).get("why")
-        reasons = "; ".join(map(one_line, why if isinstance(why, list) else [])) or "no reason given"
+        reasons = "; ".join(map(one_line, reasons_of(perf["scenarios"]))) or "no reason given"
         cells[0] = ("best " if is_best else "") + f"{rates['throughput_images_per_s']:.2f}"
         cells[1] = f"{end_to_end:.2f}" if end_to_end else NONE
         cells[2:5] = [f"{rates['latency_ms'][name]:.3f}" for name in PERCENTILES]
@@ -189,8 +189,9 @@ def perf_table(results: list[Result], sizes: list[int]) -> Table:
     best = {id(result) for series in series_of(results) for result in series.results if result.batch == series.best}
     rows = list(rows_of(results, {"perf"}, sizes))
     body = [[one_line(chip), str(batch), *perf_cells(result, id(result) in best)] for chip, batch, result in rows]
-    head = ["chip", "batch", "images/s, device", "images/s, end to end", *(f"{name} ms" for name in PERCENTILES)]
-    table = Table("Throughput and device latency", [*head, "queries", "stable"], body, "lrrrrrrrl")
+    head = ["chip", "batch", f"images/s, {OFFLINE}", "images/s, end to end"]
+    head += [f"{name} ms, {SINGLE_STREAM}" for name in PERCENTILES]
+    table = Table("Throughput and latency", [*head, "queries", "stable"], body, "lrrrrrrrl")
     return with_inputs(table, [result for _, _, result in rows], results)
 
 

@@ -1,7 +1,8 @@
 """Statistics of the times of a measurement: percentiles, drift, spread, stability, caching. Python 3.7.
 
 Terms and rules follow MLPerf Inference. A query is one batch. After a timed warm-up a run lasts a minimum duration and
-a minimum number of queries. check_no_caching() is a small version of its TEST04.
+a minimum number of queries. It is measured in two scenarios: SingleStream with one query in flight, for the latency,
+and Offline with the queue of the engine kept full, for the throughput. check_no_caching() is a small version of TEST04.
 """
 
 from __future__ import annotations
@@ -16,21 +17,80 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+SINGLE_STREAM, OFFLINE = "SingleStream", "Offline"
+SCENARIOS = (SINGLE_STREAM, OFFLINE)
+ONE, FULL = "one batch in flight", "queue kept full"  # of the engine, during a scenario
+WINDOWS = 30  # of a run in scenario Offline, for its drift and spread
+
+
+class Run(NamedTuple):
+    """The queries of one scenario."""
+
+    queue: str  # ONE or FULL
+    times_ms: List[float]  # of each query inside the engine, in order; FULL: between the ends of two queries
+    images: int  # processed in these queries, without padding
+    numbers: NDArray[Any]  # int [n], the numbers of the images that were run
+    logits: NDArray[Any]  # float [n, classes], of these images
+    others: float | None  # load of the device by other processes, 0 to 1; None: unknown
+
+    def throughput(self) -> float:
+        """Images/s."""
+        return images_per_s(self.images, self.times_ms)
+
 
 class Measured(NamedTuple):
     """The result of an engine's measurement."""
 
-    times_ms: List[float]  # of each query inside the engine, in order
-    images: int  # processed in these queries, without padding
-    numbers: NDArray[Any]  # int [n], the numbers of the images that were run
-    logits: NDArray[Any]  # float [n, classes], of these images
+    single_stream: Run
+    offline: Run  # the same as `single_stream` if the engine cannot keep more than one query in flight
     end_to_end: Record  # what, throughput_images_per_s and more
     device: Record  # name, and other facts about the device that are not times
     warmup: Record  # seconds, queries
     cache: Record  # the medians of check_no_caching()
-    others: float | None  # load of the device by other processes, 0 to 1; None: unknown
     method: str  # how it was timed, one sentence
     conditions: Record  # for the provenance
+
+    def runs(self) -> Dict[str, Run]:
+        """The run of each scenario."""
+        return {SINGLE_STREAM: self.single_stream, OFFLINE: self.offline}
+
+
+def images_per_s(images: int, times_ms: Sequence[float]) -> float:
+    """The throughput of queries with `images` images in all."""
+    return 1000 * images / sum(times_ms)
+
+
+def windows(times_ms: Sequence[float]) -> List[float]:
+    """The mean time of a query in each of up to WINDOWS parts of a run, of equally many queries.
+
+    With a full queue, queries end in bursts, so the time between the ends of two of them says nothing about the speed.
+    """
+    size = max(1, len(times_ms) // WINDOWS)
+    return [float(np.mean(times_ms[i : i + size])) for i in range(0, len(times_ms) - size + 1, size)]
+
+
+def scenario_record(scenario: str, times_ms: Sequence[float], images: int) -> Record:
+    """The figures of a scenario that follow from its times: throughput, number of queries, latency_ms."""
+    record: Record = {"queries": len(times_ms), "images": images}
+    record["throughput_images_per_s"] = images_per_s(images, times_ms)
+    return {**record, "latency_ms": latency(times_ms)} if scenario == SINGLE_STREAM else record
+
+
+def scenario_stability(
+    scenario: str, times_ms: Sequence[float], others: float | None, limits: Dict[str, float]
+) -> Record:
+    """stability() of a scenario."""
+    return stability(windows(times_ms) if scenario == OFFLINE else times_ms, others, limits)
+
+
+def scenario_text(perf: Record, name: str) -> str:
+    """A scenario of perf.json and how it was run, for tables."""
+    return f"{name}, {perf['scenarios'][name]['queue']}"
+
+
+def reasons_of(scenarios: Record) -> List[str]:
+    """Why a measurement is not stable, from its scenarios in perf.json; empty if it is."""
+    return [f"{name}: {why}" for name in SCENARIOS for why in scenarios[name]["stability"]["why"]]
 
 
 def latency(times_ms: Sequence[float]) -> Dict[str, float]:

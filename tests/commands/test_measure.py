@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -57,6 +57,12 @@ def measured(
     return timed.measure(OneAtATime(engine, {}), rules, Work(bins, {"count": COUNT}, 4, "npy", "model"), tmp_path)
 
 
+def single_stream(
+    engine: Engine, bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: float
+) -> timing.Run:
+    return measured(engine, bins, tmp_path, monkeypatch, **more).single_stream
+
+
 def refused(capsys: pytest.CaptureFixture[str], call: Callable[[], object], *words: str) -> None:
     with pytest.raises(SystemExit) as stop:
         call()
@@ -74,20 +80,23 @@ def test_the_figures_of_a_known_distribution_are_exact(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     times = list(np.random.default_rng(seed).gamma(4, 2, 52))
-    result = measured(Engine(times), bins, tmp_path, monkeypatch)  # two queries of warm-up
-    np.testing.assert_allclose(result.times_ms, times[2:], rtol=1e-9)
-    latency = timing.latency(result.times_ms)
+    result = measured(Engine([*times, *times]), bins, tmp_path, monkeypatch)  # two queries of warm-up
+    np.testing.assert_allclose(result.single_stream.times_ms, times[2:], rtol=1e-9)
+    latency = timing.latency(result.single_stream.times_ms)
     for q in (50, 90, 99):
         assert latency[f"p{q}"] == pytest.approx(stats.scoreatpercentile(times[2:], q))
     assert latency["mean"] == pytest.approx(stats.tmean(times[2:]))
     assert (latency["min"], latency["max"]) == pytest.approx((min(times[2:]), max(times[2:])))
-    assert result.images == 200
+    assert result.single_stream.images == 200
     assert result.end_to_end["throughput_images_per_s"] == pytest.approx(200000 / sum(times[2:]))
+    assert result.offline.images == 200
+    assert result.offline.throughput() == pytest.approx(200000 / sum(times[:50]))
 
 
 def test_the_run_reaches_both_minima(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(measured(Engine([1.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) in (300, 301)
-    assert len(measured(Engine([900.0]), bins, tmp_path, monkeypatch, min_duration=0.3).times_ms) == 50
+    for ms, expected in ((1.0, (300, 301)), (900.0, (50,))):
+        result = measured(Engine([ms]), bins, tmp_path, monkeypatch, min_duration=0.3)
+        assert {len(run.times_ms) for run in result.runs().values()} <= {*expected}
 
 
 def test_a_slow_start_is_warm_up_and_is_not_counted(
@@ -96,7 +105,7 @@ def test_a_slow_start_is_warm_up_and_is_not_counted(
     result = measured(Engine([5000.0] * 3 + [2.0] * 500), bins, tmp_path, monkeypatch, warmup=12.0)
     assert result.warmup["queries"] == 3
     assert result.warmup["seconds"] == pytest.approx(15)
-    assert max(result.times_ms) == pytest.approx(2)
+    assert max(result.single_stream.times_ms) == pytest.approx(2)
 
 
 def test_reading_and_writing_count_only_end_to_end(bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +117,8 @@ def test_reading_and_writing_count_only_end_to_end(bins: Path, tmp_path: Path, m
 
     monkeypatch.setattr(timed.Images, "read", slow)
     result = measured(engine, bins, tmp_path, monkeypatch)
-    assert result.times_ms == pytest.approx([8] * 50)
+    assert result.single_stream.times_ms == pytest.approx([8] * 50)
+    assert result.offline.throughput() == pytest.approx(500)
     assert result.end_to_end["latency_ms"]["p50"] == pytest.approx(10)
     assert result.end_to_end["throughput_images_per_s"] == pytest.approx(400)
 
@@ -254,14 +264,14 @@ def test_a_lazy_output_is_timed_until_it_is_read(bins: Path, tmp_path: Path, mon
         def __call__(self, images: Any) -> Any:
             return Later(self, super().__call__(images))
 
-    assert min(measured(Lazy([1.0]), bins, tmp_path, monkeypatch).times_ms) == pytest.approx(8)
+    assert min(single_stream(Lazy([1.0]), bins, tmp_path, monkeypatch).times_ms) == pytest.approx(8)
 
 
 def test_load_from_other_processes_is_measured_and_printed(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.43))
-    assert measured(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
+    assert single_stream(Engine([1.0]), bins, tmp_path, monkeypatch, others=0.1).others == 0.43
     assert "other processes use 43% of the CPUs" in capsys.readouterr().out
 
 
@@ -299,16 +309,109 @@ def test_a_fast_wrong_engine_fails(
                 place[0] += len(rows)
             return rows
 
-    result = measured(Wrong([1.0]), bins, tmp_path, monkeypatch)
-    refused(
-        capsys,
-        lambda: measure.check_logits(result, expected, 1e-3, "perf.txt"),
-        *("do not match the accuracy run", "its speed is not valid"),
-    )
+    words = ("do not match the accuracy run", "its speed is not valid")
+    result = single_stream(Wrong([1.0]), bins, tmp_path, monkeypatch)
+    refused(capsys, lambda: measure.check_logits(result, expected, 1e-3, "perf.txt"), *words)
     result = result._replace(logits=expected[result.numbers] + 2e-3 * np.abs(expected).max())
     refused(capsys, lambda: measure.check_logits(result, expected, 1e-3, "perf.txt"), "relative error 2.00e-03")
-    right = measured(Engine([1.0]), bins, tmp_path, monkeypatch)
-    assert measure.check_logits(right, expected, 1e-3, "perf.txt")["largest_error"] == 0
+    for right in measured(Engine([1.0]), bins, tmp_path, monkeypatch).runs().values():
+        assert measure.check_logits(right, expected, 1e-3, "perf.txt")["largest_error"] == 0
+
+
+class Queue:
+    """A session that computes two batches at a time, in `times_ms` each by the clock of `engine`."""
+
+    def __init__(self, engine: Engine, fault: str = "") -> None:
+        self.engine, self.fault, self.conditions, self.most = engine, fault, {}, 0
+
+    def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
+        waiting: list[Any] = []
+        for number, batch in enumerate(batches):
+            waiting.append(batch)
+            self.most = max(self.most, len(waiting))
+            if len(waiting) == 2:
+                rows = self.engine(np.concatenate(waiting))
+                rows += 0.01 * (self.fault == "queue" and number > 40)
+                yield from (rows[:4], rows[4:])
+                waiting = []
+        yield from map(self.engine, waiting[: None if self.fault != "lost" else 0])
+
+
+def test_throughput_is_that_of_a_full_queue_and_latency_that_of_one_batch(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine([10.0])
+    queue = Queue(engine)
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
+    monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.0))
+    work = Work(bins, {"count": COUNT}, 4, "npy", "model")
+    result = timed.measure(queue, PerfRules(0.0, 0.0, 60, 1.0), work, tmp_path)
+    assert queue.most == 2
+    assert timing.latency(result.single_stream.times_ms)["p50"] == pytest.approx(10)
+    assert result.single_stream.throughput() == pytest.approx(400)
+    assert result.offline.throughput() == pytest.approx(800)
+    assert result.offline.times_ms[:4] == pytest.approx([10, 0, 10, 0])
+    checks = {name: {"answers": run.images} for name, run in result.runs().items()}
+    perf = measure.perf_record(result, checks, LIMITS, 4)
+    assert (perf["throughput_images_per_s"], perf["latency_ms"]["p50"]) == pytest.approx((800, 10))
+    assert perf["device"]["throughput_images_per_s"] == pytest.approx(800)
+    assert perf["scenarios"]["Offline"]["stability"]["spread"] == pytest.approx(0)  # though queries end in pairs
+    assert perf["stable"] is True
+
+
+@pytest.mark.parametrize("scenario", [timing.SINGLE_STREAM, timing.OFFLINE])
+def test_a_measurement_is_stable_only_if_both_scenarios_are(scenario: str) -> None:
+    numbers, logits = np.zeros(300, int), np.zeros((300, 10))
+    steady = timing.Run(timing.FULL, [10.0] * 300, 300, numbers, logits, 0.0)
+    drifting = steady._replace(times_ms=list(np.linspace(10, 12, 300)))
+    runs = {timing.SINGLE_STREAM: steady, timing.OFFLINE: steady, scenario: drifting}
+    measured = timing.Measured(runs[timing.SINGLE_STREAM], runs[timing.OFFLINE], {}, {}, {}, {}, "", {})
+    perf = measure.perf_record(measured, {name: {} for name in runs}, LIMITS, 1)
+    assert perf["stable"] is False
+    (why,) = timing.reasons_of(perf["scenarios"])
+    assert why.startswith(f"{scenario}: drift +1")
+
+
+def test_outputs_that_are_wrong_only_with_a_full_queue_fail(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = np.stack([np.fromfile(bins.with_name(f"image_{i}.bin"), np.float32)[:10] for i in range(COUNT)])
+    engine = Engine([1.0])
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
+    work, rules = Work(bins, {"count": COUNT}, 4, "npy", "model"), PerfRules(0.0, 0.0, 61, 1.0)
+    runs = timed.measure(Queue(engine, "queue"), rules, work, tmp_path).runs()
+    measure.check_logits(runs[timing.SINGLE_STREAM], expected, 1e-3, "perf.txt")
+    refused(
+        capsys,
+        lambda: measure.check_logits(runs[timing.OFFLINE], expected, 1e-3, "perf.txt"),
+        "do not match the accuracy run",
+    )
+
+
+def test_an_engine_that_loses_a_batch_of_a_full_queue_is_named(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine([1.0])
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
+    work = Work(bins, {"count": COUNT}, 4, "npy", "model")
+    rules = PerfRules(0.0, 0.0, 61, 1.0)
+    lost = Queue(engine, "lost")
+    refused(
+        capsys,
+        lambda: timed.offline(lost, rules, work, timed.Pool(work)),  # type: ignore[arg-type, unused-ignore]
+        "returned 60 of 61 batches",
+    )
+
+
+def test_a_large_set_is_sampled_evenly_for_the_images_in_memory(bins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed, "POOL", 5)
+    pool = timed.Pool(Work(bins, {"count": COUNT}, 5, "npy", "model"))
+    assert len(pool.images) == 5
+    for _ in range(3):
+        numbers, images = pool.batch()
+        assert sorted(numbers) == [0, 4, 9, 14, 19]
+        for number, image in zip(numbers, images):
+            np.testing.assert_array_equal(image.ravel(), np.fromfile(bins.with_name(f"image_{number}.bin"), np.float32))
 
 
 # With make
@@ -323,13 +426,16 @@ def test_make_perf_writes_its_figures_and_conditions(project: Project) -> None:
     begins = ["Throughput: ", "Latency of ", "End to end: ", "Stable: ", "Checked: ", "Source: built-in sample"]
     assert all(f"\n{begin}" in done.stdout for begin in begins)
     perf = perf_of(project)
+    single, offline = (perf["scenarios"][name] for name in ("SingleStream", "Offline"))
     assert {"batch_size", "throughput_images_per_s", "latency_ms", "queries", "device", "end_to_end", "stable"} <= {
         *perf
     }
     assert set(perf["latency_ms"]) == {"mean", "min", "max", "p50", "p90", "p99"}
-    assert (perf["batch_size"], perf["source"], len(perf["times_ms"])) == (16, "sample", perf["queries"])
+    assert (perf["batch_size"], perf["source"], len(single["times_ms"])) == (16, "sample", perf["queries"])
     assert perf["latency_ms"]["min"] >= 5  # a sleep is never shorter
-    assert perf["throughput_images_per_s"] == pytest.approx(16000 / np.mean(perf["times_ms"]))
+    assert perf["throughput_images_per_s"] == pytest.approx(16000 / np.mean(offline["times_ms"]))
+    assert "device time (Offline, queue kept full)" in done.stdout
+    assert "(SingleStream, one batch in flight)" in done.stdout
     assert perf["end_to_end"]["throughput_images_per_s"] < perf["throughput_images_per_s"]
     assert {"chip", "engine", "runtime", "host", "python", "model", "bins", "outputs"} <= {*perf["provenance"]}
     assert isinstance(perf["stable"], bool)

@@ -24,7 +24,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import TREE, accuracy_figures, refused, script
+from conftest import TREE, accuracy_figures, damaged_scenarios, refused, scenarios, script
 from reporting import tables
 from reporting.curves import steps
 from reporting.records import CHECKS
@@ -75,7 +75,7 @@ class Tree:
         record: dict[str, Any] = {"batch_size": batch, "queries": 321, "throughput_images_per_s": rate}
         record.update(latency_ms=times, device={"name": "d", "throughput_images_per_s": rate, "latency_ms": times})
         record.update(end_to_end={"what": "all", "throughput_images_per_s": rate / 4}, stable=stable)
-        record.update(stability={"why": [] if stable else ["drift of 9 %", HOSTILE]}, method="by a planted clock")
+        record.update(scenarios=scenarios([] if stable else ["drift of 9 %", HOSTILE]), method="by a planted clock")
         record.update(provenance=self.provenance(chip, batch, origin, **more))
         self.write(chip, batch, "perf", record)
         return record
@@ -221,7 +221,7 @@ def test_the_best_batch_size_is_the_fastest_whether_stable_or_not(tree: Tree) ->
         tree.perf("cpu", batch, rate, stable=stable)
     rows = list(tables_of(tree.page("report.md")))[0]
     assert [row[2] for row in rows[2:]] == ["10.00", "50.00", "best 99.00"]
-    assert rows[-1][8].startswith("no: drift of 9 %; ")
+    assert rows[-1][8].startswith("no: Offline: drift of 9 %; ")
     assert tree.page().count('class="ring"') == 1
 
 
@@ -294,7 +294,7 @@ RATES = {"throughput_images_per_s": 1.0, "latency_ms": {"p50": 1.0, "p90": 1.0, 
         ("perf", "stable", ["yes", None, 2]),
         ("perf", "device", [None, {}, {**RATES, "latency_ms": {}}]),
         ("perf", "end_to_end", [None, {}, {"throughput_images_per_s": 0}]),
-        ("perf", "stability", [None, []]),
+        ("perf", "scenarios", [None, [], {}, {"Offline": scenarios([])["Offline"]}, *damaged_scenarios()]),
         *(("compare", name, [2, float("nan")]) for name in ("agreement", "mcnemar_p")),
         *(("compare", name, [None, "1", True]) for name in ("agreement", "mended", "broken", "other", "mcnemar_p")),
     ],
@@ -537,7 +537,8 @@ def test_the_page_begins_with_what_a_person_would_quote(tree: Tree) -> None:
     top1 = "Top-1 95.26 %, 95 % interval 94.26 to 96.26, 9526 of 10000 (batch sizes 1, 16)"
     assert card["Accuracy"] == top1
     assert card["Gate"] == "passed: Top-1 95.26%, reference 95.34% - 0.10% (cifar10 on cpu)"
-    assert card["Speed"] == "222.25 images/s at batch size 16, the fastest of 2 measured; p50 1.25 ms a batch"
+    speed = "222.25 images/s (Offline) at batch size 16, the fastest of 2 measured; p50 1.25 ms a batch (SingleStream)"
+    assert card["Speed"] == speed
     assert card["Stable"] == "yes"
     ratios = "0.0629 of 310, 0.0285 of 310P, quoted"
     assert card["Published"] == f"Top-1 95.40 % (GPU); throughput at batch size 16: {ratios}"
@@ -545,7 +546,7 @@ def test_the_page_begins_with_what_a_person_would_quote(tree: Tree) -> None:
     when = "accuracy 2026-05-04 03:02 UTC, speed 2026-05-04 03:02 UTC, version 9.8.7 commit cccccccccccc with changes"
     assert card["When"] == when
     assert cards[f"310P3: {OFFICIAL}"]["Gate"].startswith("no reference accuracy for official data")
-    assert cards[f"310P3: {OFFICIAL}"]["Stable"].startswith("NO: drift of 9 %")
+    assert cards[f"310P3: {OFFICIAL}"]["Stable"].startswith("NO: Offline: drift of 9 %")
     own = cards["910A: own data, own .om"]
     assert (own["Speed"], own["Published"]) == ("not measured", NOT_COMPARED)
     assert "add verify.own.910A to params.yaml" in own["Gate"]

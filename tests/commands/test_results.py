@@ -209,14 +209,14 @@ def test_the_reference_describes_every_field_of_every_result_file(project: Proje
 
 def test_fresh_measures_again_and_keeps_the_outputs(project: Project) -> None:
     project.make("perf", NULL=SLOW)
-    before, date = project.artifacts(), record_of(project, "perf")["times_ms"]
+    before, date = project.artifacts(), record_of(project, "perf")["scenarios"]
     project.make("perf", NULL=SLOW)
     assert project.pythons() == []
     done = project.make("perf", "FRESH=1", "WHY=1", NULL=SLOW)
     assert project.pythons() == ["measure"]
     assert "built because of: FRESH=1" in done.stdout
     assert project.rebuilt(before) == {"results/null/bs16/perf.txt"}
-    assert record_of(project, "perf")["times_ms"] != date
+    assert record_of(project, "perf")["scenarios"] != date
     project.make("perf", NULL=SLOW)
     assert project.pythons() == []  # nothing is left stale
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import sweep
-from conftest import Project, environment
+from conftest import Project, environment, scenarios
 from reporting import speeds as table_of_speeds
 from reporting import words
 
@@ -172,6 +172,7 @@ def perf(size: int, speed: float, **more: Any) -> dict[str, Any]:
         "latency_ms": times,
         "provenance": provenance,
         "stable": True,
+        "scenarios": scenarios([]),
     }
 
 
@@ -188,6 +189,8 @@ def test_perf_csv_has_the_correct_column_names() -> None:
     assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["queries"]) == ("5.0", "9.0", "9.9", "7")
     assert (row["throughput_images_per_s"], row["end_to_end_images_per_s"]) == ("780.696", "700.0")
     assert (row["ratio_to_published_T4"], row["best"], row["stable"]) == ("", "true", "true")
+    assert row["throughput_scenario"] == "Offline, queue kept full"
+    assert row["latency_scenario"] == "SingleStream, one batch in flight"
 
 
 def test_make_n_perf_all_measures_nothing(project: Project) -> None:

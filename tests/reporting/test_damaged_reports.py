@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import accuracy_figures
+from conftest import accuracy_figures, scenarios
 from damage import HOSTILE, JsonEdit, edited, json_edits, outcome
 from fuzzing import examples
 from reporting import gate, records
@@ -50,8 +50,8 @@ VALID: dict[str, Any] = {
         **{"batch_size": 16, "queries": 321, "throughput_images_per_s": 99.5, "latency_ms": TIMES, "stable": False},
         "device": {"name": "d", "throughput_images_per_s": 99.5, "latency_ms": TIMES},
         "end_to_end": {"what": "all", "throughput_images_per_s": 9.5},
-        "stability": {"why": ["drift of 9 %"], "drift": 0.1, "spread": 0.1, "others": None},
-        **{"method": "by a clock", "times_ms": [1.0, 2.0], "cache": {}, "warmup": {"seconds": 1.0, "queries": 3}},
+        "scenarios": scenarios(["drift of 9 %"]),
+        **{"method": "by a clock", "cache": {}, "warmup": {"seconds": 1.0, "queries": 3}},
     },
     "compare": {"agreement": 0.9987, "mended": 4, "broken": 6, "other": 3, "mcnemar_p": 0.754, "images": 1000},
     "layers": {"tolerance": 0.1, "tensors": 3, "errors": {"a": 0.01, "b": 0.5}, "first": "b"},
@@ -91,6 +91,14 @@ def test_a_damaged_record_is_left_out_of_the_report_or_shown(scratch: Path, kind
     for name in VALID:
         write(folder / "cpu/bs16", name, edited(VALID[name], edits) if name == kind else VALID[name])
     assert outcome(lambda: render(folder))  # at least the other three are shown
+
+
+def test_a_chip_that_no_page_can_show_is_named_without_its_characters(tmp_path: Path) -> None:
+    provenance = {**PROVENANCE, "chip": "c\ud800\n" + "x" * 5000}
+    write(tmp_path / "results/cpu/bs16", "compare", {**VALID["compare"], "provenance": provenance})
+    (line,) = records.collect_results(tmp_path / "results", ["cpu"]).left_out
+    assert "is of chip c? xxx" in line
+    assert len(line) < 300
 
 
 def test_errors_of_layers_that_the_report_cannot_show_are_refused() -> None:
