@@ -190,6 +190,8 @@ ifneq ($(chips),)
 # -------------------------------------------------------------------------------------- names of files
 archive := $(root)data/archive.tar.gz
 bins := $(root)data/bin/manifest.json
+uint8_bins := $(root)data/bin-uint8/manifest.json
+input := $(if $(uint8.$(CHIP)),$(uint8_bins),$(bins))# the bins that the chip's models read
 labels := $(root)data/labels.txt
 calibration := $(root)data/calibration.bin
 weights := $(root)models/checkpoint.pkl
@@ -221,6 +223,9 @@ include scripts/make/inputs.mk
 
 $(bins): $(archive) $(uses.preprocess)
 	$(call run,BIN,preprocess) --archive $(archive) $(flags.preprocess) --bins $(@D)
+
+$(uint8_bins): $(archive) $(uses.preprocess)
+	$(call run,BIN,preprocess) --archive $(archive) $(flags.preprocess) --type uint8 --bins $(@D)
 
 $(labels): $(archive) $(uses.preprocess)
 	$(call run,LABELS,preprocess) --archive $(archive) $(flags.preprocess) --labels $@
@@ -256,8 +261,8 @@ $(subst %,$(BS),$(om)): $(uses.import_input) $(state)/params/options.$(CHIP) \
 	  --note $(state)/given/om-$(CHIP)-bs$(BS) $(flags.$(CHIP).compile) --batch-size $(BS) --out $@
 endif
 
-$(call each,$(outputs),$(sizes)): $(outputs): $(om) $(bins) $(uses.infer) $(uses.$(CHIP).run)
-	$(call run,INFER,infer) --model $< --record $(om_record) --bins $(bins) \
+$(call each,$(outputs),$(sizes)): $(outputs): $(om) $(input) $(uses.infer) $(uses.$(CHIP).run)
+	$(call run,INFER,infer) --model $< --record $(om_record) --bins $(input) \
 	  $(flags.infer) $(flags.$(CHIP).run) --devices=$(DEVICE) --out $@
 
 $(call each,$(accuracy),$(sizes)): $(accuracy): $(outputs) $(labels) $(uses.postprocess) $(uses.$(CHIP).accuracy)
@@ -272,7 +277,7 @@ $(call each,$(compare),$(sizes)): $(compare): $(outputs) $(reference) $(labels) 
 
 $(call each,$(perf),$(sizes)): $(perf): $(om) $(outputs) $(uses.measure) $(uses.$(CHIP).perf) \
   $(if $(filter 1,$(FRESH)),FORCE)
-	$(call run,MEASURE,measure) --model $< --record $(om_record) --bins $(bins) --outputs $(word 2,$^) \
+	$(call run,MEASURE,measure) --model $< --record $(om_record) --bins $(input) --outputs $(word 2,$^) \
 	  $(flags.measure) $(flags.$(CHIP).perf) --devices=$(DEVICE) $(if $(filter 1,$(FRESH)),--fresh) --out $@
 
 # A page without the files that are written with it is built again.
@@ -316,7 +321,7 @@ check_tools = $(if $(call answer_of,begun),@sh scripts/make/unused_tools.sh $(ca
   $(root)models/om/$(CHIP)/bs$(BS).json $1)
 
 ##@ Stages
-bin: $(bins) $(labels) ## convert the test images to bins, and their labels to text
+bin: $(bins) $(filter-out $(bins),$(input)) $(labels) ## convert the test images to bins, and their labels to text
 onnx: $(onnx) ## export the checkpoint to ONNX
 optimized: $(optimized) ## optimize the ONNX graph
 om: $(subst %,$(BS),$(om)) ## compile the model for CHIP and BS
@@ -351,7 +356,7 @@ reproduce: ## build the sample twice under different conditions, on the CPU, and
 compare: $(subst %,$(BS),$(compare)) ## compare the outputs with those of the reference engine, image by image
 	@$(check_pages) && head -n 8 $< && echo 'Full report: $< (its digest is in compare.json)'
 	$(if $(filter 1,$(LAYERS)),$(quiet)$(python) scripts/compare_layers.py --model $(subst %,$(BS),$(om)) --onnx $(onnx) \
-	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(bins) $(flags.compare_layers) --out $(<D)/layers.json)
+	  --record $(root)models/om/$(CHIP)/bs$(BS).json --bins $(input) $(flags.compare_layers) --out $(<D)/layers.json)
 perf: $(subst %,$(BS),$(perf)) ## measure throughput and latency on the test images
 	@$(check_pages) && head -n 7 $< && echo 'Full report: $< (its digest is in perf.json)'
 	$(call check_device,$(perf:.txt=.json))

@@ -21,7 +21,7 @@ import engines
 from engines import ModelFile
 from formats.bins import some_bins
 from graphs.agreement import relative_error
-from network.spec import IMAGE_SHAPE
+from graphs.uint8_input import float_images
 from reporting.provenance import labels_of, without_paths
 
 SETTINGS = {"tolerance": "compare.tolerance"}
@@ -35,10 +35,10 @@ def compare(engine: str, model: ModelFile, onnx: ModelFile, images: NDArray[Any]
     known = set(compiled.tensor_names(model))
     names = [name for name in reference.tensor_names(onnx) if name in known]
     layers: Record = {"tolerance": tolerance, "tensors": len(names), "first": None, "errors": {}}
-    errors = layers["errors"]
+    errors, floats = layers["errors"], float_images(images)
     for start in range(0, len(names), CHUNK):
         chunk = names[start : start + CHUNK]
-        values, expected = compiled.tensors(model, images, chunk), reference.tensors(onnx, images, chunk)
+        values, expected = compiled.tensors(model, images, chunk), reference.tensors(onnx, floats, chunk)
         for name in chunk:
             same_shape = values[name].shape == expected[name].shape
             errors[name] = relative_error(values[name], expected[name]) if same_shape else float("inf")
@@ -79,7 +79,8 @@ def main() -> None:
         problem = f"engine {engine} cannot output intermediate tensors"
         able = " or ".join(name for name in engines.names_of() if engines.has(name, "layers"))
         die(f"LAYERS=1 CHIP={provenance['chip']}", problem, f"omit LAYERS, or use a CHIP with engine {able}")
-    images = np.resize(some_bins(args.bins, bins, batch_size), (batch_size, *IMAGE_SHAPE))
+    images = some_bins(args.bins, bins, batch_size)
+    images = np.resize(images, (batch_size, *images.shape[1:]))
     model = engines.read_model(args.model, model_record["sha256"])
     onnx = engines.read_model(args.onnx, onnx_record["sha256"])
     layers = compare(engine, model, onnx, images, args.tolerance)

@@ -16,7 +16,7 @@ from typing import Tuple
 import engines
 from engines import RunRequest
 from engines.feed import Work, run_all
-from formats.bins import check_bins
+from formats.bins import check_bins, check_type, form_of
 from formats.outputs import digest_of
 
 SETTINGS = {"format": "infer.format"}
@@ -58,6 +58,7 @@ def main() -> None:
     provenance = model["provenance"]
     engine = provenance["engine"]
     constants = engines.constants_of(engine)
+    check_type(args.bins, bins, engines.input_of(engines.options_of(provenance["options"])), args.model)
     # The options are part of the key: the same compiled model can run in another precision, or with other streams.
     inputs = {"model": model["sha256"], "bins": bins["digest"], "engine": engine, "options": provenance["options"]}
     packages, part = constants.PACKAGES.get("run", ()), engines.module_of(engine, "run")
@@ -69,6 +70,7 @@ def main() -> None:
             model=args.model,
             record=model,
             bins=args.bins.parent,
+            form=form_of(bins),
             images=bins["count"],
             output_format=args.format,
             devices=args.devices,

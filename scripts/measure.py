@@ -26,7 +26,7 @@ import engines
 from engines import PerfRules, RunRequest, timed
 from engines.feed import Work
 from engines.timed import batch_numbers
-from formats.bins import check_bins
+from formats.bins import check_bins, form_of
 from formats.outputs import read_outputs
 from reporting import timing
 from reporting._statement import rebuild_reason, with_statement
@@ -154,6 +154,21 @@ def perf_record(measured: Measured, checks: Dict[str, Record], limits: Dict[str,
     }
 
 
+def request_of(args: argparse.Namespace, model: Record, bins: Record, output_format: str) -> RunRequest:
+    """What an engine that is a separate program has to run."""
+    return RunRequest(
+        model=args.model,
+        record=model,
+        bins=args.bins.parent,
+        form=form_of(bins),
+        images=bins["count"],
+        output_format=output_format,
+        devices=args.devices,
+        limits=engines.options_of(args.limits),
+        log=args.out.with_name("perf.log"),
+    )
+
+
 def arguments() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, required=True)
@@ -189,16 +204,7 @@ def main() -> None:
     key = artifact.key_of(inputs, settings, constants.PACKAGES.get("run", ()), part)
     own = ("device", "driver", "runtime", "threads")  # this run may differ from the accuracy run in these
     upstream = {name: value for name, value in provenance.items() if name not in own}
-    request = RunRequest(
-        model=args.model,
-        record=model,
-        bins=args.bins.parent,
-        images=bins["count"],
-        output_format=output_format,
-        devices=args.devices,
-        limits=engines.options_of(args.limits),
-        log=args.out.with_name("perf.log"),
-    )
+    request = request_of(args, model, bins, output_format)
     reason = "FRESH=1" if args.fresh else rebuild_reason(args.out)
     with with_statement(args.out), artifact.build_file(args.out, key, upstream, reason=reason) as job:
         check_bins(args.bins, bins)

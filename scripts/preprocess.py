@@ -1,8 +1,9 @@
 """Converts the test batch of a CIFAR-10 archive to bins or labels.
 
 `--bins data/bin`: writes image_<i>.bin (float32, CHW, RGB, value/255; i = index in test_batch) and manifest.json with
-their count and digest. `--labels data/labels.txt`: writes one integer per line, in the same order. Only the test batch
-is read, by an unpickler that runs no code of the pickle.
+their count and digest. With `--type uint8` a bin has the values of the archive: uint8, HWC, RGB.
+`--labels data/labels.txt`: writes one integer per line, in the same order. Only the test batch is read,
+by an unpickler that runs no code of the pickle.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from _support.progress import Progress
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from formats import held
+from formats.bins import FORMS
 from formats.cifar10 import origin_of_batches, read_batch
+from network.spec import FLOAT32, UINT8
 
 SETTINGS: dict[str, str] = {}
 
@@ -30,9 +35,17 @@ def provenance(archive: Record, raw: bytes, path: str) -> Record:
     return {"archive": archive["sha256"], "data_origin": origin, **own}
 
 
+def encode(image: NDArray[Any], kind: str) -> bytes:
+    """The bytes of the bin of an image, uint8 IMAGE_SHAPE."""
+    if kind == UINT8:
+        return np.ascontiguousarray(np.moveaxis(image, 0, -1)).tobytes()
+    return (image.astype(np.float32) / np.float32(255)).tobytes()
+
+
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--type", choices=FORMS, default=FLOAT32, help="of the values of a bin")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bins", type=Path)
     what.add_argument("--labels", type=Path)
@@ -40,7 +53,7 @@ def main() -> None:
     sha256 = digest(args.archive)
     archive = {"sha256": sha256, "origin": held.origin_of(args.archive, sha256)}
     path = artifact.imported_from(args.archive, sha256)
-    key = artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))
+    key = artifact.key_of({"archive": archive}, {**cli.settings_of(args, SETTINGS), "type": args.type})
     if args.labels:
         with artifact.build_file(args.labels, key) as job:
             _, labels, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
@@ -52,11 +65,11 @@ def main() -> None:
         images, _, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
         bins, progress = hashlib.sha256(), Progress(len(images), "bins")
         for i, image in enumerate(images):
-            data = (image.astype(np.float32) / np.float32(255)).tobytes()
+            data = encode(image, args.type)
             bins.update(data)
             artifact.write_bytes(f"{job.path}/image_{i}.bin", data)
             progress.update(i + 1)
-        job.record.update(count=len(images), digest=bins.hexdigest())
+        job.record.update(count=len(images), type=args.type, digest=bins.hexdigest())
         job.record["provenance"].update(provenance(archive, raw, path), bins=bins.hexdigest())
 
 

@@ -371,7 +371,7 @@ def time_after_all(root: Path) -> int:
     Changed sources (a setting, a script, a user's file) get this time. With the clock alone a change could look older
     than an artifact built before it: clocks are set back, and clocks of other hosts may be ahead.
     """
-    places = ("data/*", "data/bin/manifest.json", "models/*", "models/*/*", "models/om/*/*", "results/*/*/*")
+    places = ("data/*", "data/*/manifest.json", "models/*", "models/*/*", "models/om/*/*", "results/*/*/*")
     manifests = ("results/*/outputs/manifest.json", "results/*/*/outputs/manifest.json")
     times = [path.lstat().st_mtime_ns for place in (*places, *manifests) for path in root.glob(place)]
     return max([time.time_ns(), *(time_ns + 10**6 for time_ns in times)])

@@ -18,7 +18,7 @@ from typing import Dict, Iterable, NamedTuple, Set
 import engines
 from formats import held
 from formats.bins import check_bins
-from network.spec import NAME
+from network.spec import NAME, UINT8
 from reporting.provenance import PATHS
 
 
@@ -34,6 +34,7 @@ LINKS = {
     "archive": Link("data/archive.tar.gz", "data/archive.json", {}),
     "checkpoint": Link("models/checkpoint.pkl", "models/checkpoint.json", {}),
     "bins": Link("data/bin/manifest.json", "data/bin/manifest.json", {"archive": "archive"}),
+    "uint8_bins": Link("data/bin-uint8/manifest.json", "data/bin-uint8/manifest.json", {"archive": "archive"}),
     "labels": Link("data/labels.txt", "data/labels.json", {"archive": "archive"}),
     "calibration": Link("data/calibration.bin", "data/calibration.json", {"archive": "archive"}),
     "onnx": Link(f"models/onnx/{NAME}.onnx", f"models/onnx/{NAME}.json", {"checkpoint": "checkpoint", "bins": "bins"}),
@@ -163,6 +164,7 @@ class Chain:
         if not isinstance(inputs, dict):
             die(record_path, "does not name what it was made from", remedy)
         made_from = QUANTIZED if name == "model" and "unquantized" in inputs else LINKS[name].made_from
+        made_from = {entry: self.source_of(source, record["provenance"]) for entry, source in made_from.items()}
         for entry, source in made_from.items():
             value = inputs.get(entry)
             expected = value.get("sha256") if isinstance(value, dict) else value
@@ -171,6 +173,11 @@ class Chain:
         # The conditions of a run, which only outputs have, may be others in a measurement.
         files = [source for source in made_from.values() if source not in ("outputs", "reference")]
         self.check_inherited(record, files, record_path, remedy)
+
+    def source_of(self, name: str, provenance: Record) -> str:
+        """The link that a record with this provenance means by `name`: of the bins those of the chip's type."""
+        is_uint8 = f"input={UINT8}" in str(provenance.get("options")).split()
+        return "uint8_bins" if name == "bins" and is_uint8 else name
 
     def check_inherited(self, record: Record, sources: Iterable[str], record_path: Path, remedy: str) -> None:
         """Exits 1 if a provenance differs from that of the links from which it was made, in what it has from them."""
@@ -202,9 +209,10 @@ class Chain:
     def check_provenance(self, name: str, provenance: Record, record_path: Path, remedy: str) -> None:
         """Exits 1 if a provenance names other digests than those of the links that it was made from."""
         known = self.links()
-        for entry in sorted(ancestors(name) & known.keys()):
-            if provenance.get(entry, known[entry].digest) != known[entry].digest:
-                die(record_path, f"its provenance does not name the present {known[entry].path}", remedy)
+        for entry in sorted(ancestors(name)):
+            link = known.get(self.source_of(entry, provenance))
+            if link and provenance.get(entry, link.digest) != link.digest:
+                die(record_path, f"its provenance does not name the present {link.path}", remedy)
 
 
 def intact_record(path: Path, remedy: str) -> Record:

@@ -9,7 +9,7 @@ for the last line of its log.
 from __future__ import annotations
 
 from _support import cli
-from _support.artifact import Record
+from _support.artifact import Record, read_record
 from _support.machine import threads
 
 import itertools
@@ -28,7 +28,7 @@ import engines
 from benchmark.processes import Unavailable
 from engines import Session
 from engines.feed import OneAtATime
-from formats.bins import read_bin
+from formats.bins import read_bins
 from network.spec import IMAGE_SHAPE, INPUT
 
 Array = NDArray[Any]
@@ -136,8 +136,8 @@ WORK = {"product": lambda n: 2 * n**3, "copy": lambda n: 2 * threads() * (n << 2
 
 
 def batches_of(bins: Path, count: int, size: int) -> list[Array]:
-    """The first `count` images in batches, float32 [size, *IMAGE_SHAPE]; the first images fill up the last batch."""
-    images = np.stack([read_bin(bins.with_name(f"image_{i}.bin")) for i in range(count)])
+    """The first `count` images in batches, [size, *shape of a bin]; the first images fill up the last batch."""
+    images = read_bins(bins, read_record(bins), range(count))
     starts = range(0, count, size)
     return [np.ascontiguousarray(np.take(images, range(i, i + size), 0, mode="wrap")) for i in starts]
 

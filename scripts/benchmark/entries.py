@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.layout import bins_of
 from benchmark.processes import Program, Unavailable, last_line, module, python_environment, run_timed, started
 from network.spec import IMAGE_SHAPE
 
@@ -69,7 +70,7 @@ class Worker:
 class Workers(NamedTuple):
     """Starts the processes of contenders; closing `stack` ends them."""
 
-    bins: Path  # manifest.json of the bins
+    bins: Path  # manifest.json of the float32 bins
     images: int  # number of bins
     folder: Path  # for logs and outputs
     stack: contextlib.ExitStack
@@ -77,7 +78,8 @@ class Workers(NamedTuple):
     def start(self, contender: Contender, model: Path | str = "") -> Worker:
         """Starts a contender. `model` is a path in which % is replaced by the batch size."""
         words = ["--kind", contender.kind, f"--options={contender.options}", f"--engine={contender.engine}"]
-        words += [f"--model={model}", f"--bins={self.bins}", f"--images={self.images}"]
+        bins = bins_of(self.bins, contender.options) if contender.engine else self.bins
+        words += [f"--model={model}", f"--bins={bins}", f"--images={self.images}"]
         return Worker(module("benchmark.contender", *words), self.log(contender.name), self.stack)
 
     def log(self, name: str) -> Path:

@@ -7,7 +7,15 @@ from _support.artifact import Record, read_record
 from pathlib import Path
 from typing import NamedTuple
 
-from network.spec import NAME
+import engines
+from formats.bins import FORMS
+from network.spec import FLOAT32, NAME
+
+
+def bins_of(bins: Path, options: str) -> Path:
+    """The manifest.json of the bins that a chip with these options reads; `bins` is that of the float32 ones."""
+    form = FORMS[engines.input_of(engines.options_of(options))]
+    return bins.parent.with_name(form.folder) / bins.name if form.dtype != FLOAT32 else bins
 
 
 class Root(NamedTuple):
@@ -25,7 +33,7 @@ class Root(NamedTuple):
 
     @property
     def bins(self) -> Path:
-        """manifest.json of the bins."""
+        """manifest.json of the float32 bins."""
         return self.path / "data/bin/manifest.json"
 
     @property

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import engines
-from benchmark.layout import Root
+from benchmark.layout import Root, bins_of
 from benchmark.processes import module, run_timed
 from formats.bins import some_bins
 
@@ -67,7 +67,7 @@ def profile(root: Root, chip: str, batch_size: str, folder: Path) -> list[Record
     engine, options = provenance["engine"], provenance["options"]
     model = root.model(chip, batch_size, engines.constants_of(engine).ENDING)
     out = folder / f"{chip}.profile.json"
-    words = ["--engine", engine, "--model", model, f"--options={options}", "--bins", root.bins]
+    words = ["--engine", engine, "--model", model, f"--options={options}", "--bins", bins_of(root.bins, options)]
     run_timed(module("benchmark.roofline", *words, "--out", out), folder / f"{chip}.profile.log")
     rows: list[Record] = json.loads(out.read_text())
     return rows

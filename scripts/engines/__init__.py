@@ -26,6 +26,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
+from network.spec import FLOAT32
+
 if TYPE_CHECKING:  # Protocol is newer than Python 3.7, and numpy need not be loaded for the types
     from _support.query import BackgroundQueries
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # Protocol is newer than Python 3.7, and numpy need not be lo
 
     from numpy.typing import NDArray
 
+    from formats.bins import Form
     from reporting.timing import Measured
 
     Array = NDArray[Any]
@@ -83,7 +86,8 @@ class RunRequest(NamedTuple):
 
     model: Path  # it may change: the engine compares its digest with the one in `record`
     record: Record  # of the model
-    bins: Path  # the folder with image_<i>.bin, float32 [*IMAGE_SHAPE] each
+    bins: Path  # the folder with image_<i>.bin
+    form: Form  # of each of them
     images: int  # number of bins
     output_format: str  # txt, bin or npy
     devices: str  # "0" or "0,1"; empty: 0
@@ -135,7 +139,7 @@ class Session(Protocol):
     conditions: Record  # what to record of a run: runtime, threads, streams …
 
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
-        """The logits of each batch, in order: float32 [batch, classes] for float32 [batch, *IMAGE_SHAPE].
+        """The logits of each batch, in order: float32 [batch, classes] for [batch, *shape of a bin].
 
         A session keeps as many requests in flight as it has streams, and more, and does not wait for a batch to finish
         before it takes the next one. It takes a bounded number of batches in advance, and only while it is asked for
@@ -240,6 +244,11 @@ def load(name: str, part: str) -> Any:
 def read_model(path: Path, sha256: str) -> ModelFile:
     """Reads a graph or a compiled model; exits 1 if its digest is not `sha256`, the one in the cache key."""
     return ModelFile(path, read_verified(path, sha256))
+
+
+def input_of(options: Options) -> str:
+    """The type of a chip's bins, a key of FORMS: the option input= of its line."""
+    return options.get("input", FLOAT32)
 
 
 def options_of(words: str) -> Options:

@@ -31,7 +31,7 @@ AHEAD = 2  # blocks that are read in advance, and blocks that may wait to be wri
 class OneAtATime:
     """A session that finishes each batch before it takes the next one.
 
-    `run` takes float32 [batch, *IMAGE_SHAPE] and returns float32 [batch, classes].
+    `run` takes a batch of bins and returns float32 [batch, classes].
     """
 
     def __init__(self, run: Run, conditions: Record) -> None:
@@ -45,7 +45,7 @@ class OneAtATime:
 class Pipeline:
     """A session that splits batches into requests and keeps up to `depth` of them in flight, across batches.
 
-    `start` begins a request of float32 [n, *IMAGE_SHAPE], n at most `chunk`, and returns a function that waits for its
+    `start` begins a request of n images, n at most `chunk`, and returns a function that waits for its
     logits, float32 [n, classes]. It is never called with more than `depth` requests that were not waited for, which are
     waited for in order. So an engine is never idle between two batches, and no more than `depth` requests need memory.
     """

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from engines import PerfRules, Session
 from engines.feed import REPORT, Work, check_shape, run_one
-from formats.bins import read_bin
+from formats.bins import form_of, read_bin, read_bins
 from formats.outputs import encode, name_of
-from network.spec import IMAGE_SHAPE
 from reporting import timing
 from reporting.timing import Measured, Run
 
@@ -50,19 +49,19 @@ class Images:
     def __init__(self, work: Work) -> None:
         self.bins = work.bins
         self.numbers = batch_numbers(work.record["count"], work.batch_size)
-        self.batch = np.empty((work.batch_size, *IMAGE_SHAPE), np.float32)
+        self.batch = form_of(work.record).empty(work.batch_size)
 
     def read(self) -> NDArray[Any]:
-        """Reads the next images into `batch`, float32 [batch_size, *IMAGE_SHAPE]; returns their numbers."""
+        """Reads the next images into `batch`, [batch_size, *shape of a bin]; returns their numbers."""
         numbers = next(self.numbers)
-        for slot, number in enumerate(numbers):
-            self.batch[slot] = read_bin(self.bins.with_name(f"image_{number}.bin"))
+        for image, number in zip(self.batch, numbers):
+            read_bin(f"{self.bins.parent}/image_{number}.bin", image)
         return numbers
 
     def unseen(self, number: int) -> NDArray[Any]:
         """New images from those in `batch`: mirrored, and darker by a factor that differs for each `number`."""
-        changed: NDArray[Any] = self.batch[..., ::-1] * np.float32(1 - (number % 2048 + 1) / 4096)
-        return np.ascontiguousarray(changed)
+        changed: NDArray[Any] = self.batch[:, :, ::-1] * np.float32(1 - (number % 2048 + 1) / 4096)
+        return np.ascontiguousarray(changed.astype(self.batch.dtype))
 
 
 class Pool:
@@ -71,11 +70,11 @@ class Pool:
     def __init__(self, work: Work) -> None:
         count = work.record["count"]
         self.numbers = np.linspace(0, count - 1, min(count, POOL)).astype(int)
-        self.images = np.stack([read_bin(work.bins.with_name(f"image_{number}.bin")) for number in self.numbers])
+        self.images = read_bins(work.bins, work.record, self.numbers)
         self.places = batch_numbers(len(self.numbers), work.batch_size)
 
     def batch(self) -> Tuple[NDArray[Any], NDArray[Any]]:
-        """The numbers of the next images, int [batch_size], and the images, float32 [batch_size, *IMAGE_SHAPE]."""
+        """The numbers of the next images, int [batch_size], and the images, [batch_size, *shape of a bin]."""
         places = next(self.places)
         return self.numbers[places], self.images[places]
 

@@ -1,4 +1,4 @@
-"""Reads bins: one float32 file per image, and manifest.json with their count and digest."""
+"""Reads bins: one file per image, float32 or uint8, and manifest.json with their count, type and digest. Python 3.7."""
 
 from __future__ import annotations
 
@@ -9,19 +9,56 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Dict, Iterable, Iterator, NamedTuple, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from network.spec import IMAGE_SHAPE, IMAGE_VALUES
-
-BIN_BYTES = 4 * IMAGE_VALUES  # float32
+from network.spec import FLOAT32, IMAGE_SHAPE, PIXEL_SHAPE, UINT8
 
 
-def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Reads one bin, float32 IMAGE_SHAPE, into `image` or a new array; exits 1 if it is missing or of another size."""
-    image = np.empty(IMAGE_SHAPE, np.float32) if image is None else image
+class Form(NamedTuple):
+    """What a bin contains."""
+
+    folder: str  # of the bins, below data/
+    dtype: str
+    shape: Tuple[int, ...]
+
+    def size(self) -> int:
+        """The bytes of a bin."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape))
+
+    def empty(self, images: int) -> NDArray[Any]:
+        """An array for images of this form, [images, *shape]."""
+        return np.empty((images, *self.shape), self.dtype)
+
+    def random(self, images: int) -> NDArray[Any]:
+        """The same with random pixels, for measurements."""
+        pixels = np.random.RandomState(0).randint(0, 256, (images, *self.shape))
+        return pixels.astype(self.dtype) if self.dtype == UINT8 else (pixels / 255).astype(self.dtype)
+
+
+FORMS: Dict[str, Form] = {
+    FLOAT32: Form("bin", "float32", IMAGE_SHAPE),  # RGB in [0, 1]
+    UINT8: Form("bin-uint8", "uint8", PIXEL_SHAPE),  # RGB as in the archive, with the channels last
+}
+
+
+def form_of(bins: Record) -> Form:
+    """The form of the bins with the record `bins`."""
+    return FORMS[UINT8 if bins.get("type") == UINT8 else FLOAT32]
+
+
+def check_type(manifest: Path, bins: Record, expected: str, model: object) -> None:
+    """Exits 1 unless the bins are of the type `expected`, the input of the model."""
+    found = bins.get("type", FLOAT32)
+    if found != expected:
+        problem = f"these bins are {found}, but the input of {model} is {expected}"
+        die(manifest, problem, f"use those in data/{FORMS[expected].folder}, as make infer does")
+
+
+def read_bin(path: Path | str, image: NDArray[Any]) -> NDArray[Any]:
+    """Reads one bin into `image`, an array of its form, and returns it; exits 1 if it is missing or of another size."""
     size = 0
     with contextlib.suppress(FileNotFoundError, IsADirectoryError, BlockingIOError):
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: do not wait for the writer of a pipe
@@ -29,27 +66,35 @@ def read_bin(path: Path | str, image: NDArray[Any] | None = None) -> NDArray[Any
             size = os.readv(file, [image.data, bytearray(1)])
         finally:
             os.close(file)
-    if size != BIN_BYTES:
+    if size != image.nbytes:
         path = Path(path)
         exists, remedy = path.is_file(), rebuild_hint(path.with_name("manifest.json"))
-        problem = f"{path.stat().st_size} bytes, not {BIN_BYTES}" if exists else "missing, but counted in the manifest"
+        wrong = f"{path.stat().st_size} bytes, not {image.nbytes}" if exists else ""
+        problem = wrong or "missing, but counted in the manifest"
         die(path, problem, remedy)
     return image
+
+
+def read_bins(manifest: Path, bins: Record, numbers: Iterable[int]) -> NDArray[Any]:
+    """The images with these numbers, an array of their form [n, *shape]."""
+    numbers = list(numbers)
+    images = form_of(bins).empty(len(numbers))
+    for image, number in zip(images, numbers):
+        read_bin(f"{manifest.parent}/image_{number}.bin", image)
+    return images
 
 
 BLOCK = 32  # images passed between threads at once; larger batches are passed whole
 
 
 def blocks(manifest: Path, bins: Record, size: int = BLOCK) -> Iterator[NDArray[Any]]:
-    """Yields all images in order as new arrays, float32 [size, *IMAGE_SHAPE]; the last one may be shorter.
+    """Yields all images in order as new arrays of their form, [size, *shape]; the last one may be shorter.
 
     Exits 1 if one cannot be read and, at the end, if their digest differs from the one in their record, `bins`.
     """
     sha256, count = hashlib.sha256(), bins["count"]
     for start in range(0, count, size):
-        images = np.empty((min(size, count - start), *IMAGE_SHAPE), np.float32)
-        for i, image in enumerate(images, start):
-            read_bin(f"{manifest.parent}/image_{i}.bin", image)
+        images = read_bins(manifest, bins, range(start, min(start + size, count)))
         sha256.update(images.ravel().data)
         yield images
     if sha256.hexdigest() != bins["digest"]:
@@ -57,7 +102,7 @@ def blocks(manifest: Path, bins: Record, size: int = BLOCK) -> Iterator[NDArray[
 
 
 def some_bins(manifest: Path, bins: Record, count: int) -> NDArray[Any]:
-    """Up to `count` images, spread evenly over the set: float32 [n, *IMAGE_SHAPE].
+    """Up to `count` images, spread evenly over the set: an array of their form [n, *shape].
 
     Reads all bins; exits 1 if their digest differs from the one in their record, `bins`.
     """

@@ -17,7 +17,7 @@ denied_folder() { find "$@" -type d ! \( -readable -writable -executable \) -pri
 
 # Before anything is removed. The ROOT of another user may also look as if make had built nothing there.
 denied=$(denied_folder "${root:-.}" "${root}data" "${root}models" "${root}models/upstream" -maxdepth 0)
-denied=${denied:-$(denied_folder "$root.make" "${root}data/bin" "${root}models/onnx" "${root}models/optimized" \
+denied=${denied:-$(denied_folder "$root.make" "${root}data/bin" "${root}data/bin-uint8" "${root}models/onnx" "${root}models/optimized" \
     "${root}models/int8" "${root}models/om" "${root}results")}
 if [ "$denied" ]; then
     echo "clean.sh: $denied: permission denied; use the account that built ROOT=${root:-.}" >&2
@@ -33,8 +33,9 @@ part='download\.tmp\.[0-9a-f]{16}' # of fetch.py
 size='bs([1-9]|[1-6][0-9])'
 upstream='basic_layers|attention_module|residual_attention_network'
 built_data="(labels\.(txt|json)|calibration\.(bin|json))($tmp)?|archive\.(tar\.gz|json)$tmp|$part"
-built_data="$built_data|bin/(manifest\.json($tmp)?|image_[0-9]+\.bin)|bin$tmp(\.old)?/.*"
-folders_data="bin|bin$tmp(\.old)?(/.*)?"
+bin='bin(-uint8)?'
+built_data="$built_data|$bin/(manifest\.json($tmp)?|image_[0-9]+\.bin)|$bin$tmp(\.old)?/.*"
+folders_data="$bin|$bin$tmp(\.old)?(/.*)?"
 built_models="(onnx|optimized|int8)/$network\.(onnx|json)($tmp)?|checkpoint\.(pkl|json)$tmp|(upstream/)?$part"
 built_models="$built_models|upstream/($upstream)\.(py|json)$tmp|om/[^/]+/${network}_$size\.(${endings}om)($tmp)?"
 built_models="$built_models|om/[^/]+/$size\.(json|log)($tmp)?|om/[^/]+/$size$tmp/.*"

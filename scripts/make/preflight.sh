@@ -414,7 +414,7 @@ has_own_inputs() {
     awk '
         { last = $0; gsub(/\$\(state\)\//, "") }
         /^# [A-Za-z0-9 _.;\/]+$/ { next }
-        !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
+        !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8|uint8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
             exit failed = 1
         }
         END { exit failed || last !~ /^# sha256 / }' "$file" || return 1

@@ -10,6 +10,7 @@ from typing import Dict, List, NamedTuple
 
 import engines
 from engines import Constants
+from network.spec import FLOAT32, UINT8
 
 
 class Chip(NamedTuple):
@@ -53,6 +54,8 @@ def chip_of(path: Path, params: Dict[str, str], key: str, folder: Path) -> Chip:
     for option, values in constants.VALUES.items():
         if options[option] not in values:
             die(path, f"{key}: {option}={options[option]}", f"use one of {', '.join(values)}")
+    if engines.input_of(options) not in (FLOAT32, UINT8):
+        die(path, f"{key}: input={options['input']}", f"use {FLOAT32} or {UINT8}")
     for shared in (*constants.OPTIONS, *constants.LIMITS):
         if shared not in params:
             die(folder / engine / "__init__.py", f"{shared} is not a setting", "use a key of params/schema.py")

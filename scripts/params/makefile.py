@@ -19,7 +19,9 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NoReturn
 
+import engines
 from engines import REFERENCE, module_of
+from network.spec import UINT8
 from params.chips import Chip, words_of
 
 Settings = Dict[str, str]
@@ -127,6 +129,7 @@ class Rules:
         name, engine, limits = chip.name, chip.engine, f"--limits='{words_of(chip.limits)}'"
         yield f"engine.{name} := {engine}"
         yield f"ending.{name} := {chip.constants.ENDING}"
+        yield f"uint8.{name} := {'yes' if engines.input_of(chip.options) == UINT8 else ''}".rstrip()
         yield f"int8.{name} := {'yes' if chip.int8 else ''}".rstrip()
         yield f"uses.{name}.compile := {self.part_uses(engine, 'compile')} $(state)/params/options.{name}"
         options = f"--options='{words_of(chip.options)}'"

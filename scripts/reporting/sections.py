@@ -154,7 +154,8 @@ def mistakes_parts(result: Result, bins: Path) -> list[Part]:
     ]
     table = Table(caption, ["image", "true", "predicted", "probability"], rows, "rllr", keys=1)
     try:
-        if read_record(bins).get("digest") != result.provenance.get("bins", ""):
+        origin = read_record(bins).get("provenance")
+        if not isinstance(origin, dict) or origin.get("archive") != result.provenance.get("archive", ""):
             return [Part("No pictures: data/bin does not contain the images of this result."), Part(table=table)]
         pictures = [picture(bins.with_name(f"image_{mistake['image']}.bin")) for mistake in mistakes]
     except (OSError, ValueError):

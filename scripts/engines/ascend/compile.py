@@ -16,11 +16,12 @@ import re
 import sys
 import time
 
+import engines
 from engines import CompileRequest
 from engines.ascend import _cann, _versions
 from engines.ascend._reasons import explain_atc
 from engines.ascend.graph import refusal
-from network.spec import IMAGE_SHAPE, INPUT
+from network.spec import FLOAT32, IMAGE_SHAPE, INPUT, UINT8
 
 RESERVED = (
     "framework",
@@ -33,7 +34,19 @@ RESERVED = (
     "mode",
     "auto_tune_mode",
 )
+AIPP = "aipp.cfg"  # the name of AIPP's settings in the folder in which atc runs
 SUCCESS, FAILED = "ATC run success", "ATC run failed"
+
+
+def aipp_settings() -> str:
+    """AIPP's settings for bins of type uint8 (docs/ascend-tools.md#aipp): it divides by 255, in fp16."""
+    channels, height, width = IMAGE_SHAPE
+    lines = ["aipp_mode: static", "related_input_rank: 0", "input_format: RGB888_U8"]
+    lines += [f"src_image_size_w: {width}", f"src_image_size_h: {height}"]
+    lines += [f"{name}: false" for name in ("crop", "padding", "csc_switch", "rbuv_swap_switch")]
+    for channel in range(channels):
+        lines += [f"mean_chn_{channel}: 0", f"min_chn_{channel}: 0.0", f"var_reci_chn_{channel}: {1 / 255:.15f}"]
+    return "\n".join(["aipp_op {", *(f"    {line}" for line in lines), "}", ""])
 
 
 def arguments(request: CompileRequest, log: str) -> list[str]:
@@ -41,6 +54,11 @@ def arguments(request: CompileRequest, log: str) -> list[str]:
     folder of the graph, and adds .om to the output `model`. Exits 1 if an option is one that this function sets."""
     flags = dict(request.options)
     soc_version = flags.pop("soc_version")
+    if flags.pop("input", FLOAT32) == UINT8:
+        if any(flag.startswith("insert_op") for flag in flags):
+            remedy = "remove one of them; input=uint8 sets --insert_op_conf"
+            die(SETTINGS_FILE, "a chip's line has input=uint8, and atc.flags or that line has insert_op_conf", remedy)
+        flags["insert_op_conf"] = AIPP
     wrong = [name for name in flags if any(flag.startswith(name) for flag in RESERVED)]  # atc accepts abbreviations
     if wrong:
         remedy = "remove it; atc.log sets --log, the others follow from the graph, CHIP and BS"
@@ -99,6 +117,8 @@ def compile_model(request: CompileRequest) -> Record:
         work = stack.enter_context(artifact.temporary(folder / f"bs{request.batch_size}"))
         work.mkdir()
         (work / model.name).write_bytes(request.model.data)  # a copy that no other make can replace
+        if engines.input_of(options) == UINT8:
+            (work / AIPP).write_text(aipp_settings())
         flags = arguments(request, limits["atc.log"])
         command = [*process.command_from_env("ATC", "atc"), *flags]
         limit, begin = int(limits["atc.time_limit"]), time.monotonic()
@@ -121,7 +141,8 @@ def compile_model(request: CompileRequest) -> Record:
     if others:
         print(f"  also installed: CANN {others}; set SET_ENV= to use another one")
     precision = options.get("precision_mode_v2") or options.get("precision_mode", "default")
-    return {"arguments": flags, "CANN": version, "warnings": warnings, "precision": precision}
+    aipp = {"aipp": aipp_settings()} if engines.input_of(options) == UINT8 else {}
+    return {"arguments": flags, **aipp, "CANN": version, "warnings": warnings, "precision": precision}
 
 
 class Ticker:

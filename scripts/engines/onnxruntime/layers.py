@@ -18,7 +18,7 @@ def tensor_names(model: ModelFile) -> list[str]:
 
 
 def tensors(model: ModelFile, images: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Returns {name: value} of these tensors for `images`, float32 [batch, *IMAGE_SHAPE]."""
+    """Returns {name: value} of these tensors for `images`, [batch, *shape of a bin]."""
     graph = onnx.load_from_string(model.data)
     known = {value.name for value in graph.graph.output}
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)

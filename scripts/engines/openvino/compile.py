@@ -14,17 +14,19 @@ import statistics
 import time
 from typing import Any, Iterator
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+import engines
 from engines import CompileRequest, ModelFile, Session
 from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
+from formats.bins import FORMS
 from graphs.edit import set_batch
-from network.spec import IMAGE_SHAPE
+from graphs.uint8_input import take_pixels
+from network.spec import UINT8
 
-OPTIONS = {"precision", "streams"}
+OPTIONS = {"precision", "streams", "input"}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 DURATION = 3.0  # s of the speed comparison, both graphs together
 
@@ -48,22 +50,24 @@ def precision_of(precision: str, graph: Record) -> str:
     return name if own in ("float32", name) else f"{own} graph in {name}"
 
 
-def fixed(data: bytes, batch_size: int) -> bytes:
-    """A graph for inputs [batch_size, *IMAGE_SHAPE]. Constants are not folded, so that an int8 graph keeps its weights
-    in eight bits."""
+def fixed(data: bytes, batch_size: int, input_type: str) -> bytes:
+    """A graph for batches of `batch_size` images of this type. Constants are not folded, so that an int8 graph keeps
+    its weights in eight bits."""
     graph = onnx.load_from_string(data)
     set_batch(graph, batch_size)
+    if input_type == UINT8:
+        take_pixels(graph)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def compare_speed(model: ModelFile, unquantized: ModelFile, batch_size: int) -> Record:
+def compare_speed(model: ModelFile, unquantized: ModelFile, batch_size: int, input_type: str) -> Record:
     """Measures how many times faster `model` is than the `unquantized` one, in interleaved rounds. Exits 1 if it is not
     faster."""
     require_instructions("int8", "precision=int8")
     other = "bf16" if instructions("bf16") else "f32"
     sessions = [open_session(unquantized, {"precision": other}), open_session(model, {"precision": "int8"})]
-    batch = np.random.RandomState(0).rand(batch_size, *IMAGE_SHAPE).astype(np.float32)
+    batch = FORMS[input_type].random(batch_size)
     for session in sessions:
         mean_seconds(session, batch, DURATION / 20)
     rounds = [[mean_seconds(session, batch, DURATION / 20) for session in sessions] for _ in range(10)]
@@ -76,7 +80,7 @@ def compare_speed(model: ModelFile, unquantized: ModelFile, batch_size: int) -> 
 
 
 def compile_model(request: CompileRequest) -> Record:
-    """Writes the graph for inputs [batch_size, *IMAGE_SHAPE]. Exits 1 on an unknown option or an int8 that is not
+    """Writes the graph for batches of images of the chip's type. Exits 1 on an unknown option or an int8 that is not
     faster."""
     precision, streams = request.options["precision"], request.options.get("streams", "1")
     unknown = sorted(set(request.options) - OPTIONS)
@@ -87,12 +91,13 @@ def compile_model(request: CompileRequest) -> Record:
             else f"streams={streams} is not a number from 1"
         )
         die(SETTINGS_FILE, problem, "a chip of openvino has precision=, and optionally streams=")
-    data = fixed(request.model.data, request.batch_size)
+    input_type = engines.input_of(request.options)
+    data = fixed(request.model.data, request.batch_size, input_type)
     request.out.write_bytes(data)
     record: Record = {"precision": precision_of(precision, request.graph)}
     if request.unquantized:
-        unquantized = fixed(request.unquantized.data, request.batch_size)
+        unquantized = fixed(request.unquantized.data, request.batch_size, input_type)
         with locks.lock_cpu():
             models = (ModelFile(request.out, data), ModelFile(request.unquantized.path, unquantized))
-            record["run"] = compare_speed(*models, request.batch_size)
+            record["run"] = compare_speed(*models, request.batch_size, input_type)
     return record

@@ -114,7 +114,7 @@ def open_session(model: ModelFile, options: Options) -> Pipeline:
     def start(images: NDArray[Any]) -> Wait:
         count, request = len(images), next(requests)  # the oldest one: Pipeline has waited for it
         padding = np.repeat(images[:1], compiled.chunk - count, axis=0)
-        shared = np.ascontiguousarray(np.concatenate([images, padding]) if len(padding) else images, np.float32)
+        shared = np.ascontiguousarray(np.concatenate([images, padding]) if len(padding) else images)
         request.start_async({0: shared}, share_inputs=True)
 
         def wait() -> NDArray[Any]:

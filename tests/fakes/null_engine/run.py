@@ -11,6 +11,7 @@ import os
 import time
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from engines import ModelFile, Options
@@ -23,7 +24,8 @@ def open_session(model: ModelFile, options: Options) -> OneAtATime:
     cached: set[bytes] = set()
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
-        logits: NDArray[Any] = images.reshape(len(images), -1)[:, : len(CLASSES)] + plan.get("wrong", 0)
+        values = images.reshape(len(images), -1)[:, : len(CLASSES)]
+        logits: NDArray[Any] = values.astype(np.float32) + plan.get("wrong", 0)
         known = plan.get("cache") and images.tobytes() in cached
         if plan.get("cache"):
             cached.add(images.tobytes())

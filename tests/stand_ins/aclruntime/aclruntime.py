@@ -153,6 +153,7 @@ class InferenceSession:
                 raise ValueError
             content = json.loads(Path(path).read_text("utf-8"))
             model, self.shape = base64.b64decode(content["onnx"]), [int(n) for n in content["shape"]]
+            self.aipp: dict[str, str] = content.get("aipp", {})
         except (OSError, ValueError, KeyError, TypeError):
             reason = REASONS.get(FAULT, REASONS["load"])
             LIBC.printf(b"%s\n", (reason if OLD else f"[ACL ERROR] {reason}").encode())
@@ -172,12 +173,28 @@ class InferenceSession:
         Runtime.sessions.add(self)
 
     @staticmethod
-    def described(name: str, shape: list[int]) -> SimpleNamespace:
-        size = 4 * int(np.prod(shape))
-        return SimpleNamespace(name=name, shape=shape, size=size, realsize=size, datatype="dtype.float32", format=0)
+    def described(name: str, shape: list[int], kind: str = "float32") -> SimpleNamespace:
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
+        return SimpleNamespace(name=name, shape=shape, size=size, realsize=size, datatype=f"dtype.{kind}", format=0)
 
     def get_inputs(self) -> list[SimpleNamespace]:
-        return [self.described(self.session.get_inputs()[0].name, self.shape)]
+        name, (images, channels, height, width) = self.session.get_inputs()[0].name, self.shape
+        if self.aipp:
+            return [self.described(name, [images, height, width, channels], "uint8")]
+        return [self.described(name, self.shape)]
+
+    def images_of(self, data: bytes) -> Any:
+        """The float32 images of an input; AIPP computes in fp16 (docs/ascend-tools.md#aipp)."""
+        if not self.aipp:
+            return np.frombuffer(data, np.float32).reshape(self.shape)
+        images, channels, height, width = self.shape
+        pixels = np.frombuffer(data, np.uint8).reshape(images, height, width, channels)
+        mean, low, factor = (
+            np.array([self.aipp[f"{name}_{channel}"] for channel in range(channels)], np.float16)
+            for name in ("mean_chn", "min_chn", "var_reci_chn")
+        )
+        values = (pixels.astype(np.float16) - mean - low) * factor
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2).astype(np.float32))
 
     def get_outputs(self) -> list[SimpleNamespace]:
         return [self.described(self.session.get_outputs()[0].name, [self.shape[0], 10])]
@@ -211,7 +228,7 @@ class InferenceSession:
             raise RuntimeError("[-1][ACL: general failure] ")
         if isinstance(feeds[0], BaseTensor):
             MemorySummary.H2D_time_list.append(0.01)
-        images = np.frombuffer(feeds[0].bytes(), np.float32).reshape(self.shape)
+        images = self.images_of(feeds[0].bytes())
         for i in range(self.kept.loop):
             begin = time.time()
             if FAULT != "cache" or i == 0:

@@ -1,0 +1,41 @@
+"""Lets a graph take uint8 images instead of float32 ones, with the same logits bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from graphs.edit import add_initializer, free_name, set_nodes
+from network.spec import PIXEL_SHAPE
+
+TABLE = np.arange(256, dtype=np.float32) / np.float32(255)  # the values of a float32 bin, as preprocess.py writes them
+
+
+def take_pixels(model: onnx.ModelProto) -> None:
+    """Replaces the input, float32 [N, *IMAGE_SHAPE], by uint8 [N, *PIXEL_SHAPE] of the same name.
+
+    Each pixel is looked up in TABLE. A division would not be exact, because OpenVINO multiplies by 1/255 instead.
+    """
+    graph = model.graph
+    image = graph.input[0]
+    batch, name = image.type.tensor_type.shape.dim[0], image.name
+    names = {part: free_name(graph, f"{name}_{part}") for part in ("channels_first", "index", "values")}
+    for node in graph.node:
+        node.input[:] = [names["values"] if tensor == name else tensor for tensor in node.input]
+    nodes = [
+        helper.make_node("Transpose", [name], [names["channels_first"]], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", [names["channels_first"]], [names["index"]], to=TensorProto.INT32),
+        helper.make_node("Gather", [add_initializer(graph, f"{name}_table", TABLE), names["index"]], [names["values"]]),
+    ]
+    set_nodes(graph, [*nodes, *graph.node])
+    size = batch.dim_value or batch.dim_param or None
+    graph.input[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, [size, *PIXEL_SHAPE]))
+
+
+def float_images(images: NDArray[Any]) -> NDArray[Any]:
+    """Images of any type as float32 [n, *IMAGE_SHAPE]."""
+    return images if images.dtype == np.float32 else TABLE[np.moveaxis(images, -1, 1)]
