@@ -27,7 +27,7 @@ def test_atc_gets_aipp_and_the_labels_are_those_of_float32_bins(small: Project, 
     ]
     assert labels[0] == labels[1]
     assert (folders[0] / "outputs/image_3_0.txt").read_text() != (folders[1] / "outputs/image_3_0.txt").read_text()
-    flags = [call["argv"] for call in calls(small, "atc")]
+    flags = [call["argv"] for call in calls(small, "atc") if "argv" in call]
     assert ["--insert_op_conf=aipp.cfg" in each for each in flags] == [False, True]
     make(small, "perf", "audit", CHIP="310P3-uint8", BS="4", STAND_IN_AIS=generation)
 
@@ -46,7 +46,7 @@ def test_a_float32_bin_is_refused_before_ais_bench_takes_it_for_four_images(smal
     (small.root / "data/bin-uint8/image_3.bin").write_bytes((small.root / "data/bin/image_3.bin").read_bytes())
     done = make(small, "infer", check=False, CHIP="310P3-uint8", BS="4")
     refused(done, "data/bin-uint8/image_3.bin: 12288 bytes, not 3072")
-    assert not [call for call in calls(small, "ais_bench") if "--model" in call["argv"]]
+    assert not [call for call in calls(small, "ais_bench") if "--model" in call.get("argv", ())]
 
 
 def test_uint8_and_an_own_aipp_file_exclude_each_other(small: Project) -> None:
