@@ -28,12 +28,14 @@ def main() -> None:
     sha256 = digest(args.archive)
     archive = {"sha256": sha256, "origin": held.origin_of(args.archive, sha256)}
     with artifact.build_file(args.out, artifact.key_of({"archive": archive}, cli.settings_of(args, SETTINGS))) as job:
-        data, parts, members = artifact.read_verified(args.archive, sha256), [], {}
-        for name in BATCHES:
-            subject = f"{args.archive} (the training part, which only int8 needs)"
-            images, labels, members[name] = read_batch(args.archive, name, subject, data)
-            chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
-            parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], images[chosen].reshape(len(chosen), -1)]))
+        parts, members = [], {}
+        subject = f"{args.archive} (the training part, which only int8 needs)"
+        with artifact.opened_verified(args.archive, sha256) as file:
+            for name in BATCHES:
+                images, labels, members[name] = read_batch(args.archive, name, subject, file)
+                chosen = np.unique(np.linspace(0, len(images) - 1, min(args.images // 5, len(images))).astype(int))
+                rows_of_images = images[chosen].reshape(len(chosen), -1)
+                parts.append(np.column_stack([np.array(labels, np.uint8)[chosen], rows_of_images]))
         shortest = min(len(part) for part in parts)
         rows = np.stack([part[:shortest] for part in parts], 1).reshape(-1, ROW)
         job.path.write_bytes(rows.tobytes())

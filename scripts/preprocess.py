@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from formats import held
 from formats.bins import FORMS
-from formats.cifar10 import origin_of_batches, read_batch
+from formats.cifar10 import Content, origin_of_batches, read_batch, release
 from network.spec import FLOAT32, UINT8
 
 SETTINGS: dict[str, str] = {}
+RELEASE = 4096  # images after which their memory is given back
 
 
-def provenance(archive: Record, raw: bytes, path: str) -> Record:
+def provenance(archive: Record, raw: Content, path: str) -> Record:
     """What to record of a batch: the archive's digest, and whether its images are sample, official or own. `path` is
     where the archive was imported from; it is recorded for own images."""
     origin = "sample" if archive["origin"] == "sample" else origin_of_batches({"test_batch": raw})
@@ -56,19 +57,23 @@ def main() -> None:
     key = artifact.key_of({"archive": archive}, {**cli.settings_of(args, SETTINGS), "type": args.type})
     if args.labels:
         with artifact.build_file(args.labels, key) as job:
-            _, labels, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
+            with artifact.opened_verified(args.archive, sha256) as file:
+                _, labels, raw = read_batch(args.archive, "test_batch", file=file)
             job.path.write_text("".join(f"{label}\n" for label in labels))
             job.record["count"] = len(labels)
             job.record["provenance"].update(provenance(archive, raw, path))
         return
     with artifact.build_folder(args.bins / "manifest.json", key) as job:
-        images, _, raw = read_batch(args.archive, "test_batch", data=artifact.read_verified(args.archive, sha256))
+        with artifact.opened_verified(args.archive, sha256) as file:
+            images, _, raw = read_batch(args.archive, "test_batch", file=file)
         bins, progress = hashlib.sha256(), Progress(len(images), "bins")
         for i, image in enumerate(images):
             data = encode(image, args.type)
             bins.update(data)
             artifact.write_bytes(f"{job.path}/image_{i}.bin", data)
             progress.update(i + 1)
+            if i % RELEASE == 0:
+                release(raw)
         job.record.update(count=len(images), type=args.type, digest=bins.hexdigest())
         job.record["provenance"].update(provenance(archive, raw, path), bins=bins.hexdigest())
 

@@ -25,7 +25,7 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Tuple
 
 UNFINISHED = 314159265  # ns after 1970: modification time of a file whose record is not written yet
 ATTEMPTS = 10  # to write a small file that other processes write too
@@ -69,6 +69,20 @@ def read_verified(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         die_changed(path)
     return data
+
+
+@contextlib.contextmanager
+def opened_verified(path: Path, sha256: str) -> Iterator[IO[bytes]]:
+    """The same for a file that is too large for memory. Another make replaces files, and does not change them, so what
+    is read afterwards has that digest."""
+    with open(path, "rb") as stream:
+        computed = hashlib.sha256()
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            computed.update(block)
+        if computed.hexdigest() != sha256:
+            die_changed(path)
+        stream.seek(0)
+        yield stream
 
 
 def check_unchanged(path: Path, sha256: str) -> None:

@@ -64,9 +64,14 @@ class BatchUnpickler(restricted_pickle.RestrictedUnpickler):
         if size > self.source.size - self.source.tell():
             raise EOFError("it ends too early")
 
+    def load_binbytes(self) -> None:
+        self.append(self.source.part(*struct.unpack("<I", self.source.read(4))))
+
+    def load_binbytes8(self) -> None:
+        self.append(self.source.part(*struct.unpack("<Q", self.source.read(8))))
+
     def load_bytearray8(self) -> None:
-        (size,) = struct.unpack("<Q", self.source.read(8))
-        self.append(self.source.read(min(size, self.source.size + 1)))
+        self.append(self.source.part(*struct.unpack("<Q", self.source.read(8))))
 
     def load_unicode(self) -> None:
         raw = self.source.readline()[:-1]
@@ -87,6 +92,8 @@ class BatchUnpickler(restricted_pickle.RestrictedUnpickler):
             raise pickle.UnpicklingError("unexpected long text")
         self.append(str(raw, "utf-8", "surrogatepass"))
 
+    dispatch[pickle.BINBYTES[0]] = load_binbytes
+    dispatch[pickle.BINBYTES8[0]] = load_binbytes8
     dispatch[pickle.FRAME[0]] = load_frame
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.UNICODE[0]] = load_unicode
@@ -170,9 +177,9 @@ def text_of(value: object) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
 
-def bytes_of(value: object, size: int) -> bytes | None:
+def bytes_of(value: object, size: int) -> bytes | memoryview | None:
     """The bytes of a value, or None if they are not `size` bytes."""
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, memoryview)):
         return value if len(value) == size else None
     if not isinstance(value, Placeholder):
         return None

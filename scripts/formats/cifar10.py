@@ -7,10 +7,11 @@ from _support.cli import die
 import contextlib
 import gzip
 import hashlib
-import io
+import mmap
 import tarfile
+import tempfile
 from pathlib import Path
-from typing import IO, Any, Iterator, NoReturn, cast
+from typing import IO, Any, Iterator, NoReturn, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ MEMBERS_LIMIT = 1000  # the official archive has 9
 # Bytes of one extended header, and of all in an archive. They have long names, times and attributes, of which usual
 # archives have 100 bytes a file. tarfile reads each as a whole, and may take time with the square of its size.
 HEADER_LIMIT, HEADERS_LIMIT = 8 << 10, 128 << 10
+LARGE = 64 << 20  # bytes of a member that are too many for memory; the official batches have 31 MB
+Content = Union[bytes, mmap.mmap]
 REMEDY = "set ARCHIVE= to the official cifar-10-python.tar.gz, or to a folder of that format"
 
 
@@ -86,6 +89,7 @@ def limited_headers() -> type[tarfile.TarInfo]:
 @contextlib.contextmanager
 def open_archive(archive: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, LimitedStream]]:
     """Opens a tar archive, also with gzip: (the archive, its unpacked stream)."""
+    archive.seek(0)  # an open file may have been read before
     head = archive.read(2)
     archive.seek(0)
     stream: Any = LimitedStream(archive)  # gzip and tarfile only need read()
@@ -153,38 +157,58 @@ def check_archive(archive: Path, subject: object, otherwise: str = "") -> None:
         die(subject, f"{FOLDER}/{twice} is in it more than once", "pack it again with one of them")
 
 
-def read_member(archive: Path, name: str, subject: object = None, data: bytes | None = None) -> bytes:
-    """The bytes of the member cifar-10-batches-py/<name>. Reads the archive up to it and unpacks nothing to disk.
+def mapped(content: IO[bytes]) -> mmap.mmap:
+    """The content of a member in a temporary file, as memory that the system can take back. Exits 1 if there is no
+    space for it."""
+    with tempfile.TemporaryFile() as file:
+        for block in iter(lambda: content.read(1 << 20), b""):
+            try:
+                file.write(block)
+            except OSError as error:
+                where = f"TMPDIR={tempfile.gettempdir()}"
+                die(where, f"cannot be written ({error.strerror})", "set TMPDIR to a folder with more space")
+        file.flush()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    `data` is the content of the archive, if it has been read. Exits 1 if the archive is damaged or has no such member;
-    the message is about `subject`, or else the archive.
+
+def release(content: Content) -> None:
+    """Gives memory that was read back to the system. The content can still be read."""
+    if isinstance(content, mmap.mmap):
+        content.madvise(mmap.MADV_DONTNEED)
+
+
+def read_member(archive: Path, name: str, subject: object = None, file: IO[bytes] | None = None) -> Content:
+    """The bytes of the member cifar-10-batches-py/<name>; for a large one memory of a temporary file.
+
+    Reads the archive up to it. `file` is the archive, if it is open. Exits 1 if the archive is damaged or has no such
+    member; the message is about `subject`, or else the archive.
     """
     remedy = REMEDY if subject else f"{RETURN}{REMEDY}"
     subject = subject or archive
     check_size("archive", archive, subject, remedy)
     try:
-        with open(archive, "rb") if data is None else io.BytesIO(data) as file, open_archive(file) as (tar, _):
+        with contextlib.nullcontext(file) if file else open(archive, "rb") as source, open_archive(source) as (tar, _):
             for member, member_name in members_of(tar):
                 if member.isreg() and member_name == name:
                     if member.size > MEMBER_LIMIT:
                         die(subject, f"{name} has {member.size} bytes, too many for a batch", remedy)
                     content = tar.extractfile(member)
                     assert content is not None  # it is a regular file
-                    return content.read()
+                    return content.read() if member.size <= LARGE else mapped(content)
     except Exception as error:  # noqa: BLE001
         damaged(archive, error, subject, remedy)
     die(subject, f"no {FOLDER}/{name} in it", remedy)
 
 
 def read_batch(
-    archive: Path, name: str, subject: object = None, data: bytes | None = None
-) -> tuple[NDArray[Any], list[int], bytes]:
-    """Reads a batch: (images uint8 [n, *IMAGE_SHAPE], n labels, the member's bytes).
+    archive: Path, name: str, subject: object = None, file: IO[bytes] | None = None
+) -> tuple[NDArray[Any], list[int], Content]:
+    """Reads a batch: (images uint8 [n, *IMAGE_SHAPE], n labels, the member's bytes, in which the images are).
 
-    `data` is the content of the archive, if it has been read. Exits 1 if it is not a valid batch; the message is about
-    `subject`, or else the archive.
+    `file` is the archive, if it is open. Exits 1 if it is not a valid batch; the message is about `subject`, or else
+    the archive.
     """
-    raw = read_member(archive, name, subject, data)
+    raw = read_member(archive, name, subject, file)
     where = f"{subject or archive}: {name}"
     try:
         images, labels = images_and_labels(BatchUnpickler(LimitedReads(raw)).load())
@@ -195,8 +219,10 @@ def read_batch(
     return images, labels, raw
 
 
-def origin_of_batches(members: dict[str, bytes]) -> str:
+def origin_of_batches(members: dict[str, Content]) -> str:
     """`official` if all of these members of an archive, {name: bytes}, are the official ones, else `own`."""
+    if any(len(raw) > LARGE for raw in members.values()):
+        return "own"
     md5s = {name: hashlib.md5(raw, usedforsecurity=False).hexdigest() for name, raw in members.items()}
     return "official" if all(BATCHES_MD5[name] == md5 for name, md5 in md5s.items()) else "own"
 

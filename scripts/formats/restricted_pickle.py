@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
+import struct
 from functools import partial
 from typing import Any, Callable, Dict
 
 READS_LIMIT = 1 << 20  # reads of a pickle, one or two per instruction; the official batch needs a tenth of it
 BYTES_PER_READ = 48  # a larger pickle may need more reads; numbers of numpy take 50 reads for an image's 3072 bytes
+LARGE = 32 << 20  # bytes of a part that are not copied: the images of the official batches have 31 MB
 ARGUMENTS_LIMIT = 16
 INSTRUCTIONS = (  # of Python 2 for a dict of text, numbers, lists and one array, in protocols 0 to 2
     *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.EMPTY_DICT, pickle.EMPTY_LIST, pickle.LIST, pickle.NONE),
@@ -39,11 +42,13 @@ class Instructions(Dict[int, Any]):
         raise pickle.UnpicklingError(f"unexpected instruction {code:#04x} for a {self.needed_by}")
 
 
-class LimitedReads(io.BytesIO):
+class LimitedReads:
     """The bytes of a pickle with a limited number of reads: a megabyte of instructions can take gigabytes of memory."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self.data = data
+        self.stream: Any = io.BytesIO(data) if isinstance(data, bytes) else data
+        self.tell, self.readline = self.stream.tell, self.stream.readline
         self.size, self.left = len(data), max(READS_LIMIT, len(data) // BYTES_PER_READ)
 
     def spend(self, reads: int) -> None:
@@ -54,10 +59,21 @@ class LimitedReads(io.BytesIO):
 
     def read(self, size: int | None = -1) -> bytes:
         self.spend(1)
-        data = super().read(size)
+        data: bytes = self.stream.read(size)
         if size and len(data) < size:
             raise EOFError("it ends too early")
         return data
+
+    def part(self, size: int) -> bytes | memoryview:
+        """The next `size` bytes: a large part is not copied."""
+        if size <= LARGE:
+            return self.read(size)
+        self.spend(1)
+        begin = self.tell()
+        if begin + size > self.size:
+            raise EOFError("it ends too early")
+        self.stream.seek(begin + size)
+        return memoryview(self.data)[begin : begin + size]
 
 
 class RestrictedUnpickler(pickle._Unpickler):  # the Python version: in the C version a pickle can make the memo huge
@@ -97,6 +113,12 @@ class RestrictedUnpickler(pickle._Unpickler):  # the Python version: in the C ve
         self.append({})
         self.set_items(items)
 
+    def load_binstring(self) -> None:
+        (size,) = struct.unpack("<i", self.source.read(4))
+        if size < 0:
+            raise pickle.UnpicklingError("a text of negative length")
+        self.append(self.source.part(size))
+
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not partial or type(arguments) is not tuple or len(arguments) > ARGUMENTS_LIMIT:
@@ -110,6 +132,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # the Python version: in the C ve
             raise pickle.UnpicklingError("unexpected state")
         self.stack[-1].__setstate__(state)
 
+    dispatch[pickle.BINSTRING[0]] = load_binstring
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.DICT[0]] = load_dict

@@ -7,18 +7,23 @@ from _support.artifact import read_record
 import gzip
 import hashlib
 import io
+import mmap
 import os
 import pickle
+import re
+import sys
 import tarfile
+import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import refused, script, script_here
-from formats import official, python2, sample
+from conftest import SCRIPTS, refused, run, script, script_here
+from formats import cifar10, official, python2, restricted_pickle, sample
 from formats.python2 import Call, Global, python2_pickle
 
 IMAGES, LABELS = sample.draw(3, 12)
@@ -343,3 +348,70 @@ def test_invalid_paths_of_inputs_are_named(tmp_path: Path) -> None:
         ("weights", tmp_path),
     ):
         refused(take(what, source, tmp_path / "out"), f"{what.upper()}={source}")
+
+
+# Large batches
+
+
+@pytest.mark.parametrize("protocol", [None, 3, 4, 5])  # None: that of Python 2, as in the official batches
+def test_a_large_batch_is_read_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int | None
+) -> None:
+    monkeypatch.setattr(cifar10, "LARGE", 1000)
+    monkeypatch.setattr(restricted_pickle, "LARGE", 1000)
+    raw = sample.batch("t", IMAGES, LABELS)
+    if protocol:
+        content = {"data": IMAGES.reshape(len(IMAGES), -1), "labels": [int(k) for k in LABELS]}
+        raw = pickle.dumps(content, protocol=protocol)
+    images, labels, data = cifar10.read_batch(pack(tmp_path, raw), "test_batch")
+    assert isinstance(data, mmap.mmap)
+    assert np.shares_memory(images, np.frombuffer(data, np.uint8))
+    for _ in range(2):
+        np.testing.assert_array_equal(images, IMAGES)
+        cifar10.release(data)
+    assert labels == list(LABELS)
+    assert cifar10.origin_of_batches({"test_batch": data}) == "own"
+
+
+@pytest.mark.parametrize("cut", [1, 2000, 30000])
+def test_a_large_batch_that_ends_too_early_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cut: int
+) -> None:
+    monkeypatch.setattr(cifar10, "LARGE", 1000)
+    monkeypatch.setattr(restricted_pickle, "LARGE", 1000)
+    with pytest.raises(SystemExit):
+        cifar10.read_batch(pack(tmp_path, sample.batch("t", IMAGES, LABELS)[:-cut]), "test_batch")
+    assert "test_batch: not a CIFAR-10 batch (EOFError: " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_and_not_taken_for_a_damaged_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cifar10, "LARGE", 1000)
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "wb", 0))
+    with pytest.raises(SystemExit):
+        cifar10.read_batch(pack(tmp_path, sample.batch("t", IMAGES, LABELS)), "test_batch")
+    line = capsys.readouterr().err
+    assert re.search(r"TMPDIR=\S+: cannot be written \(No space left on device\); set TMPDIR to a folder", line)
+
+
+def test_a_large_batch_takes_no_memory_for_its_images(tmp_path: Path) -> None:
+    images = np.zeros((30000, *IMAGES.shape[1:]), np.uint8)  # 92 MB
+    images[:, 0, 0, 0] = np.arange(len(images)) % 251
+    archive = pack(tmp_path, sample.batch("t", images, np.arange(len(images)) % 10))
+    code = """
+import resource, sys
+from functools import partial
+from pathlib import Path
+from formats import cifar10
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images, labels, raw = cifar10.read_batch(Path(sys.argv[1]), "test_batch")
+for i, image in enumerate(images):
+    assert image[0, 0, 0] == i % 251
+    if i % 4096 == 0:
+        cifar10.release(raw)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = run(sys.executable, "-c", code, archive, PYTHONPATH=str(SCRIPTS))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 45 << 10  # KiB; labels and names of 30,000 images need some

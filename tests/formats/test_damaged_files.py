@@ -217,7 +217,7 @@ def test_a_file_that_is_too_large_for_an_input_is_not_read(
     for name in user_inputs.MEMBERS:
         (folder / name).touch()
         os.truncate(folder / name, user_inputs.MEMBER_LIMIT)
-    for words in ("its files have 1468006400 bytes, more than 536870912", "test_batch has 209715201 bytes, too many"):
+    for words in ("its files have 2936012800 bytes, more than 536870912", "test_batch has 419430401 bytes, too many"):
         with pytest.raises(SystemExit):
             user_inputs.digest_of_input("archive", folder)
         assert words in capsys.readouterr().err

@@ -24,7 +24,7 @@ from engines.openvino.run import open_session
 from formats.bins import FORMS
 from graphs.edit import set_batch
 from graphs.uint8_input import take_pixels
-from network.spec import UINT8
+from network.spec import FLOAT32, UINT8
 
 OPTIONS = {"precision", "streams", "input"}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
@@ -50,7 +50,7 @@ def precision_of(precision: str, graph: Record) -> str:
     return name if own in ("float32", name) else f"{own} graph in {name}"
 
 
-def fixed(data: bytes, batch_size: int, input_type: str) -> bytes:
+def fixed(data: bytes, batch_size: int, input_type: str = FLOAT32) -> bytes:
     """A graph for batches of `batch_size` images of this type. Constants are not folded, so that an int8 graph keeps
     its weights in eight bits."""
     graph = onnx.load_from_string(data)
