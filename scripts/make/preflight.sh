@@ -411,14 +411,13 @@ check_reference() {
 # sync_inputs.py writes: make includes the file, so any other line could run commands.
 has_own_inputs() {
     file=$state/inputs.mk
-    awk '
+    stated=$(awk '
         { last = $0; gsub(/\$\(state\)\//, "") }
         /^# [A-Za-z0-9 _.;\/]+$/ { next }
         !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8|uint8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
             exit failed = 1
         }
-        END { exit failed || last !~ /^# sha256 / }' "$file" || return 1
-    stated=$(tail -n 1 "$file")
+        END { if (failed || last !~ /^# sha256 /) exit 1; print last }' "$file") || return 1
     computed=$(sed '$d' "$file" | sha256sum)
     [ "$stated" = "# sha256 ${computed%% *}" ]
 }
@@ -706,7 +705,10 @@ case ,$DEVICE, in
         refuse_setting DEVICE "DEVICE=$DEVICE: not a device number; use one, or several as 0,1"
         ;;
 esac
-twice=$(printf '%s\n' "$DEVICE" | tr , '\n' | sed 's/^0*\([0-9]\)/\1/' | sort | uniq -d | head -n 1)
+twice=
+case $DEVICE in
+    *,*) twice=$(printf '%s\n' "$DEVICE" | tr , '\n' | sed 's/^0*\([0-9]\)/\1/' | sort | uniq -d | head -n 1) ;;
+esac
 if [ "$twice" ]; then refuse_setting DEVICE "DEVICE=$DEVICE: device $twice twice; name each device once"; fi
 if contains "$used" FRESH; then check_switch FRESH "$FRESH"; fi
 if contains "$used" LAYERS; then check_switch LAYERS "$LAYERS"; fi
