@@ -16,8 +16,7 @@ from typing import Tuple
 import engines
 from engines import RunRequest
 from engines.feed import Work, run_all
-from formats.bins import check_bins, check_type, form_of
-from formats.outputs import digest_of
+from formats.bins import check_type, form_of
 
 SETTINGS = {"format": "infer.format"}
 
@@ -37,11 +36,8 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
 
 def run_program(engine: str, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
     """The same for an engine that is a separate program."""
-    check_bins(work.bins, work.record)
     program: engines.Program = engines.load(engine, "run")
-    conditions = program.infer(request, out)
-    check_bins(work.bins, work.record)  # again, because it may have waited for its device
-    return digest_of(out, request.images, request.output_format), conditions
+    return program.infer(request, work, out)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     __init__.py   the constants of `Constants`, one assignment each; the file is parsed, not imported
     compile.py    compile_model(request) -> what to record; below "run" what may differ between equal builds
     run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True);
-                  infer(request, out) -> what to record, if it is a separate program
+                  infer(request, work, out) -> digest of the outputs and what to record, if it is a separate program
     perf.py       measure(request, rules, batches) -> Measured, only if it is a separate program
     graph.py      refusal(description, model, options) -> why this engine cannot use a graph, or None: optional, for a
                   graph of the user's own (Python 3.7)
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # Protocol is newer than Python 3.7, and numpy need not be lo
 
     from numpy.typing import NDArray
 
+    from engines.feed import Work
     from formats.bins import Form
     from reporting.timing import Measured
 
@@ -162,7 +163,11 @@ class InProcess(Protocol):
 
 
 class Program(Protocol):
-    def infer(self, request: RunRequest, out: Path) -> Record: ...
+    def infer(self, request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
+        """Writes the outputs of all bins to `out`; returns (the sha256 of their bytes, in order; what to record).
+
+        Exits 1 if the bins differ from their record in `work`.
+        """
 
 
 class Timer(Protocol):

@@ -114,11 +114,3 @@ def read_labels(path: Path, sha256: str = "") -> NDArray[Any]:
     if not lines:
         die(path, "no labels", rebuild_hint(path))
     return np.array(lines, int)
-
-
-def digest_of(outputs: Path, count: int, output_format: str) -> str:
-    """The sha256 of the bytes of all outputs in a folder, in order."""
-    sha256 = hashlib.sha256()
-    for i in range(count):
-        sha256.update(artifact.read_bytes(f"{outputs}/{name_of(i, output_format)}"))
-    return sha256.hexdigest()

@@ -36,8 +36,10 @@ from conftest import (
     toolkit_of,
 )
 from engines import CompileRequest, ModelFile
-from engines.ascend import _reasons
+from engines.ascend import _reasons, ais_bench
 from engines.ascend import compile as atc
+from formats.bins import FORMS
+from network.spec import FLOAT32
 
 SIZES = ("1", "4", "8", "16", "32", "64")
 
@@ -215,10 +217,64 @@ def test_ais_bench_gets_only_arguments_that_its_generation_knows(
         assert work.parent == npu.root / "results/310P3/bs8"
         assert call["argv"] == [
             *("--model", f"{npu.root}/models/om/310P3/3d_attention_net_bs8.om"),
-            *("--input", f"{npu.root}/data/bin"),
+            *("--input", f"{work}/bins"),
             *("--output", str(work), "--output_dirname", "out"),
-            *("--batchsize", "8", "--outfmt", "TXT", "--device", device, *more),
+            *("--batchsize", "8", "--outfmt", "NPY", "--device", device, *more),
         ]
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+def test_one_device_needs_one_start_of_ais_bench_and_one_file_for_each_batch(npu: Project, generation: str) -> None:
+    npu.set("sample.test_images", "42")  # not a multiple of the batch size
+    make(npu, "infer", STAND_IN_AIS=generation)
+    (call,) = [call for call in calls(npu, "ais_bench") if "argv" in call]
+    assert "--model" in call["argv"]
+    log = (npu.root / "results/310P3/bs8/infer.log").read_text()
+    size = 8 * 3 * 32 * 32 * 4
+    assert f"files0 size:{size} tensor0size:{size} filesperbatch:1 runcount:6" in log
+    record = read_record(npu.root / "results/310P3/bs8/outputs/manifest.json")
+    assert record["count"] == 42
+    assert record["provenance"]["runtime"].startswith(f"ais_bench ({generation}er), CANN")
+
+
+@pytest.mark.parametrize("form", ["txt", "bin", "npy"])
+@pytest.mark.parametrize("generation", ["old", "new"])
+def test_the_outputs_are_those_that_ais_bench_writes_for_single_images(
+    npu: Project, generation: str, form: str
+) -> None:
+    npu.set("sample.test_images", "42")
+    npu.set("infer.format", form)
+    make(npu, "infer", STAND_IN_AIS=generation)
+    single = npu.tree / "single"
+    single.mkdir(mode=0o700)
+    words = ["-m", "ais_bench", "--model", npu.root / "models/om/310P3/3d_attention_net_bs8.om", "--output", single]
+    words += ["--input", npu.root / "data/bin", "--output_dirname", "out", "--outfmt", form.upper()]
+    done = run("python3", *words, cwd=npu.tree, **ascend_host(npu.tree, generation))
+    assert done.returncode == 0, done.stdout + done.stderr
+    outputs = npu.root / "results/310P3/bs8/outputs"
+    names = {path.name for path in (single / "out").iterdir()}
+    assert len(names) == 42 and names == {path.name for path in outputs.iterdir()} - {"manifest.json"}
+    for name in names:
+        assert (outputs / name).read_bytes() == (single / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("batches", "devices", "needed"), [(625, 2, 2), (1, 2, 1), (2, 3, 2), (5, 4, 3), (7, 3, 3)])
+def test_no_device_is_left_without_a_batch(batches: int, devices: int, needed: int) -> None:
+    assert ais_bench.devices_needed(batches, devices) == needed
+
+
+@pytest.mark.parametrize("generation", ["old", "new"])
+def test_more_devices_than_batches_are_not_an_error(npu: Project, generation: str) -> None:
+    make(npu, "infer", "BS=32", "DEVICE=0,1,2", STAND_IN_AIS=generation, STAND_IN_NPU_SMI="no-driver")
+    record = read_record(npu.root / "results/310P3/bs32/outputs/manifest.json")
+    assert record["provenance"]["device"] == "0,1"
+
+
+def test_bins_that_have_changed_are_refused_before_ais_bench_starts(npu: Project) -> None:
+    path = npu.root / "data/bin/image_3.bin"
+    path.write_bytes(path.read_bytes()[::-1])
+    refused(make(npu, "infer", check=False), "the bins' digest differs from the one in manifest.json")
+    assert not (npu.tree / "stand-ins.log").exists() or calls(npu, "ais_bench") == []
 
 
 # Failures of atc
@@ -391,15 +447,15 @@ def test_a_path_that_canns_tools_reject_is_reported_before_they_run(npu: Project
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("missing", ["1 of 40 outputs are missing, the first image_"]),
-        ("short", ["9 values, not 10"]),
+        ("missing", ["1 of 5 outputs are missing, the first batch_"]),
+        ("short", ["its shape is [8, 9], not [8, 10]", "batch_0_0.npy"]),
         ("nan", ["not finite"]),
         ("stale", ["older than this run"]),
-        ("nothing", ["40 of 40 outputs are missing"]),
+        ("nothing", ["5 of 5 outputs are missing"]),
         ("truncated", ["is incomplete"]),
         ("wrong-count", ["runs over"]),
         ("no-summary", ["this run did not write"]),
-        ("extra", ["image_999_0.txt is an output of no image"]),
+        ("extra", ["batch_999_0.npy is an output of no batch"]),
         ("crash", ["ais_bench failed: status 134"]),
     ],
 )
@@ -574,6 +630,31 @@ def test_an_own_om_of_another_batch_size_is_refused_even_with_the_same_number_of
     refused(done, "batch size is 8, not 4")  # as soon as ais_bench prints it
     shutil.copyfile(own, npu.tree / "nine.om")
     refused(make(npu, "infer", "BS=9", f"OM={npu.tree}/nine.om", check=False), "batch size is 8, not 9")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[ERROR] arg0 tensorsize: 49152 filesize: 98304 not match", "batch size is 4, not 8; set BS=4, or rm"),
+        (
+            "[INFO] get filesperbatch files0 size:98304 tensor0size:196608 filesperbatch:2 runcount:3",
+            "size is 16, not 8",
+        ),
+        (
+            "[ERROR] arg0 tensorsize: 3072 filesize: 98304 not match",
+            "input has 3072 bytes, not 98304; use a model for 8 float32",
+        ),
+        ("[INFO] get filesperbatch files0 size:98304 tensor0size:98304 filesperbatch:1 runcount:5", ""),
+    ],
+)
+def test_packed_files_that_do_not_fit_the_model_are_one_line(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) if message else contextlib.nullcontext():
+        ais_bench.check_batch(
+            f"[INFO] acl init success\n{line}\n", FORMS[FLOAT32], 8, Path("infer.log"), ", or rm x.om"
+        )
+    assert message in capsys.readouterr().err
 
 
 STAMP = "[PID: 7] 2026-01-31-12:00:00.000.001"
@@ -944,7 +1025,7 @@ def test_kill_9_at_any_moment_of_a_compilation_or_a_run_does_no_damage(npu: Proj
 
 def test_terminating_only_make_leaves_nothing_running(npu: Project) -> None:
     process = begin(npu, "infer", "DEVICE=0,1", STAND_IN_AIS_BENCH="slow", STAND_IN_NPU_SMI="310P3-two")
-    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/*/image_*")):
+    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/*/batch_*")):
         time.sleep(0.05)
     process.terminate()  # make, not its group
     process.wait()
@@ -970,7 +1051,7 @@ def test_processes_that_a_killed_run_left_on_the_device_are_killed(npu: Project)
     wrapper.write_text('#!/bin/sh\npython3 -m ais_bench "$@" &\nwait\n')
     wrapper.chmod(0o755)
     process = begin(npu, "infer", AIS_BENCH="./wrapper", STAND_IN_AIS_BENCH="hang")
-    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/image_*")):
+    while not list(npu.root.glob("results/310P3/bs8/ais_bench.tmp.*/out/batch_*")):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -88,7 +88,7 @@ def test_invalid_times_make_a_summary_invalid(tmp_path: Path, times: list[Any]) 
     summary = tmp_path / "out_summary.json"
     slots = {str(i): {"infiles": ["x"]} for i in range(len(times))}
     summary.write_text(json.dumps({"npu_compute_time_list": times, "filesinfo": slots}))
-    expected = ais_bench.Expected(begin=0, devices=1, images=len(times), batch_size=1, output_format="txt", loop=1)
+    expected = ais_bench.Expected(begin=0, devices=1, batches=len(times), loop=1)
     assert "contains invalid times" in ais_bench.summary_problem(summary, expected, len(times))
     summary.write_text(json.dumps({"npu_compute_time_list": [1.0] * len(times), "filesinfo": slots}))
     assert ais_bench.summary_problem(summary, expected, len(times)) == ""

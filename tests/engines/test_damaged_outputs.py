@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,19 +19,23 @@ from damage import HOSTILE, Damage, JsonEdit, damages, edited, json_edits, outco
 from engines.ascend import _cann, _npu_smi, _versions, perf
 from engines.ascend._reasons import explain_ais_bench, explain_atc
 from engines.ascend.ais_bench import Expected, check_batch, summary_problem
+from engines.ascend.batches import read_logits
+from formats.bins import FORMS
+from formats.outputs import npy
+from network.spec import FLOAT32
 
 COPIES = {"min": 0.1, "max": 0.3, "mean": 0.2, "median": 0.2, "percentile(99%)": 0.3, "count": 3}
 SUMMARY: dict[str, Any] = {
-    "filesinfo": {str(i): {"infiles": [f"image_{4 * i + k}.bin" for k in range(4)], "outfiles": []} for i in range(3)},
+    "filesinfo": {str(i): {"infiles": [f"batch_{i}.bin"], "outfiles": []} for i in range(3)},
     **{"npu_compute_time_list": [1.5, 2.5, 3.5], "NPU_compute_time": COPIES},
     **{"H2D_latency": COPIES, "D2H_latency": COPIES, "throughput": 4.5},
 }
-EXPECTED = Expected(0, 1, 12, 4, "txt", 1)
+EXPECTED = Expected(begin=0, devices=1, batches=3, loop=1)
 BYTES = {"summary": json.dumps(SUMMARY).encode(), "deep": b'{"npu_compute_time_list": ' + b"[" * 9999}
 
 
 def check_summary(path: Path) -> None:
-    problem = outcome(lambda: [summary_problem(path, EXPECTED, 12)])
+    problem = outcome(lambda: [summary_problem(path, EXPECTED, 3)])
     assert problem is not None
     summary = artifact.read_json(path)
     for name in ("H2D_latency", "D2H_latency"):
@@ -58,6 +64,37 @@ def test_an_edited_summary_is_named_or_its_times_are_valid(scratch: Path, edits:
     check_summary(path)
 
 
+LOGITS = np.arange(40, dtype=np.float32).reshape(4, 10)
+ARRAYS = {"float32": LOGITS, "float64": LOGITS.astype(float), "flat": LOGITS.ravel(), "complex": LOGITS * 1j}
+ARRAYS |= {
+    "large": LOGITS.astype(float) + 1e300,
+    "integers": LOGITS.astype(int),
+    "short": LOGITS[:, :9],
+    "nan": LOGITS * np.nan,
+}
+OUTPUTS = {name: npy(array) for name, array in ARRAYS.items()}
+
+
+@given(damages(*OUTPUTS))
+@example(Damage("large", []))
+def test_a_damaged_output_of_a_batch_is_refused_or_has_all_its_logits(scratch: Path, damage: Damage) -> None:
+    path = scratch / "batch_0_0.npy"
+    path.write_bytes(damage.of(OUTPUTS))
+    logits = outcome(lambda: read_logits(path, 4, "again"))
+    assert logits is None or (logits.shape == (4, 10) and logits.dtype == np.float32 and np.isfinite(logits).all())
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_only_real_logits_of_every_image_are_an_output_of_a_batch(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "batch_0_0.npy"
+    path.write_bytes(OUTPUTS[name])
+    logits = outcome(lambda: read_logits(path, 4, "again"))
+    if name in ("float32", "float64", "integers"):
+        assert logits is not None and np.array_equal(logits, LOGITS)
+    else:
+        assert logits is None
+
+
 PAGES = {path.name: path.read_bytes() for path in (STAND_INS / "npu-smi").iterdir()}
 
 
@@ -72,7 +109,7 @@ def test_a_damaged_page_of_npu_smi_is_no_traceback(damage: Damage) -> None:
 
 
 LOGS = {
-    "ais_bench": b"[INFO] acl init success\n[ERROR] load model from file failed\nfilesperbatch:16\n"
+    "ais_bench": b"[INFO] acl init success\n[ERROR] load model from file failed\ntensor0size:196608\n"
     b"RuntimeError: [-1][ACL: x]\n",
     "atc": b"ATC run failed, Please check the detail log\nE10001: [PID: 1] 2026-01-01 Value [x] for --y is invalid.\n"
     b"        Possible Cause: a\n        Solution: b\n",
@@ -87,7 +124,7 @@ def test_any_output_of_a_failed_tool_has_a_reason_and_a_remedy(damage: Damage, s
     for explain in (explain_ais_bench, explain_atc):
         answer = outcome(lambda explain=explain: explain(text, status))  # type: ignore[misc]
         assert answer is not None and all(isinstance(part, str) and part for part in answer)
-    outcome(lambda: check_batch(text, 16, Path("infer.log"), ""))
+    outcome(lambda: check_batch(text, FORMS[FLOAT32], 16, Path("infer.log"), ""))
 
 
 VERSIONS = {"rc": b"8.0.RC3.alpha001", "beta": b"9.0.0-beta.2", "component": b"7.6.0.1.220", "final": b"8.5.0"}

@@ -1,8 +1,9 @@
 """Runs `python3 -m ais_bench` of CANN's interpreter, either generation, and checks what it wrote. Python 3.7.
 
+ais_bench gets one file for each batch and writes one output for each (batches.py), because each file costs it time.
 Each run has a new private folder, so output of an earlier run cannot be taken for a result. Checked are: the status, a
-summary of this run, and for each image one output of this run with ten finite values. The devices are locked meanwhile.
-Arguments, files and messages of ais_bench: docs/ascend-tools.md#ais-bench-arguments and the sections after it.
+summary of this run, and one output of this run for each batch. The devices are locked meanwhile. Arguments, files and
+messages of ais_bench: docs/ascend-tools.md#ais-bench-arguments and the sections after it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 from engines import RunRequest, options_of
 from engines.ascend import _cann, _npu_smi, _versions
 from engines.ascend._reasons import MEMORY, explain_ais_bench
-from formats.outputs import decode, name_of
+from engines.ascend.batches import FORMAT, output_name
+from formats.bins import FORMS, Form
 
 LARGEST = 1e12  # ms and numbers in a summary; larger ones are damage
 RETRY = "check the device with npu-smi info, then run the same make command again"
@@ -128,19 +130,23 @@ def is_newer_generation(command: List[str], environment: Dict[str, str]) -> bool
     return "--divide_input" in text
 
 
+def is_log_of_newer(output: str) -> bool:
+    """Whether ais_bench is of the newer generation, by its output of a run on one device
+    (docs/ascend-tools.md#ais-bench-summary)."""
+    return "end to reset device is" not in output
+
+
 class Expected(NamedTuple):
     """What one run has to write."""
 
     begin: int  # ns, by the clock of the file system; older files are of an earlier run
     devices: int
-    images: int  # one output for each
-    batch_size: int
-    output_format: str
+    batches: int  # one output for each
     loop: int  # times that each batch runs
 
 
 def summary_problem(summary: Path, expected: Expected, files: int) -> str:
-    """The problem of the summary of a run over `files` inputs, or an empty text."""
+    """The problem of the summary of a run over `files` batches, or an empty text."""
     if not summary.is_file() or summary.stat().st_mtime_ns < expected.begin:
         return f"this run did not write {summary.name}"
     try:
@@ -152,16 +158,16 @@ def summary_problem(summary: Path, expected: Expected, files: int) -> str:
         return f"{summary.name} is incomplete"
     if not all(type(ms) in (int, float) and 0 < ms < LARGEST for ms in times):
         return f"{summary.name} contains invalid times"
-    runs = math.ceil(files / expected.batch_size) * expected.loop
+    runs = files * expected.loop
     if (count, inputs) != (runs, files):
         return f"{summary.name} reports {count} runs over {inputs} inputs, expected {runs} runs over {files}"
     return ""
 
 
 def find_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
-    """The outputs in the order of the images, from the folders of all devices below `out`.
+    """The outputs in the order of the batches, from the folders of all devices below `out`.
 
-    Exits 1 if an output is missing, exists twice or belongs to no image.
+    Exits 1 if an output is missing, exists twice or belongs to no batch.
     """
     folders = device_folders(out, expected.devices)
     paths: Dict[str, Path] = {}
@@ -170,13 +176,13 @@ def find_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
             if name in paths:
                 die(log, f"{name} exists twice, in {paths[name].parent.name} and {folder.name}", RETRY)
             paths[name] = folder / name
-    names = [name_of(i, expected.output_format) for i in range(expected.images)]
+    names = [output_name(k) for k in range(expected.batches)]
     missing = [name for name in names if name not in paths]
     extra = sorted(set(paths).difference(names))
     if missing:
-        die(log, f"{len(missing)} of {expected.images} outputs are missing, the first {missing[0]}", RETRY)
+        die(log, f"{len(missing)} of {expected.batches} outputs are missing, the first {missing[0]}", RETRY)
     if extra:
-        die(log, f"{extra[0]} is an output of no image", RETRY)
+        die(log, f"{extra[0]} is an output of no batch", RETRY)
     return [paths[name] for name in names]
 
 
@@ -186,10 +192,10 @@ def device_folders(out: Path, devices: int) -> List[Path]:
 
 
 def check_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
-    """Checks the summary and every output of a run, and returns the outputs in the order of the images.
+    """Checks the summary and the outputs of a run, and returns the outputs in the order of the batches.
 
-    Exits 1 if an output is missing, exists twice, is older than the run, incomplete or not finite, or if a summary is
-    missing or contradicts the run.
+    Exits 1 if an output is missing, exists twice or is older than the run, or if a summary is missing or contradicts
+    the run. The values are checked where they are read (batches.read_logits).
     """
     outputs = find_outputs(out, expected, log)
     for folder in device_folders(out, expected.devices):
@@ -200,16 +206,24 @@ def check_outputs(out: Path, expected: Expected, log: Path) -> List[Path]:
     for path in outputs:
         if path.stat().st_mtime_ns < expected.begin:
             die(log, f"{path.name} is older than this run", RETRY)
-        decode(Path(path.name), path.read_bytes(), expected.output_format, f"{RETRY}; log: {log}")
     return outputs
 
 
-def check_batch(output: str, batch_size: int, log: Path, hint: str) -> None:
-    """Exits 1 if the model's batch size is not `batch_size`, by the line in which ais_bench prints it
-    (docs/ascend-tools.md#ais-bench-arguments). `hint` is added to the remedy."""
-    for files in re.findall(r"filesperbatch:(\d+)", output):
-        if int(files) != batch_size:
-            die(log, f"the model's batch size is {files}, not {batch_size}", f"set BS={files}{hint}")
+def check_batch(output: str, form: Form, batch_size: int, log: Path, hint: str) -> None:
+    """Exits 1 if the model's input does not have the bytes of `batch_size` images, by the line in which ais_bench
+    prints them (docs/ascend-tools.md#ais-bench-arguments). `hint` is added to the remedy."""
+    for digits in re.findall(r"tensor(?:0size:|size: )(\d{1,18})\b", output):
+        found, size, expected = int(digits), int(digits) / form.size(), form.size() * batch_size
+        if found == expected:
+            continue
+        types = [name for name, other in FORMS.items() if other.size() * batch_size == found]
+        remedies = [f"set BS={size:.0f}"] if size.is_integer() else []
+        remedies += [f"set input={name} in the chip's line if the model's input is {name}" for name in types]
+        problem = f"the model's input has {found} bytes, not {expected}"
+        if size.is_integer():
+            problem = f"the model's batch size is {size:.0f}, not {batch_size}"
+        remedy = ", or ".join(remedies) or f"use a model for {batch_size} {form.dtype} images"
+        die(log, problem, f"{remedy}{hint}")
 
 
 def copy_private(source: Path, target: Path) -> Path:
@@ -219,37 +233,52 @@ def copy_private(source: Path, target: Path) -> Path:
     return target
 
 
+def devices_needed(batches: int, devices: int) -> int:
+    """How many devices get a batch: each gets equally many but the last, and ais_bench fails if one gets none
+    (docs/ascend-tools.md#ais-bench-devices)."""
+    return math.ceil(batches / math.ceil(batches / devices))
+
+
 class Run(NamedTuple):
     """One call of ais_bench."""
 
     name: str  # of its folder below the session's private one
-    bins: Path  # a folder that ais_bench accepts: see Session.accepted_bins
-    images: int  # number of bins
+    inputs: Path  # a folder with the files of the batches, which nobody else may write to
+    batches: int  # number of files
     flags: Sequence[str] = ()
     loop: int = 1  # times that each batch runs
 
 
 class Session:
-    """ais_bench on locked devices. `work` is a private folder, `conditions` is what to record about the run."""
+    """ais_bench on some devices. `conditions` is what to record about the runs; it is complete after the first one."""
 
     def __init__(self, request: RunRequest) -> None:
         self.request, self.model, self.log = request, request.model, request.log
-        self.numbers = sorted({int(word) for word in (request.devices or "0").split(",")})
         model = request.record["provenance"]
         self.limit, self.size = int(request.limits["ais_bench.time_limit"]), int(model["batch_size"])
+        numbers = sorted({int(word) for word in (request.devices or "0").split(",")})
+        self.numbers = numbers[: devices_needed(math.ceil(request.images / self.size), len(numbers))]
         devices, self.lock_names = check_devices(self.numbers, options_of(model["options"])["soc_version"])
         self.conditions: Record = dict(devices)
         _cann.check_path(self.log.parent)
         self.environment = _cann.environment(compiler=False)
-        version = _cann.version(self.environment, "runtime")
-        check_version(request, version)
+        self.version = _cann.version(self.environment, "runtime")
+        check_version(request, self.version)
+        self.remedy = f"{RETRY}; log: {self.log}"  # for damaged outputs
         self.command = process.command_from_env("AIS_BENCH", "python3 -m ais_bench")
-        self.newer = is_newer_generation(self.command, self.environment)
-        self.conditions["runtime"] = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {version}"
+        # Only the flags for several devices differ. For one device its output tells it, without one more start.
+        self.newer = len(self.numbers) > 1 and is_newer_generation(self.command, self.environment)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Locks the devices and makes the private folder, until the end of the block."""
+    def opened(self) -> Iterator[Path]:
+        """Makes the private folder of the runs, until the end of the block."""
+        with artifact.temporary(self.log.parent.resolve() / "ais_bench") as self.work:
+            self.work.mkdir(mode=0o700)
+            yield self.work
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Locks the devices until the end of the block, which is within one of opened()."""
         # With several devices ais_bench loads the model on device 0 first (docs/ascend-tools.md#ais-bench-devices).
         used = {0, *self.numbers} if len(self.numbers) > 1 else {*self.numbers}
         with contextlib.ExitStack() as stack:
@@ -260,8 +289,6 @@ class Session:
                 stack.enter_context(locks.lock_one_of([locks.lock_path(name)], f"device {number}"))
                 for name, number in sorted(names.items())
             ]
-            self.work = stack.enter_context(artifact.temporary(self.log.parent.resolve() / "ais_bench"))
-            self.work.mkdir(mode=0o700)
             if not is_accepted(self.model):
                 self.model = copy_private(self.model, self.work / "model.om")
             self.check_model()  # the run may have waited for the locks
@@ -272,50 +299,42 @@ class Session:
         if digest(self.model) != self.request.record["sha256"]:
             artifact.die_changed(self.request.model)
 
-    def accepted_bins(self, bins: Path, count: int) -> Path:
-        """The folder `bins` if ais_bench accepts it and its files, otherwise a folder with copies."""
-        files = list(bins.iterdir())
-        if len(files) == count + 1 and all(is_accepted(path) for path in (bins, *files)):  # and the manifest
-            return bins
-        folder = self.work / "bin"
-        folder.mkdir(mode=0o700)
-        for i in range(count):
-            copy_private(bins / f"image_{i}.bin", folder / f"image_{i}.bin")
-        return folder
-
     def run(self, run: Run) -> Tuple[List[Path], Record]:
-        """Runs ais_bench once; returns (the output of each bin, the summary of device 0). Exits 1 on any failure."""
+        """Runs ais_bench once; returns (the output of each batch, the summary of device 0). Exits 1 on any failure."""
         folder = self.work / run.name
         folder.mkdir(mode=0o700)  # if the processes of two devices made it, one of them could fail
         begin = folder.stat().st_mtime_ns  # by the clock of the file system, which may be another host's
-        progress, hint = Progress(run.images, "images"), self.own_model_hint()
+        progress, hint = Progress(run.batches * self.size, "images"), self.own_model_hint()
 
         def tick(_: float) -> None:
-            check_batch(process.log_text(self.log), self.size, self.log, hint)
-            progress.update(min(run.images - 1, sum(1 for _ in folder.rglob("*_0.*"))))
+            check_batch(process.log_text(self.log), self.request.form, self.size, self.log, hint)
+            written = sum(1 for _ in folder.rglob(f"*.{FORMAT.lower()}"))
+            progress.update(min(written, run.batches - 1) * self.size)
 
         program = process.Program(self.arguments(run), self.work, self.environment, self.log, self.limit)
         status = process.run(program, self.held, tick)
         text = process.log_text(self.log)
+        check_batch(text, self.request.form, self.size, self.log, hint)
+        if "[INFO]" not in text:
+            is_newer_generation(self.command, self.environment)  # it may be another tool, or not start at all
         if status:
             progress.close()
             reason, remedy = explain_ais_bench(text, status)
             memory = memory_of(self.numbers) if remedy == MEMORY else ""
             die(self.log, f"ais_bench failed: {reason}{memory}", remedy + hint)
         self.check_model()
-        check_batch(text, self.size, self.log, hint)
-        output_format = self.request.output_format
-        expected = Expected(begin, len(self.numbers), run.images, self.size, output_format, run.loop)
-        outputs = check_outputs(folder, expected, self.log)
-        progress.update(run.images)
+        outputs = check_outputs(folder, Expected(begin, len(self.numbers), run.batches, run.loop), self.log)
+        progress.update(run.batches * self.size)
+        if len(self.numbers) == 1:
+            self.newer = is_log_of_newer(text)
+        self.conditions["runtime"] = f"ais_bench ({'newer' if self.newer else 'older'}), CANN {self.version}"
         return outputs, artifact.read_json(self.work / f"{run.name}_summary.json")
 
     def arguments(self, run: Run) -> List[str]:
         """The command line of one run."""
-        command = [*self.command, "--model", str(self.model.resolve()), "--input", str(run.bins.resolve())]
+        command = [*self.command, "--model", str(self.model.resolve()), "--input", str(run.inputs.resolve())]
         command += ["--output", str(self.work), "--output_dirname", run.name, "--batchsize", str(self.size)]
-        command += ["--outfmt", self.request.output_format.upper()]
-        command += ["--device", ",".join(map(str, self.numbers)), *run.flags]
+        command += ["--outfmt", FORMAT, "--device", ",".join(map(str, self.numbers)), *run.flags]
         command += ["--divide_input", "1"] if self.newer and len(self.numbers) > 1 else []
         return command + (["--loop", str(run.loop)] if run.loop > 1 else [])
 

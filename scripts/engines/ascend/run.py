@@ -5,19 +5,23 @@ from __future__ import annotations
 from _support.artifact import Record
 
 from pathlib import Path
+from typing import Tuple
 
 from engines import RunRequest
 from engines.ascend.ais_bench import Run, Session
+from engines.ascend.batches import pack, split
+from engines.feed import Work
 
 
-def infer(request: RunRequest, out: Path) -> Record:
-    """Writes the outputs of all bins, float32 [classes] each, to the folder `out`; returns what to record.
+def infer(request: RunRequest, work: Work, out: Path) -> Tuple[str, Record]:
+    """Writes the outputs of all bins to `out`; returns (the sha256 of their bytes, in order; what to record).
 
-    Exits 1 on any failure.
+    The device is locked only while ais_bench runs. Exits 1 on any failure.
     """
     session = Session(request)
-    with session.opened():
-        outputs, _ = session.run(Run("out", session.accepted_bins(request.bins, request.images), request.images))
-        for path in outputs:
-            path.replace(out / path.name)
-    return session.conditions
+    with session.opened() as folder:
+        inputs = folder / "bins"
+        batches = pack(work, inputs)
+        with session.locked():
+            outputs, _ = session.run(Run("out", inputs, batches))
+        return split(outputs, work, out, session.remedy), session.conditions

@@ -263,7 +263,9 @@ def save(args: Args, folder: Path, batch: list[str], number: int, logits: Any, s
         path = folder / f"{os.path.basename(file).split('.')[0]}_0.{args.outfmt.lower()}"
         slots[str(number * each + i)] = {"infiles": [file], "outfiles": [os.path.join(args.folder, path.name)]}
         if (number, i) == (0, 0) and FAULT in ("nan", "short") and args.index == 0:
-            rows = np.where(np.arange(rows.size) == 3, np.nan, rows) if FAULT == "nan" else rows[:, :9]
+            rows = (
+                np.where(np.arange(rows.size).reshape(rows.shape) == 3, np.nan, rows) if FAULT == "nan" else rows[:, :9]
+            )
         if args.outfmt == "TXT":
             lines = rows.astype(np.float32).reshape(-1, rows.shape[-1])
             data = "".join("".join(f"{value:f} " for value in line) + "\n" for line in lines).encode()
@@ -427,7 +429,8 @@ def summarize(args: Args, folder: Path | None, slots: dict[str, Any], times: lis
     elif args.index == 0 and FAULT == "stale":
         os.utime(first, (time.time() - 3600,) * 2)
     elif args.index == 0 and FAULT == "extra":
-        written(folder / f"image_999_0{first.suffix}", first.read_bytes(), args.generation)
+        name = re.sub(r"_\d+_", "_999_", first.name)
+        written(folder / name, first.read_bytes(), args.generation)
     if FAULT == "wrong-count":
         times.pop()
     data = json.dumps(summary).encode()
