@@ -22,6 +22,7 @@ from auditing.figures import KINDS, Logits, check_result, remedy_of
 from auditing.state import check_state
 from auditing.statement import check_statement
 from auditing.table import check_table, published_throughput
+from auditing.tuning import check_tuning
 
 SETTINGS: Dict[str, str] = {}
 # The files of a result by kind. One of them shows that the others must be there.
@@ -56,6 +57,9 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
         if name not in printed:
             shown = f"{link.path.parent}/" if link.path.name == "manifest.json" else link.path
             print(f"  {link.digest[:16]}  {shown}")
+    model = chain.links().get("model")
+    for digest, path in check_tuning(model.path, model.record["provenance"]) if model else ():
+        print(f"  {digest[:16]}  {path}")
     accuracy = links.get("accuracy")
     figure = f"Top-1 {100 * accuracy.record['top1']:.2f}% of {accuracy.record['total']} images, " if accuracy else ""
     return f"audited: {folder}: {figure}{', '.join(kinds)} follow from {len(chain.links()) - len(kinds)} files"

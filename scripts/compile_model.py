@@ -1,7 +1,7 @@
 """Compiles the optimized graph for a chip and a batch size with the chip's engine.
 
 Beside the model it writes the record bs<n>.json: cache key, provenance, and what the engine needs to run the model. An
-engine that runs a separate program also writes bs<n>.log.
+engine that runs a separate program also writes bs<n>.log. For a CPU it writes bs<n>.tuning.json, see engines/tuning.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from _support.cli import die
 from pathlib import Path
 
 import engines
-from engines import CompileRequest
+from engines import CompileRequest, Tunable, tuning
 
 
 def main() -> None:
@@ -57,6 +57,10 @@ def main() -> None:
             job.record["run"] = record.pop("run")
         job.record["engine"] = record
         job.record["provenance"].update(model=digest(job.path), **flags)
+    if tuning.is_tunable(args.engine):
+        runner: Tunable = engines.load(args.engine, "run")
+        if runner.can_run(options):  # the model may be for another CPU
+            tuning.prepare(args.out, job.record)
 
 
 if __name__ == "__main__":

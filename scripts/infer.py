@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Tuple
 
 import engines
-from engines import RunRequest
+from engines import RunRequest, tuning
 from engines.feed import Work, run_all
 from formats.bins import check_type, form_of
 
@@ -26,11 +26,9 @@ def run_in_process(engine: str, request: RunRequest, work: Work, out: Path) -> T
     # The folder's lock: one inference per chip, because two at once are slower than one after the other. The shared
     # lock of the CPU: no inference during a measurement.
     cpu = locks.lock_cpu(shared=True)
+    prepared = tuning.prepare(request.model, request.record)  # before the locks, because it may lock the CPU for itself
     with artifact.locked(request.model.parent), cpu:
-        runner: engines.InProcess = engines.load(engine, "run")
-        options = engines.options_of(request.record["provenance"]["options"])
-        model = engines.read_model(request.model, request.record["sha256"])  # after the locks, for which it may wait
-        session = runner.open_session(model, options)
+        session = tuning.open_session(request.model, request.record, prepared)
         return run_all(session, work, out), session.conditions
 
 

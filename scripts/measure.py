@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engines
-from engines import PerfRules, RunRequest, timed
+from engines import PerfRules, RunRequest, timed, tuning
 from engines.feed import Work
 from engines.timed import batch_numbers
 from formats.bins import check_bins, form_of
@@ -49,6 +49,8 @@ SETTINGS = {
     "spread": "perf.spread",
     "others": "perf.others",
 }
+# Conditions in which this run may differ from the accuracy run.
+OF_RUN = ("device", "driver", "runtime", "threads", "streams", "images_a_request")
 
 
 def check_logits(run: Run, outputs: NDArray[Any], tolerance: float, subject: object) -> Record:
@@ -110,13 +112,12 @@ def check_origin(outputs: Record, model: Record, bins: Record, manifest: Path) -
 
 def run_timed(engine: str, request: RunRequest, work: Work, rules: PerfRules, folder: Path) -> Measured:
     """The timed run; outputs go to `folder`. It locks the CPU of this machine, also for an NPU, which the CPU feeds."""
+    prepared = tuning.prepare(request.model, request.record)  # before the lock, because it may lock the CPU for itself
     with locks.lock_cpu():
         if not engines.constants_of(engine).IN_PROCESS:
             timer: engines.Timer = engines.load(engine, "perf")
             return timer.measure(request, rules, batch_numbers(request.images, work.batch_size))
-        runner: engines.InProcess = engines.load(engine, "run")
-        model = engines.read_model(request.model, request.record["sha256"])  # after the lock, for which it may wait
-        session = runner.open_session(model, engines.options_of(request.record["provenance"]["options"]))
+        session = tuning.open_session(request.model, request.record, prepared)
         measured = timed.measure(session, rules, work, folder)
         return measured._replace(device={"name": f"{cpu_name()}, threads {session.conditions.get('threads')}"})
 
@@ -202,8 +203,7 @@ def main() -> None:
     inputs.update(provenance=provenance)  # because the page shows it
     settings = {**cli.settings_of(args, SETTINGS), "format": output_format}
     key = artifact.key_of(inputs, settings, constants.PACKAGES.get("run", ()), part)
-    own = ("device", "driver", "runtime", "threads")  # this run may differ from the accuracy run in these
-    upstream = {name: value for name, value in provenance.items() if name not in own}
+    upstream = {name: value for name, value in provenance.items() if name not in OF_RUN}
     request = request_of(args, model, bins, output_format)
     reason = "FRESH=1" if args.fresh else rebuild_reason(args.out)
     with with_statement(args.out), artifact.build_file(args.out, key, upstream, reason=reason) as job:

@@ -313,6 +313,7 @@ SMALL = {
     "upstream.urls": "http://127.0.0.1:9/upstream",
     "download.tries": "1",
     "batch_sizes": "[1, 4, 8, 16, 32, 64]",  # users edit those of the tree
+    "tune": "no",  # which takes seconds for each model: see test_tuning.py
 }
 
 

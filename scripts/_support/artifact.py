@@ -433,10 +433,23 @@ def key_of(inputs: Record, settings: Record, packages: Iterable[str] = (), part:
     These are the digests of its inputs, its settings, the digests of the running script, of the dotted module `part`
     (an engine's) and of all that they import, and the versions of packages; "" for one that is not installed.
     """
-    scripts = local_imports(Path(sys.argv[0]).resolve())
-    if part:
-        scripts += local_imports(SCRIPTS.joinpath(*part.split(".")).with_suffix(".py"))
-    versions: Record = {}
+    scripts = {**digests_of(Path(sys.argv[0]).resolve()), **(digests_of_part(part) if part else {})}
+    return {"inputs": inputs, "flags": settings, "scripts": scripts, "versions": versions_of(packages)}
+
+
+def digests_of(script: Path) -> Dict[str, str]:
+    """{path below scripts/: sha256} of a script and of all that it imports."""
+    return {path.relative_to(SCRIPTS).as_posix(): source_digest(path) for path in local_imports(script)}
+
+
+def digests_of_part(part: str) -> Dict[str, str]:
+    """The same of a dotted module, such as engines.openvino.run."""
+    return digests_of(SCRIPTS.joinpath(*part.split(".")).with_suffix(".py"))
+
+
+def versions_of(packages: Iterable[str]) -> Dict[str, str]:
+    """The versions of packages; "" for one that is not installed."""
+    versions: Dict[str, str] = {}
     if packages:
         from importlib import metadata  # since Python 3.8
 
@@ -445,8 +458,7 @@ def key_of(inputs: Record, settings: Record, packages: Iterable[str] = (), part:
                 versions[name] = metadata.version(name)
             except metadata.PackageNotFoundError:
                 versions[name] = ""
-    digests = {path.relative_to(SCRIPTS).as_posix(): source_digest(path) for path in scripts}
-    return {"inputs": inputs, "flags": settings, "scripts": digests, "versions": versions}
+    return versions
 
 
 def source_digest(path: Path) -> str:

@@ -109,6 +109,15 @@ def cpu_name() -> str:
     return next(filter(None, names), "") or platform.processor() or platform.machine()
 
 
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> List[str]:
+    """The instruction sets and features of the first CPU in /proc/cpuinfo; empty if it does not list them."""
+    try:
+        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].split() for line in lines if re.match(r"(flags|Features)\b", line)), [])
+
+
 def supported_python() -> str | None:
     """The path of a Python of a supported version that has venv: this interpreter, else the newest of python3.14 to
     python3.10 on PATH; None if all are missing."""

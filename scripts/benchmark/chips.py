@@ -36,6 +36,7 @@ def build_chip(chain: Chain, chip: str, batch_sizes: Sequence[int], batch_size: 
     for size in batch_sizes:
         try:
             chain.run("om", CHIP=chip, BS=size)
+            chain.root.prepare(chip, size)
             compiled.append(size)
         except Unavailable as reason:
             problem = reason

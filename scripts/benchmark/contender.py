@@ -24,9 +24,8 @@ from typing import IO, Any, Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-import engines
 from benchmark.processes import Unavailable
-from engines import Session
+from engines import Session, tuning
 from engines.feed import OneAtATime
 from formats.bins import read_bins
 from network.spec import IMAGE_SHAPE, INPUT
@@ -48,10 +47,10 @@ class Job(NamedTuple):
 
 
 def ours(job: Job, batch: int) -> Session:
-    """A chip of this project: the model that make compiled, run by the engine's run.py."""
-    runner: engines.InProcess = engines.load(job.engine, "run")
+    """A chip of this project: the model that make compiled, run by the engine's run.py as make infer does."""
     path = Path(job.model.replace("%", str(batch)))
-    return runner.open_session(engines.ModelFile(path, path.read_bytes()), engines.options_of(job.options))
+    record = read_record(path.with_name(f"bs{batch}.json"))
+    return tuning.open_session(path, record, tuning.stored(path, record))
 
 
 def onnxruntime(job: Job, batch: int) -> Session:

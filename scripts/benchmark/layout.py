@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import engines
+from engines import tuning
 from formats.bins import FORMS
 from network.spec import FLOAT32, NAME
 
@@ -64,6 +65,13 @@ class Root(NamedTuple):
 
     def model_record(self, chip: str, batch_size: object) -> Record:
         return read_record(self.path / f"models/om/{chip}/bs{batch_size}.json")
+
+    def prepare(self, chip: str, batch_size: int) -> None:
+        """The choice for a compiled model on this machine, see engines/tuning.py. It is measured if it is not stored,
+        as in a ROOT of another machine."""
+        record = self.model_record(chip, batch_size)
+        ending = engines.constants_of(record["provenance"]["engine"]).ENDING
+        tuning.prepare(self.model(chip, batch_size, ending), record)
 
     def results(self, chip: str, batch_size: int) -> Path:
         """The folder with outputs and accuracy of a chip."""

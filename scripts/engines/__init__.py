@@ -2,8 +2,9 @@
 
     __init__.py   the constants of `Constants`, one assignment each; the file is parsed, not imported
     compile.py    compile_model(request) -> what to record; below "run" what may differ between equal builds
-    run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True);
-                  infer(request, work, out) -> digest of the outputs and what to record, if it is a separate program
+    run.py        open_session(model, options) -> Session, if the engine runs in this process (IN_PROCESS = True), and
+                  with the option tune more, see Tunable; infer(request, work, out) -> digest of the outputs and what
+                  to record, if it is a separate program
     perf.py       measure(request, rules, batches) -> Measured, only if it is a separate program
     graph.py      refusal(description, model, options) -> why this engine cannot use a graph, or None: optional, for a
                   graph of the user's own (Python 3.7)
@@ -59,6 +60,7 @@ class Constants(NamedTuple):
     OPTIONS: Tuple[str, ...] = ()  # keys of params.yaml that become options of every chip of this engine
     LIMITS: Tuple[str, ...] = ()  # keys of params.yaml that the engine also gets; not part of any cache key
     INT8: str = ""  # the word in a chip's line that selects the int8 graph
+    STORED: str = ""  # ending of the file with what a runtime has compiled, see Exporter
 
 
 class ModelFile(NamedTuple):
@@ -134,6 +136,13 @@ class Row(NamedTuple):
     blocks: Tuple[Blocker, ...] = ()  # for chips of the engine that the row belongs to
 
 
+class Choice(NamedTuple):
+    """How an engine shares out the images of a batch. The logits do not depend on it, except for rounding."""
+
+    streams: int  # requests that run in parallel, each on its own threads
+    images: int  # in a request, at most
+
+
 class Session(Protocol):
     """A loaded model in this process."""
 
@@ -160,6 +169,27 @@ class GraphJudge(Protocol):
 
 class InProcess(Protocol):
     def open_session(self, model: ModelFile, options: Options) -> Session: ...
+
+
+class Tunable(Protocol):
+    """An engine of this process with "tune" among its OPTIONS: its batches are shared out as engines/tuning.py says."""
+
+    def can_run(self, options: Options) -> bool:
+        """Whether this CPU has the instructions for a chip."""
+
+    def open_session(self, model: ModelFile, options: Options, choice: Choice | None = None) -> Session:
+        """The session for a choice; without one for the default of split.py."""
+
+
+class Exporter(Tunable, Protocol):
+    """An engine with STORED: it exports what its runtime has compiled, for a quicker start."""
+
+    def export_session(self, session: Session) -> bytes:
+        """What the runtime has compiled for a session of open_session(); empty if it should not be stored."""
+
+    def open_stored(self, stored: bytes, model: Path, options: Options, choice: Choice) -> Session | None:
+        """The session from what export_session() returned for the same options and choice on this machine; None if the
+        runtime refuses it. `model` is for messages."""
 
 
 class Program(Protocol):
@@ -223,7 +253,7 @@ def constants_of(name: str, engines: Path = ENGINES) -> Constants:
         die(path, f"not the constants of an engine ({error})", "see Constants in scripts/engines/__init__.py")
 
 
-KINDS = {"ENDING": str, "IN_PROCESS": bool, "PACKAGES": dict, "VALUES": dict, "INT8": str}
+KINDS = {"ENDING": str, "IN_PROCESS": bool, "PACKAGES": dict, "VALUES": dict, "INT8": str, "STORED": str}
 KINDS.update({name: tuple for name in ("NEEDS", "OPTIONS", "LIMITS")})
 
 

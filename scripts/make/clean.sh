@@ -27,7 +27,7 @@ fi
 # The names of what make writes, as extended regular expressions. A temporary file or folder of a killed run has the
 # number of its process, and a folder that it was replacing .old: see temporary() and replace_folder() in
 # scripts/_support/artifact.py.
-endings=$(sed -n 's/^ENDING = "\(.*\)"$/\1/p' scripts/engines/*/__init__.py 2> /dev/null | sort -u | tr '\n' '|')
+endings=$(sed -nE 's/^(ENDING|STORED) = "(.*)"$/\2/p' scripts/engines/*/__init__.py 2> /dev/null | sort -u | tr '\n' '|')
 tmp='\.tmp\.[0-9]+'
 part='download\.tmp\.[0-9a-f]{16}' # of fetch.py
 size='bs([1-9]|[1-6][0-9])'
@@ -38,7 +38,7 @@ built_data="$built_data|$bin/(manifest\.json($tmp)?|image_[0-9]+\.bin)|$bin$tmp(
 folders_data="$bin|$bin$tmp(\.old)?(/.*)?"
 built_models="(onnx|optimized|int8)/$network\.(onnx|json)($tmp)?|checkpoint\.(pkl|json)$tmp|(upstream/)?$part"
 built_models="$built_models|upstream/($upstream)\.(py|json)$tmp|om/[^/]+/${network}_$size\.(${endings}om)($tmp)?"
-built_models="$built_models|om/[^/]+/$size\.(json|log)($tmp)?|om/[^/]+/$size$tmp/.*"
+built_models="$built_models|om/[^/]+/$size\.(json|log|tuning\.json)($tmp)?|om/[^/]+/$size$tmp/.*"
 folders_models="onnx|optimized|int8|om|om/[^/]+|om/[^/]+/$size$tmp(/.*)?"
 built_results="(report\.(html|md)|results\.csv|junit\.xml|bench\.svg)($tmp)?|bench\.json$tmp|[^/]+/perf\.csv$tmp"
 built_results="$built_results|(reference|[^/]+/$size)/outputs/(manifest\.json($tmp)?|image_[0-9]+_0\.(txt|bin|npy))"

@@ -30,7 +30,7 @@ def words_of(options: Dict[str, str]) -> str:
 def shared_options(params: Dict[str, str], key: str) -> Dict[str, str]:
     """The engine options that a setting stands for: {last part of its key: value}, or its own name=value words if the
     key ends in `flags`."""
-    name = key.rsplit(".", 1)[1]
+    name = key.rsplit(".", 1)[-1]
     if name != "flags":
         return {name: params[key]}
     return engines.options_of(" ".join(word for word in params[key].split() if "=" in word))
@@ -51,18 +51,18 @@ def chip_of(path: Path, params: Dict[str, str], key: str, folder: Path) -> Chip:
     for need in constants.NEEDS:
         if need not in options:
             die(path, f"{key}: {need}= is missing", f"add it, as in other chips of engine {engine}")
-    for option, values in constants.VALUES.items():
-        if options[option] not in values:
-            die(path, f"{key}: {option}={options[option]}", f"use one of {', '.join(values)}")
     if engines.input_of(options) not in (FLOAT32, UINT8):
         die(path, f"{key}: input={options['input']}", f"use {FLOAT32} or {UINT8}")
     for shared in (*constants.OPTIONS, *constants.LIMITS):
         if shared not in params:
             die(folder / engine / "__init__.py", f"{shared} is not a setting", "use a key of params/schema.py")
-    for option in constants.VALUES.keys() - constants.NEEDS:
+    for option in constants.VALUES.keys() - {*constants.NEEDS, *constants.OPTIONS}:
         die(folder / engine / "__init__.py", f"VALUES has {option}, but NEEDS does not", "add it to NEEDS")
     for shared in reversed(constants.OPTIONS):
         options = {**shared_options(params, shared), **options}
+    for option, values in constants.VALUES.items():
+        if options[option] not in values:
+            die(path, f"{key}: {option}={options[option]}", f"use one of {', '.join(values)}")
     int8 = bool(constants.INT8) and constants.INT8 in text.split()
     limits = {limit: params[limit] for limit in constants.LIMITS}
     return Chip(name, engine, constants, int8, dict(sorted(options.items())), limits, published)

@@ -147,6 +147,7 @@ SCHEMA: Dict[str, Callable[[str], str]] = {
     "atc.memory": integer(1, 1000),
     "ais_bench.time_limit": integer(1, 10**6),
     "batch_sizes": batch_sizes,
+    "tune": one_of("yes", "no"),
     "infer.format": one_of("txt", "bin", "npy"),
     "perf.warmup": number,
     "perf.min_duration": number,

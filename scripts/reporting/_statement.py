@@ -25,7 +25,10 @@ MATERIALS = (
     *("archive", "checkpoint", "bins", "labels", "calibration", "onnx", "optimized", "int8", "model"),
     *("outputs", "reference"),
 )
-INTERNAL = ("runtime", "threads", "streams", "instructions", "rest", "device", "driver", "host", "python", "numpy")
+INTERNAL = (
+    *("runtime", "threads", "streams", "images_a_request", "instructions", "rest", "device", "driver", "host"),
+    *("python", "numpy"),
+)
 
 
 class Kind(NamedTuple):

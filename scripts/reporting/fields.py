@@ -69,10 +69,10 @@ PROVENANCE: Fields = {
     "precision": "precision of the compiled model",
     "rest": "precision of the operators that are not int8",
     "instructions": "instruction set that OpenVINO used",
-    "images_a_request": "images of one request of OpenVINO",
     "runtime": "name and version of the runtime",
     "threads": "threads of the runtime",
     "streams": "requests that ran in parallel",
+    "images_a_request": "images of one request, at most",
     "device": "name and number of the NPU",
     "driver": "version of its driver",
     "host": "model name of the CPU",
@@ -229,8 +229,8 @@ COLUMNS: Fields = {
 CONDITIONS: Fields = {
     name: PROVENANCE[name]
     for name in (
-        *("resize", "precision", "rest", "instructions", "runtime", "threads", "streams", "device", "driver"),
-        *("host", "model"),
+        *("resize", "precision", "rest", "instructions", "runtime", "threads", "streams", "images_a_request"),
+        *("device", "driver", "host", "model"),
     )
 }
 RATES: Fields = {

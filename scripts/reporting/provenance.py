@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 CONDITIONS = (
     *("chip", "batch_size", "resize", "precision", "rest", "instructions"),
-    *("runtime", "threads", "streams", "device", "driver", "host"),
+    *("runtime", "threads", "streams", "images_a_request", "device", "driver", "host"),
 )
 ORIGIN_WORDS = {"sample": "built-in sample", "official": "official", "own": "own"}  # by data_origin of a record
 PARTS = ("data", "checkpoint", "graph", "model")

@@ -55,7 +55,9 @@ class Build:
                 shutil.copytree(source, self.tree / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, self.tree / name)
-        shutil.copyfile(params, self.tree / "params.yaml")
+        # The choice of tuning is a measurement, which may differ between builds. It is in the conditions of results.
+        settings = re.sub(r"\btune(: *|=)yes\b", r"tune\1no", params.read_text("utf-8"))
+        (self.tree / "params.yaml").write_text(settings, "utf-8")
 
     def accuracy(self, chip: str, batch_size: int) -> None:
         """Runs make accuracy on the sample; raises Unavailable with make's last message if it fails."""

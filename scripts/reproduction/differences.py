@@ -18,12 +18,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+import engines
 from formats.outputs import decode
 
 NOT_COMPARED = ("run", RECORD_DIGEST)  # entries of a record that may differ: date, host, timings, paths
 STATEMENT = "statement.json"  # of it, only what the result was made from: the rest follows from the record
 PLACES = ("data", "models", "results")
-ENDINGS_NOT_COMPARED = {".log", ".lock"}  # messages of programs, with times
+ENDINGS_NOT_COMPARED = (".log", ".lock", ".tuning.json")  # messages of programs, with times; measurements
 MANIFEST = "manifest.json"  # a folder with it is one artifact
 
 
@@ -58,7 +59,10 @@ def artifacts_of(root: Path) -> list[str]:
             else:
                 names += [(relative / name).as_posix() for name in sorted(files)]
     readmes = {f"{place}/README.md" for place in PLACES}  # of the repository
-    return [name for name in names if Path(name).suffix not in ENDINGS_NOT_COMPARED and name not in readmes]
+    # What a runtime has compiled is not compared: two exports of the same model differ.
+    stored = [engines.constants_of(engine).STORED for engine in engines.names_of()]
+    endings = (*ENDINGS_NOT_COMPARED, *(f".{ending}" for ending in stored if ending))
+    return [name for name in names if not name.endswith(endings) and name not in readmes]
 
 
 def compared_part(path: Path) -> bytes:

@@ -44,6 +44,7 @@ from formats.python2 import write_tar
 from graphs import agreement
 from graphs import int8 as qdq
 from graphs.session import open_session
+from network.spec import FLOAT32
 
 HERE = {name: cpu.instructions(name) for name in cpu.INSTRUCTIONS}
 f32 = pytest.mark.skipif(not HERE["f32"], reason="no x86-64 CPU")
@@ -95,7 +96,7 @@ def test_each_precision_agrees_with_the_reference_engine_at_any_batch_size(
     batch_size: int,
 ) -> None:
     graph = request.getfixturevalue("quantized") if precision == "int8" else optimized
-    (tmp_path / "m.onnx").write_bytes(compiler.fixed(graph.read_bytes(), batch_size))
+    (tmp_path / "m.onnx").write_bytes(compiler.fixed(graph.read_bytes(), batch_size, FLOAT32))
     monkeypatch.setattr(runner, "threads", lambda: 2)  # a worker of the tests has one CPU
     session = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": precision})
     assert session.conditions["streams"] == min(2, batch_size)
@@ -113,7 +114,7 @@ def test_each_precision_agrees_with_the_reference_engine_at_any_batch_size(
 
 @f32
 def test_logits_are_not_overwritten_by_the_next_ones(optimized: Path, bins: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 2))
+    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 2, FLOAT32))
     session = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "f32"})
     images = some_bins(bins, read_record(bins), 4)
     stream = session.stream([images[:2], images[2:]])
@@ -136,7 +137,7 @@ def test_a_batch_is_split_into_equal_parts_with_little_padding(batch_size: int, 
 def test_threads_and_streams_respect_the_limits_of_the_process(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 4))
+    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 4, FLOAT32))
     monkeypatch.setattr(runner, "threads", lambda: 1)
     conditions = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "f32"}).conditions
     assert (conditions["threads"], conditions["streams"], conditions["images_a_request"]) == (1, 1, 4)
@@ -195,7 +196,7 @@ def test_a_precision_that_is_not_the_chips_is_refused(
     optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
     """OpenVINO may choose one itself (openvino#27795). Here: an unquantized graph as int8, and other types."""
-    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 1))
+    (tmp_path / "m.onnx").write_bytes(compiler.fixed(optimized.read_bytes(), 1, FLOAT32))
     if precision != "int8":
         monkeypatch.setitem(runner.TYPES, precision, {"f16"})
     with pytest.raises(SystemExit, match="1"):
@@ -466,7 +467,7 @@ def test_a_graph_that_openvino_cannot_run_is_refused_at_import_and_at_inference(
     words = "OpenVINO cannot run it (Conversion is failed for: "
     problem, remedy = graph.refusal({}, path, {"precision": "f32"}) or ("", "")
     assert (problem[: len(words)], remedy) == (words, "set CHIP= to a chip of another engine")
-    (tmp_path / "fixed.onnx").write_bytes(compiler.fixed(path.read_bytes(), 2))
+    (tmp_path / "fixed.onnx").write_bytes(compiler.fixed(path.read_bytes(), 2, FLOAT32))
     with pytest.raises(SystemExit, match="1"):
         runner.open_session(model_file(tmp_path / "fixed.onnx"), {"precision": "f32"})
     assert words in capsys.readouterr().err

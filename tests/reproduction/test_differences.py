@@ -22,9 +22,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from conftest import Project, environment, refused, run, small_graph
+from conftest import TREE, Project, environment, refused, run, small_graph
 from formats.sample import write_checkpoint
 from network.shapes import shapes
+from params.read import read_params
+from reproduction.builds import CONDITIONS, Build
 from reproduction.differences import compare, difference_of
 
 
@@ -109,6 +111,27 @@ def test_a_folder_names_its_first_file_that_differs(tmp_path: Path) -> None:
     assert [(row.name, row.difference) for row in rows] == [("data/bin", expected)]
     (tmp_path / "other/data/bin/image_9.bin").unlink()
     assert "image_9.bin: only in one" in next(compare(tmp_path / "one", tmp_path / "other")).difference
+
+
+def test_measurements_of_the_machine_and_what_a_runtime_has_compiled_are_not_compared(tmp_path: Path) -> None:
+    for root in ("one", "other"):
+        folder = tmp_path / root / "models/om/cpu-f32"
+        folder.mkdir(parents=True)
+        for name in ("3d_attention_net_bs1.blob", "bs1.tuning.json", "bs1.log"):
+            (folder / name).write_text(root)
+        (folder / "bs1.json").write_text("{}")
+    rows = list(compare(tmp_path / "one", tmp_path / "other"))
+    assert [(row.name, row.difference) for row in rows] == [("models/om/cpu-f32/bs1.json", "")]
+
+
+def test_the_builds_do_not_tune_because_a_measurement_may_choose_otherwise(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        re.sub("(cpu-f32: engine=openvino)", r"\1 tune=yes", (TREE / "params.yaml").read_text("utf-8")), "utf-8"
+    )
+    build = Build(CONDITIONS[0], tmp_path, "make", params)
+    settings = read_params(build.tree / "params.yaml")
+    assert settings["tune"] == "no" and "tune=no" in settings["chips.cpu-f32"]
 
 
 def test_an_archive_names_its_member_and_a_checkpoint_its_tensor(tmp_path: Path) -> None:

@@ -3,3 +3,5 @@
 ENDING = "onnx"
 IN_PROCESS = True
 PACKAGES = {"compile": ("onnx", "onnxruntime"), "run": ("onnxruntime",)}
+OPTIONS = ("tune",)
+VALUES = {"tune": ("yes", "no")}

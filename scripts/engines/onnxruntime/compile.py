@@ -16,7 +16,7 @@ from network.spec import UINT8
 
 def compile_model(request: CompileRequest) -> Record:
     """Writes the graph for batches of images of the chip's type; exits 1 on an unknown option."""
-    unknown = ", ".join(request.options.keys() - {"input"})
+    unknown = ", ".join(sorted(request.options.keys() - {"input", "tune"}))
     if unknown:
         die(SETTINGS_FILE, f"engine onnxruntime does not have the option {unknown}", "remove it from the chip's line")
     graph = onnx.load_from_string(request.model.data)

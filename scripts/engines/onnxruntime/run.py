@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from engines import ModelFile, Options, probe
+from engines import Choice, ModelFile, Options, probe
 from engines.feed import Pipeline
 from engines.split import CHUNK, REQUESTS, split_batch
 from graphs.session import open_session as open_runtime_session
@@ -38,11 +38,15 @@ def check_computed(path: object) -> None:
         die(path, f"ONNX Runtime computes float32 convolutions in {computed} on this machine", probe.REMEDY)
 
 
-def open_session(model: ModelFile, options: Options) -> Pipeline:
+def can_run(options: Options) -> bool:
+    return True
+
+
+def open_session(model: ModelFile, options: Options, choice: Choice | None = None) -> Pipeline:
     """Loads the model. Batches are split into requests, which run in parallel."""
     graph = onnx.load_from_string(model.data)
     batch_size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CHUNK  # 0 in a plain export
-    streams, chunk = split_batch(batch_size, threads())
+    streams, chunk = choice or split_batch(batch_size, threads())
     for value in [*graph.graph.input, *graph.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "N"  # a request is a part of the batch
     check_computed(model.path)
@@ -54,4 +58,5 @@ def open_session(model: ModelFile, options: Options) -> Pipeline:
         return logits
 
     conditions = {"runtime": f"ONNX Runtime {onnxruntime.__version__}", "threads": threads(), "streams": streams}
+    conditions["images_a_request"] = chunk
     return Pipeline(lambda part: pool.submit(logits_of, part).result, chunk, REQUESTS * streams, conditions)

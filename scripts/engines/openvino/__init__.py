@@ -4,5 +4,7 @@ ENDING = "onnx"
 IN_PROCESS = True
 PACKAGES = {"compile": ("onnx", "openvino"), "run": ("openvino",)}
 NEEDS = ("precision",)
-VALUES = {"precision": ("f32", "bf16", "int8")}
+OPTIONS = ("tune",)
+VALUES = {"precision": ("f32", "bf16", "int8"), "tune": ("yes", "no")}
 INT8 = "precision=int8"
+STORED = "blob"

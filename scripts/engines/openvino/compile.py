@@ -11,37 +11,22 @@ from _support.artifact import Record
 from _support.cli import SETTINGS_FILE, die
 
 import statistics
-import time
-from typing import Any, Iterator
 
 import onnx
-from numpy.typing import NDArray
 
 import engines
-from engines import CompileRequest, ModelFile, Session
+from engines import CompileRequest, ModelFile
 from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
+from engines.tuning import mean_seconds
 from formats.bins import FORMS
 from graphs.edit import set_batch
 from graphs.uint8_input import take_pixels
 from network.spec import FLOAT32, UINT8
 
-OPTIONS = {"precision", "streams", "input"}
+OPTIONS = {"precision", "streams", "input", "tune"}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 DURATION = 3.0  # s of the speed comparison, both graphs together
-
-
-def mean_seconds(session: Session, batch: NDArray[Any], duration: float) -> float:
-    """The mean time of a batch, over batches of `duration` s together, with the queue kept full."""
-    begin = time.perf_counter()
-
-    def batches() -> Iterator[NDArray[Any]]:
-        yield batch
-        while time.perf_counter() - begin < duration:
-            yield batch
-
-    count = sum(1 for _ in session.stream(batches()))
-    return (time.perf_counter() - begin) / count
 
 
 def precision_of(precision: str, graph: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _support.cli import die
+from _support.machine import cpu_flags
 
 import platform
 from pathlib import Path
@@ -17,11 +18,7 @@ INSTRUCTIONS = {
 
 def instructions(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The CPU's fastest instructions for "f32", "bf16" or "int8"; empty if it has none, for example if not x86-64."""
-    try:
-        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    flags = cpu_flags(cpuinfo)
     return next((name for name in INSTRUCTIONS[precision] if name in flags), "")
 
 

@@ -7,12 +7,13 @@ from _support.cli import die
 from _support.machine import threads
 
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import ModelFile, Options, probe
+from engines import Choice, ModelFile, Options, Session, probe
 from engines.feed import Pipeline, Wait
 from engines.openvino.cpu import instructions, require_instructions
 from engines.split import REQUESTS, split_batch
@@ -24,27 +25,50 @@ class Compiled(NamedTuple):
     """OpenVINO's compiled model for requests of `chunk` images."""
 
     model: Any
-    batch_size: int
     streams: int
     chunk: int
     rest: str  # the precision of all operators that do not run in the chip's precision
-    is_quantized: bool  # whether the graph itself has int8 operators, which run in int8 in every precision
+    is_quantized: bool  # whether a graph that is not for precision int8 has int8 operators, which run in int8 anyway
 
 
-def compiled_for(data: bytes, options: Options, more: dict[str, Any] | None = None) -> Compiled:
-    """Compiles a graph, ONNX, for a chip's options; `more` has further settings of OpenVINO."""
+class CompiledSession(Pipeline):
+    """A session with what OpenVINO has compiled for it."""
+
+    compiled: Compiled
+
+
+def rest_of(options: Options) -> str:
+    """The precision of all operators that do not run in the chip's precision."""
+    precision = options["precision"]
+    return precision if precision != "int8" else "bf16" if instructions("bf16") else "f32"
+
+
+def settings_of(options: Options, streams: int) -> dict[str, Any]:
+    """The settings of OpenVINO for a chip's options."""
+    settings = {"INFERENCE_PRECISION_HINT": rest_of(options), "INFERENCE_NUM_THREADS": threads()}
+    return {**settings, "NUM_STREAMS": streams}
+
+
+def compiled_for(
+    data: bytes, options: Options, more: dict[str, Any] | None = None, choice: Choice | None = None
+) -> Compiled:
+    """Compiles a graph, ONNX, for a chip's options and a choice; `more` has further settings of OpenVINO."""
     import openvino
 
-    core, precision = openvino.Core(), options["precision"]
+    core = openvino.Core()
     graph = core.read_model(data)
-    batch_size = graph.input(0).shape[0]
-    streams, chunk = split_batch(batch_size, int(options.get("streams", threads())))
+    streams, chunk = choice or split_batch(graph.input(0).shape[0], int(options.get("streams", threads())))
     graph.reshape([chunk, *list(graph.input(0).shape)[1:]])
-    rest = precision if precision != "int8" else "bf16" if instructions("bf16") else "f32"
-    settings = {"INFERENCE_PRECISION_HINT": rest, "INFERENCE_NUM_THREADS": threads(), "NUM_STREAMS": streams}
     is_quantized = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
-    model = core.compile_model(graph, "CPU", {**settings, **(more or {})})
-    return Compiled(model, batch_size, streams, chunk, rest, is_quantized)
+    model = core.compile_model(graph, "CPU", {**settings_of(options, streams), **(more or {})})
+    return Compiled(model, streams, chunk, rest_of(options), is_quantized and options["precision"] != "int8")
+
+
+def export_session(session: Session) -> bytes:
+    """What OpenVINO has compiled, about as large as the model. Empty for a graph with int8 operators in another
+    precision, because open_stored() would not know of them."""
+    assert isinstance(session, CompiledSession)
+    return b"" if session.compiled.is_quantized else bytes(session.compiled.model.export_model().getvalue())
 
 
 def precision_fault(compiled: Compiled, precision: str) -> str:
@@ -91,23 +115,48 @@ def reason_of(error: Exception) -> str:
     return cli.one_line((kept or lines or [type(error).__name__])[-1]).lstrip("- ")[:200].replace(";", ",")
 
 
-def open_session(model: ModelFile, options: Options) -> Pipeline:
-    """Loads the model. Batches are split into requests, with one stream of requests for each thread.
+def can_run(options: Options) -> bool:
+    return bool(instructions(options["precision"]))
+
+
+def open_session(model: ModelFile, options: Options, choice: Choice | None = None) -> CompiledSession:
+    """Loads the model. Batches are split into requests, with one stream of requests for each thread, or as `choice`
+    says.
 
     Exits 1 if the CPU lacks the precision's instructions, or if OpenVINO has chosen another precision.
     """
-    precision = options["precision"]
-    name = require_instructions(precision, f"precision={precision}")
+    require_instructions(options["precision"], f"precision={options['precision']}")
+    try:
+        compiled = compiled_for(model.data, options, choice=choice)
+    except Exception as error:  # noqa: BLE001  OpenVINO raises RuntimeError and others
+        die(model.path, f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine")
+    return session_of(compiled, model.path, options)
+
+
+def open_stored(stored: bytes, model: Path, options: Options, choice: Choice) -> CompiledSession | None:
+    """The same from what export_session() returned; None if OpenVINO refuses it, as another build of one version may.
+
+    It does not keep the number of streams.
+    """
+    require_instructions(options["precision"], f"precision={options['precision']}")
     import openvino
 
     try:
-        compiled = compiled_for(model.data, options)
-    except Exception as error:  # noqa: BLE001  OpenVINO raises RuntimeError and others
-        die(model.path, f"OpenVINO cannot run it ({reason_of(error)})", "set CHIP= to a chip of another engine")
+        compiled = openvino.Core().import_model(stored, "CPU", settings_of(options, choice.streams))
+    except RuntimeError:
+        return None
+    return session_of(Compiled(compiled, *choice, rest_of(options), is_quantized=False), model, options)
+
+
+def session_of(compiled: Compiled, model: Path, options: Options) -> CompiledSession:
+    """The session of a compiled model; exits 1 if OpenVINO has chosen another precision."""
+    import openvino
+
+    precision = options["precision"]
     fault = precision_fault(compiled, precision)
     if fault:
-        die(model.path, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
-    computed = check_computed(model.path, compiled.rest)
+        die(model, fault, "set CHIP= to a chip of precision=f32, and report it with the CPU's name")
+    computed = check_computed(model, compiled.rest)
     depth = REQUESTS * compiled.streams
     requests = itertools.cycle([compiled.model.create_infer_request() for _ in range(depth)])
 
@@ -126,10 +175,12 @@ def open_session(model: ModelFile, options: Options) -> Pipeline:
         return wait
 
     runtime = f"OpenVINO {openvino.get_version().split('-')[0]}"
-    conditions = {"runtime": runtime, "threads": threads(), "streams": compiled.streams, "instructions": name}
-    conditions["images_a_request"] = compiled.chunk
+    conditions = {"runtime": runtime, "threads": threads(), "streams": compiled.streams}
+    conditions.update(images_a_request=compiled.chunk, instructions=instructions(precision))
     if compiled.rest != precision:
         conditions["rest"] = compiled.rest
     if compiled.rest == "bf16" and computed != "bfloat16":
         conditions["precision" if precision == "bf16" else "rest"] = computed
-    return Pipeline(start, compiled.chunk, depth, conditions)
+    session = CompiledSession(start, compiled.chunk, depth, conditions)
+    session.compiled = compiled
+    return session
