@@ -12,7 +12,11 @@ from test_ascend import calls, make, refused
 
 import documents
 from conftest import Project, copy_of, shared_once
+from engines import RunRequest
 from engines.ascend import ais_bench, perf
+from engines.timed import batch_numbers
+from formats.bins import FORMS
+from network.spec import FLOAT32, IMAGE_SHAPE
 from reporting import fields
 
 
@@ -47,6 +51,7 @@ def test_figures_are_the_times_of_ais_bench_over_real_images(npu: Project, gener
     assert single == perf["scenarios"]["Offline"] | {"latency_ms": perf["latency_ms"], "stability": single["stability"]}
     assert perf["queries"] == len(single["times_ms"]) >= 7
     assert single["images"] == 2 * perf["queries"]  # no batch is padded
+    assert single["check"]["answers"] == single["images"] + 20  # every query, and the 10 of the trial
     assert perf["throughput_images_per_s"] == pytest.approx(1000 * single["images"] / sum(single["times_ms"]))
     assert perf["latency_ms"]["p90"] == pytest.approx(np.percentile(single["times_ms"], 90))
     assert perf["device"]["name"] == "0 (310P3)"
@@ -100,6 +105,30 @@ def test_copy_times_of_several_runs_are_weighted_and_damaged_ones_left_out() -> 
     assert perf.merge_copy_times(parts, "H2D_latency") == {"min": 1, "mean": 3.0, "max": 9}
     assert perf.merge_copy_times([{"H2D_latency": [1]}], "H2D_latency") == {}
     assert perf.merge_copy_times([{}], "H2D_latency") == {}
+
+
+def test_queries_after_one_pass_over_the_images_are_links_to_its_batches(tmp_path: Path) -> None:
+    (tmp_path / "bins").mkdir()
+    images = np.random.RandomState(0).rand(5, *IMAGE_SHAPE).astype(np.float32)
+    for number, image in enumerate(images):
+        image.tofile(tmp_path / f"bins/image_{number}.bin")
+    request = RunRequest(Path(), {}, tmp_path / "bins", FORMS[FLOAT32], 5, "txt", "", {}, Path())
+    pool = perf.Pool(tmp_path / "pool", request, batch_numbers(5, 2), 2)
+    numbers = pool.links(5, tmp_path / "run")
+    assert len(numbers) == 5 and len(list((tmp_path / "pool").iterdir())) == 2
+    for query, chosen in enumerate(numbers):
+        path = tmp_path / f"run/batch_{query}.bin"
+        assert path.read_bytes() == images[chosen].tobytes()
+        assert path.samefile(tmp_path / f"pool/batch_{query % 2}.bin")
+    assert len(list((tmp_path / "run").iterdir())) == 5
+
+
+def test_batches_that_are_faster_when_they_come_again_write_no_figure(npu: Project) -> None:
+    npu.set("perf.min_queries", "45")  # the 40 images are 20 batches
+    refused(make(npu, "perf", "BS=2", check=False, STAND_IN_AIS_BENCH="remember"), "seems to return cached results")
+    assert not (npu.root / "results/310P3/bs2/perf.txt").exists()
+    make(npu, "perf", "BS=2")
+    assert perf_of(npu)["scenarios"]["SingleStream"]["check"]["answers"] == 2 * (perf_of(npu)["queries"] + 20) >= 130
 
 
 def test_an_npu_run_lasts_the_minimum_duration(npu: Project) -> None:

@@ -5,7 +5,8 @@ The vendor's own front ends of both generations run with it. It computes by ONNX
 
 STAND_IN_ACLRUNTIME=old or new (default) is the generation: texts, form of the times, and whether lines are flushed.
 STAND_IN_DEVICES (default 8) is the number of devices. STAND_IN_AIS_BENCH=load, memory or slice fails to load a model
-for one of REASONS; =numpy fails at import; =cache computes a repeated batch only once; =wrong reverses the logits.
+for one of REASONS; =numpy fails at import; =cache computes a batch that --loop repeats only once; =remember computes
+a batch only once if it comes again later; =wrong reverses the logits.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ class InferenceSession:
         self.session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         self.kept, self.zero = options, time.time()
         self.times: list[Any] = []
+        self.known: dict[bytes, Any] = {}  # of the fault remember
         self.loaded, self.pid = True, os.getpid()
         Runtime.sessions.add(self)
 
@@ -231,10 +233,16 @@ class InferenceSession:
         images = self.images_of(feeds[0].bytes())
         for i in range(self.kept.loop):
             begin = time.time()
-            if FAULT != "cache" or i == 0:
+            key = feeds[0].bytes() if FAULT == "remember" and self.kept.loop == 1 else b""
+            if key in self.known:
+                time.sleep(0.001)
+                logits = self.known[key]
+            elif FAULT != "cache" or i == 0:
                 logits = self.session.run(names, {needed.name: images})[0]
             else:
                 time.sleep(0.001)  # float32 ms do not resolve shorter times some seconds after loading
+            if key:
+                self.known[key] = logits
             logits = logits[::-1] if FAULT == "wrong" else logits
             begin, end = (float(np.float32(1000 * (t - self.zero))) for t in (begin, time.time()))  # float32 ms
             self.times.append(end - begin if OLD else [begin, end])
