@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 import engines
 from engines import ModelFile
-from formats.bins import some_bins
+from formats.bins import float_images, some_bins
 from graphs.agreement import relative_error
-from graphs.uint8_input import float_images
 from reporting.provenance import labels_of, without_paths
 
 SETTINGS = {"tolerance": "compare.tolerance"}

@@ -44,6 +44,14 @@ FORMS: Dict[str, Form] = {
 }
 
 
+TABLE = np.arange(256, dtype=np.float32) / np.float32(255)  # the values of a float32 bin, as preprocess.py writes them
+
+
+def float_images(images: NDArray[Any]) -> NDArray[Any]:
+    """Images of any type as float32 [n, *IMAGE_SHAPE]."""
+    return images if images.dtype == np.float32 else TABLE[np.moveaxis(images, -1, 1)]
+
+
 def form_of(bins: Record) -> Form:
     """The form of the bins with the record `bins`."""
     return FORMS[UINT8 if bins.get("type") == UINT8 else FLOAT32]

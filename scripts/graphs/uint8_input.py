@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from formats.bins import TABLE
 from graphs.edit import add_initializer, free_name, set_nodes
 from network.spec import PIXEL_SHAPE
-
-TABLE = np.arange(256, dtype=np.float32) / np.float32(255)  # the values of a float32 bin, as preprocess.py writes them
 
 
 def take_pixels(model: onnx.ModelProto) -> None:
@@ -34,8 +29,3 @@ def take_pixels(model: onnx.ModelProto) -> None:
     set_nodes(graph, [*nodes, *graph.node])
     size = batch.dim_value or batch.dim_param or None
     graph.input[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, [size, *PIXEL_SHAPE]))
-
-
-def float_images(images: NDArray[Any]) -> NDArray[Any]:
-    """Images of any type as float32 [n, *IMAGE_SHAPE]."""
-    return images if images.dtype == np.float32 else TABLE[np.moveaxis(images, -1, 1)]

@@ -497,9 +497,9 @@ def test_a_chip_that_there_is_not_is_named_with_the_near_ones(fresh: Project, ch
     rows = asked(fresh, chip, {})
     assert "unknown chip  ->  use one of" in rows["CHIP"]
     if chip == "310P":
-        assert rows["CHIP"].endswith("use one of 310P1, 310P3")
+        assert rows["CHIP"].endswith("use one of 310P1, 310P3, 310P3-uint8")
     elif "310" in chip:
-        assert rows["CHIP"].endswith("use one of 310P3")
+        assert rows["CHIP"].endswith("use one of 310P3, 310P3-uint8")
     assert not (fresh.tree / "mark").exists()
 
 

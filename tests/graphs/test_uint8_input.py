@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from conftest import Project, refused, run
+from formats.bins import float_images
 from graphs.edit import set_batch
 from graphs.session import open_session
-from graphs.uint8_input import float_images, take_pixels
+from graphs.uint8_input import take_pixels
 from network.spec import IMAGE_SHAPE, INPUT, PIXEL_SHAPE
 
 PIXELS = np.resize(np.arange(256, dtype=np.uint8), (2, *PIXEL_SHAPE))
