@@ -164,10 +164,10 @@ def mapped(content: IO[bytes]) -> mmap.mmap:
         for block in iter(lambda: content.read(1 << 20), b""):
             try:
                 file.write(block)
+                file.flush()
             except OSError as error:
                 where = f"TMPDIR={tempfile.gettempdir()}"
                 die(where, f"cannot be written ({error.strerror})", "set TMPDIR to a folder with more space")
-        file.flush()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
