@@ -326,6 +326,7 @@ def test_an_edited_figure_is_named_though_its_digests_were_computed_again(comple
 def test_an_entry_that_another_file_confirms_is_compared_with_it(complete: Project) -> None:
     result = "results/cpu-int8/bs4"
     perf = json.loads((complete.root / result / "perf.json").read_bytes())
+    offline = perf["scenarios"]["Offline"]
     for name, part, entry, value in (
         (f"{result}/compare.json", "reference", "precision", "float16"),
         (f"{result}/compare.json", "reference", "runtime", "another"),
@@ -335,6 +336,13 @@ def test_an_entry_that_another_file_confirms_is_compared_with_it(complete: Proje
         (f"{result}/accuracy.json", "provenance", "runtime", "another"),
         (f"{result}/perf.json", "", "stable", None),
         (f"{result}/perf.json", "scenarios", "Offline", perf["scenarios"]["SingleStream"]),
+        (
+            f"{result}/perf.json",
+            "scenarios",
+            "Offline",
+            {**offline, "stability": {**offline["stability"], "spread": 9.0}},
+        ),
+        (f"{result}/perf.json", "scenarios", "SingleStream", {**perf["scenarios"]["SingleStream"], "images": 1}),
         (f"{result}/perf.json", "device", "throughput_images_per_s", 9999.0),
         (f"{result}/outputs/manifest.json", "provenance", "resize", "exact"),
         (f"models/int8/{NETWORK}.json", "provenance", "checkpoint_origin", "official"),
