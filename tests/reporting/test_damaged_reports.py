@@ -98,7 +98,7 @@ def test_a_chip_that_no_page_can_show_is_named_without_its_characters(tmp_path: 
     write(tmp_path / "results/cpu/bs16", "compare", {**VALID["compare"], "provenance": provenance})
     (line,) = records.collect_results(tmp_path / "results", ["cpu"]).left_out
     assert "is of chip c? xxx" in line
-    assert len(line) < 300
+    assert len(line.replace(str(tmp_path), "")) < 300
 
 
 def test_errors_of_layers_that_the_report_cannot_show_are_refused() -> None:
