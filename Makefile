@@ -80,7 +80,7 @@ facts := settings dollars from_environment from_command_line unknown_variables r
 facts += goals alone bare any_chip stages network environment
 # The values are on the command line of the shell, because before GNU Make 4.4 $(shell) does not see exported variables.
 answer := $(shell $(foreach v,$(settings),$v=$(call quote,$(call typed,$v))) \
-  $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) pid=$$PPID sh scripts/make/preflight.sh)
+  $(foreach v,$(facts),$v=$(call quote,$($v))) flags=$(letters) pid=$$PPID; . scripts/make/preflight.sh)
 no_answer := preflight.sh: no output; run make in the folder of the Makefile
 $(if $(filter ok,$(firstword $(answer))),,$(error $(or $(answer),$(no_answer))))
 answer_of = $(patsubst $1=%,%,$(filter $1=%,$(answer)))
@@ -332,7 +332,7 @@ infer: $(subst %,$(BS),$(outputs)) ## run inference on every test image
 	$(call check_tools,$(root)results/$(CHIP)/bs$(BS)/outputs)
 
 ##@ Results
-check_pages = $(check_inputs)sh scripts/make/check_pages.sh $^
+check_pages = $(check_inputs)set -- $^; . scripts/make/check_pages.sh
 accuracy: $(subst %,$(BS),$(accuracy)) ## build all stages up to the accuracy and print Top-1
 	@$(check_pages) && head -n 6 $< && echo 'Full report: $< (its digest is in accuracy.json)'
 	$(call check_device,$(outputs))

@@ -2,7 +2,7 @@
 # Checks pages such as results/cpu/bs16/accuracy.txt, which make prints without running a command: they have the digests
 # that their records, accuracy.json, name, and the records are of the chip and batch size in the path, and of the outputs
 # there. Exits 1 at the first one of which that is not true.
-# Usage: check_pages.sh PAGE…
+# Usage: set -- PAGE…; . scripts/make/check_pages.sh (in the shell of the recipe, which saves the start of another)
 set -u
 
 # Exits 1 because of the file $1 of the page.
@@ -11,34 +11,37 @@ fail() {
     exit 1
 }
 
-# Sets `sum` to the sha256 of a regular file: a pipe would never end.
-digest() {
-    sum=
-    if [ -f "$1" ]; then
-        sum=$(sha256sum < "$1")
-        sum=${sum%% *}
-    fi
-}
-
-# Sets `outputs` to the digest that the manifest $1 states, in quotation marks; empty without a manifest.
-read_outputs() {
-    outputs=
-    if [ ! -f "$1" ]; then return; fi
-    while IFS= read -r line; do
-        case $line in ' "digest": '*) outputs=${line#' "digest": '} ;; esac
-    done < "$1"
-    outputs=${outputs%,}
+# Exits 1 if the file $1 is not a regular one, such as a pipe, which would never end.
+check_file() {
+    if [ ! -f "$1" ]; then fail "$1" "differs from $record"; fi
 }
 
 for page in "$@"; do
     record=${page%.txt}.json folder=${page%/*}
+    outputs=''
+    predictions=''
     chip=${folder%/*} size=${folder##*/bs}
-    facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p;
-        /^   "outputs": /p' "$record") "
-    read_outputs "$folder/outputs/manifest.json"
-    digest "$page"
+    manifest=$folder/outputs/manifest.json
+    if [ ! -f "$manifest" ]; then manifest=''; fi
+    # The lines of the record that are checked, and the digest that the manifest states. One sed for both files: a shell
+    # reads a file byte by byte.
+    facts=" $(sed -n '/^ "sha256": /p; /^ "predictions_sha256": /p; /^  "chip": /p; /^  "batch_size": /p; /^   "outputs": /p
+        s/^ "digest": \("[^"]*"\).*/stated \1/p' "$record" ${manifest:+"$manifest"}) "
     case $facts in
-        *" \"sha256\": \"$sum\""*) ;;
+        *"stated "*)
+            outputs=${facts##*stated }
+            outputs=${outputs% }
+            ;;
+    esac
+    case $facts in
+        *predictions_sha256*) predictions=$folder/predictions.csv ;; # earlier versions did not record it
+    esac
+    check_file "$page"
+    if [ "$predictions" ]; then check_file "$predictions"; fi
+    # shellcheck disable=SC2046  # words: digest, name, digest, name
+    set -- $(sha256sum "$page" ${predictions:+"$predictions"})
+    case $facts in
+        *" \"sha256\": \"$1\""*) ;;
         *) fail "$page" "differs from $record" ;;
     esac
     case $facts in
@@ -53,13 +56,10 @@ for page in "$@"; do
         *"\"outputs\": $outputs"*) ;;
         *) fail "$record" "is of other outputs than those in $folder/outputs" ;;
     esac
-    case $facts in
-        *predictions_sha256*) # earlier versions did not record it
-            digest "$folder/predictions.csv"
-            case $facts in
-                *"\"predictions_sha256\": \"$sum\""*) ;;
-                *) fail "$folder/predictions.csv" "differs from $record" ;;
-            esac
-            ;;
-    esac
+    if [ "$predictions" ]; then
+        case $facts in
+            *"\"predictions_sha256\": \"$3\""*) ;;
+            *) fail "$predictions" "differs from $record" ;;
+        esac
+    fi
 done

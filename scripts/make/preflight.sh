@@ -407,19 +407,15 @@ check_reference() {
     done
 }
 
-# True if inputs.mk in the folder `state` is complete, with the digest in its last line, and has only lines that
-# sync_inputs.py writes: make includes the file, so any other line could run commands.
+# True if inputs.mk in the folder `state` is complete, with the digest of its other lines in the first one, and has only
+# lines that sync_inputs.py writes: make includes the file, so any other line could run commands.
 has_own_inputs() {
-    file=$state/inputs.mk
-    stated=$(awk '
-        { last = $0; gsub(/\$\(state\)\//, "") }
-        /^# [A-Za-z0-9 _.;\/]+$/ { next }
-        !/^(batch_sizes|chips|(input|uses|flags|engine|ending|int8|uint8)\.[A-Za-z0-9_.-]+) :=[A-Za-z0-9_.,:\/=+~\047 -]*$/ {
-            exit failed = 1
-        }
-        END { if (failed || last !~ /^# sha256 /) exit 1; print last }' "$file") || return 1
-    computed=$(sed '$d' "$file" | sha256sum)
-    [ "$stated" = "# sha256 ${computed%% *}" ]
+    { IFS= read -r stated && computed=$(sha256sum); } < "$state/inputs.mk" || return 1
+    if [ "$stated" != "# sha256 ${computed%% *}" ]; then return 1; fi
+    variable='(batch_sizes|chips|(input|uses|flags|engine|ending|int8|uint8)\.[A-Za-z0-9_.-]+)'
+    # grep is slower in other locales. Its exit status is 1 if all lines match.
+    LC_ALL=C grep -Eqv "^# [A-Za-z0-9 _.;/]+$|^$variable :=([A-Za-z0-9_.,:/=+~' -]|[$]\\(state\\)/)*$" "$state/inputs.mk"
+    [ $? = 1 ]
 }
 
 # Sets `restarted` if this make wrote inputs.mk and has restarted. The environment may contain MAKE_RESTARTS too, so the

@@ -25,7 +25,7 @@ from network.spec import UINT8
 from params.chips import Chip, words_of
 
 Settings = Dict[str, str]
-LAST_LINE = "# sha256 "  # with the digest of all lines above it
+FIRST_LINE = "# sha256 "  # with the digest of all other lines
 PINS = "requirements.txt"
 DEPTH = 3  # of scripts/engines/<engine>/<part>.py
 
@@ -65,16 +65,16 @@ def flags_of(settings: Settings, params: Dict[str, str], command: Path) -> str:
     return " ".join(words)
 
 
-def close_file(lines: List[str]) -> str:
-    """The text of inputs.mk with these lines. preflight.sh makes make write a file without the last line again."""
+def with_digest(lines: List[str]) -> str:
+    """The text of inputs.mk with these lines. preflight.sh makes make write a file again whose digest is not right."""
     text = "\n".join(lines) + "\n"
-    return f"{text}{LAST_LINE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+    return f"{FIRST_LINE}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the last line of inputs.mk has the digest of all lines above it."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    return lines[-1:] == [f"{LAST_LINE}{hashlib.sha256(b''.join(lines[:-1])).hexdigest()}\n".encode()]
+    """Whether the first line of inputs.mk has the digest of all other lines."""
+    first, _, rest = path.read_bytes().partition(b"\n") if path.is_file() else (b"", b"", b"")
+    return first == f"{FIRST_LINE}{hashlib.sha256(rest).hexdigest()}".encode()
 
 
 def check_links(state: Path) -> None:

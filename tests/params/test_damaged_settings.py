@@ -15,7 +15,7 @@ from conftest import SCRIPTS, TREE
 from damage import HOSTILE, Damage, damages, outcome
 from fuzzing import examples
 from params.chips import chips_of, derived
-from params.makefile import LAST_LINE, Rules, close_file, is_complete
+from params.makefile import FIRST_LINE, Rules, is_complete, with_digest
 from params.read import read_params
 from params.schema import SCHEMA, schema_key
 
@@ -145,12 +145,12 @@ def test_a_setting_with_any_text_is_refused_or_safe(
     check_settings(path)
 
 
-MAKE = {"inputs.mk": close_file(["chips := cpu", "batch_sizes := 1 16", "input.source := sample"]).encode()}
+MAKE = {"inputs.mk": with_digest(["chips := cpu", "batch_sizes := 1 16", "input.source := sample"]).encode()}
 
 
 @given(damages(*MAKE))
 @example(Damage(b"", []))
-@example(Damage(LAST_LINE.encode(), []))
+@example(Damage(FIRST_LINE.encode(), []))
 def test_damaged_make_variables_are_not_complete(scratch: Path, damage: Damage) -> None:
     path, data = scratch / "inputs.mk", damage.of(MAKE)
     path.write_bytes(data)
