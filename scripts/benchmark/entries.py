@@ -7,7 +7,6 @@ from _support.artifact import Record
 import contextlib
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.layout import bins_of
-from benchmark.processes import Program, Unavailable, last_line, module, python_environment, run_timed, started
+from benchmark.processes import Program, Unavailable, last_line, module, run_timed, started
 from network.spec import IMAGE_SHAPE
 
 THIS_PROJECT = "this project"  # Contender.what of a chip
@@ -158,7 +157,6 @@ class BenchmarkApp(Entry):
     def __init__(self, contender: Contender, sizes: Sequence[int], model: Path, workers: Workers) -> None:
         super().__init__(contender, sizes, None)
         self.model, self.workers, self.log = model, workers, workers.log(contender.name)
-        self.program = Path(sys.executable).with_name("benchmark_app")
 
     def choices(self) -> list[str]:
         return [f"{size} {hint}" for size in self.sizes for hint in self.HINTS]
@@ -167,15 +165,13 @@ class BenchmarkApp(Entry):
         self.best = choice
 
     def run_for(self, seconds: float) -> Record:
-        if not self.program.is_file():
-            raise Unavailable(f"benchmark_app is not installed in {self.program.parent}")
         size, hint = self.best.split()
         shape = ",".join(map(str, (size, *IMAGE_SHAPE)))
-        command = [str(self.program), "-m", str(self.model), "-d", "CPU", "-hint", hint]
-        command += ["-t", str(max(1, round(seconds)))]  # whole seconds
-        command += ["-infer_precision", self.contender.options, "-shape", f"[{shape}]"]
+        words = ["-m", str(self.model), "-d", "CPU", "-hint", hint]
+        words += ["-t", str(max(1, round(seconds)))]  # whole seconds
+        words += ["-infer_precision", self.contender.options, "-shape", f"[{shape}]"]
         begin = self.log.stat().st_size if self.log.exists() else 0
-        run_timed(Program(command, python_environment()), self.log)
+        run_timed(module("benchmark.app", *words), self.log)
         return parse_benchmark_app(self.log.read_bytes()[begin:].decode("utf-8", "replace"), int(size))
 
     def logits(self, count: int, out: Path) -> NDArray[Any]:

@@ -204,6 +204,15 @@ def test_a_precision_that_is_not_the_chips_is_refused(
     assert f"not in {precision}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["engines.openvino.run", "benchmark.contender", "benchmark.app"])
+def test_openvino_reports_nothing_to_its_maker(tmp_path: Path, module: str) -> None:
+    """Its client writes the number of the user below ~/intel before it sends anything."""
+    for code, written in ((f"import {module}, openvino", []), ("import openvino", ["intel"])):
+        done = run(sys.executable, "-c", code, PYTHONPATH=str(SCRIPTS), HOME=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [path.name for path in tmp_path.iterdir()] == written
+
+
 @f32
 def test_the_precision_is_recorded_and_printed(project: Project) -> None:
     done = project.make("accuracy", "CHIP=cpu-f32", "BS=16")

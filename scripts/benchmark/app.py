@@ -1,0 +1,12 @@
+"""OpenVINO's benchmark_app, without the client that engines/openvino switches off."""
+
+from __future__ import annotations
+
+import sys
+
+import engines.openvino  # noqa: F401  before the first import of openvino
+
+if __name__ == "__main__":
+    from openvino.tools.benchmark.main import main
+
+    sys.exit(main())
