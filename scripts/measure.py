@@ -117,15 +117,20 @@ def run_timed(engine: str, request: RunRequest, work: Work, rules: PerfRules, fo
         if not engines.constants_of(engine).IN_PROCESS:
             timer: engines.Timer = engines.load(engine, "perf")
             return timer.measure(request, rules, batch_numbers(request.images, work.batch_size))
-        session = tuning.open_session(request.model, request.record, prepared)
-        measured = timed.measure(session, rules, work, folder)
-        return measured._replace(device={"name": f"{cpu_name()}, threads {session.conditions.get('threads')}"})
+        full = tuning.open_session(request.model, request.record, prepared)
+        one = full
+        if prepared and len({*prepared.choices.values()}) > 1:
+            one = tuning.open_session(request.model, request.record, prepared, timing.SINGLE_STREAM)
+        sessions = {timing.SINGLE_STREAM: one, timing.OFFLINE: full}
+        measured = timed.measure(sessions, rules, work, folder)
+        return measured._replace(device={"name": f"{cpu_name()}, threads {full.conditions.get('threads')}"})
 
 
 def scenario_of(name: str, run: Run, check: Record, limits: Dict[str, float]) -> Record:
     """The entry of a scenario in perf.json."""
     return {
         "queue": run.queue,
+        **run.choice,
         **timing.scenario_record(name, run.times_ms, run.images),
         "stability": timing.scenario_stability(name, run.times_ms, run.others, limits),
         "check": check,

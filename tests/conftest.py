@@ -158,7 +158,14 @@ def scenarios(why: list[str]) -> dict[str, Any]:
 
 def damaged_scenarios() -> Iterator[dict[str, Any]]:
     """The same with a damaged entry each."""
-    for name, value in [("queue", 1), ("times_ms", []), ("times_ms", [0]), ("images", 0.5), ("stability", None)]:
+    for name, value in [
+        ("queue", 1),
+        ("streams", "9" * 99),
+        ("times_ms", []),
+        ("times_ms", [0]),
+        ("images", 0.5),
+        ("stability", None),
+    ]:
         yield {**scenarios([]), "Offline": {**scenarios([])["Offline"], name: value}}
     for name, value in [("why", None), ("why", [1]), ("others", "0")]:
         entry = scenarios([])["SingleStream"]

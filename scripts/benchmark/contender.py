@@ -24,7 +24,6 @@ from typing import IO, Any, Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-import engines.openvino  # noqa: F401  before the first import of openvino
 from benchmark.processes import Unavailable
 from engines import Session, tuning
 from engines.feed import OneAtATime

@@ -24,6 +24,7 @@ from _support.cli import die
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:  # Protocol is newer than Python 3.7, and numpy need not be lo
     Array = NDArray[Any]
 else:
     Protocol = object
+
+# Without its telemetry client, as openvino expects it on some hosts. With it, each import of openvino sends a report to
+# OpenVINO's maker, writes files below ~/intel, and loads an HTTP client, which takes a third of the time.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 ENGINES = Path(__file__).resolve().parent
 REFERENCE = "onnxruntime"  # runs the plain export in float32; its logits are the reference of every comparison

@@ -11,7 +11,7 @@ from _support.progress import Progress
 
 import time
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def single_stream(session: Session, rules: PerfRules, work: Work, images: Images
         logits.append(rows)
         clock.update(len(times))
     clock.update(len(times), last=True)
-    return run_of(timing.ONE, times, numbers, logits, clock), end_to_end
+    return run_of(timing.ONE, session, times, numbers, logits, clock), end_to_end
 
 
 def offline(session: Session, rules: PerfRules, work: Work, pool: Pool) -> Run:
@@ -167,24 +167,32 @@ def offline(session: Session, rules: PerfRules, work: Work, pool: Pool) -> Run:
     clock.update(len(times), last=True)
     if len(times) != len(numbers):
         die(work.subject, f"returned {len(times)} of {len(numbers)} batches", REPORT)
-    return run_of(timing.FULL, times, numbers, logits, clock)
+    return run_of(timing.FULL, session, times, numbers, logits, clock)
 
 
 def run_of(
-    queue: str, times_ms: List[float], numbers: List[NDArray[Any]], logits: List[NDArray[Any]], clock: Clock
+    queue: str,
+    session: Session,
+    times_ms: List[float],
+    numbers: List[NDArray[Any]],
+    logits: List[NDArray[Any]],
+    clock: Clock,
 ) -> Run:
     images = np.concatenate(numbers)
-    return Run(queue, times_ms, len(images), images, np.concatenate(logits), clock.load.others())
+    choice = {name: session.conditions[name] for name in timing.CHOICE if name in session.conditions}
+    return Run(queue, times_ms, len(images), images, np.concatenate(logits), clock.load.others(), choice)
 
 
-def measure(session: Session, rules: PerfRules, work: Work, out: Path) -> Measured:
-    """Measures an engine that runs in this process; writes outputs to the folder `out`."""
+def measure(sessions: Dict[str, Session], rules: PerfRules, work: Work, out: Path) -> Measured:
+    """Measures an engine that runs in this process; writes outputs to the folder `out`. `sessions` has the one of each
+    scenario, which may be the same."""
     images, pool, busy = Images(work), Pool(work), timing.CpuLoad()
-    warmup = warm_up(session, pool, rules.warmup)
+    one, full = sessions[timing.SINGLE_STREAM], sessions[timing.OFFLINE]
+    warmups = [warm_up(session, pool, rules.warmup) for session in ([one] if one is full else [one, full])]
     before = busy.others() or 0.0
     if before > rules.others:
         print(f"  other processes use {100 * before:.0f}% of the CPUs: stop them for a stable measurement")
-    single, seconds = single_stream(session, rules, work, images, out)
+    single, seconds = single_stream(one, rules, work, images, out)
     end_to_end = {
         "what": "reading bins, running, writing outputs; one query at a time",
         "throughput_images_per_s": single.images / sum(seconds),
@@ -192,13 +200,13 @@ def measure(session: Session, rules: PerfRules, work: Work, out: Path) -> Measur
     }
     return Measured(
         single_stream=single,
-        offline=offline(session, rules, work, pool),
+        offline=offline(full, rules, work, pool),
         end_to_end=end_to_end,
         device={},
-        warmup=warmup,
-        cache=check_for_cache(session, images, work.subject),
+        warmup={name: sum(part[name] for part in warmups) for name in ("seconds", "queries")},
+        cache=check_for_cache(one, images, work.subject),
         method=METHOD,
-        conditions=session.conditions,
+        conditions=full.conditions,
     )
 
 

@@ -1,8 +1,9 @@
 """Chooses how an engine of this process shares out batches, by a measurement on this machine. Python 3.7.
 
-The choice is stored beside the model, in bs<n>.tuning.json, with the machine and the versions for which it holds, and
-with the digest of what the engine's runtime has compiled, if the engine stores that. On another machine the model is
-tuned again. A choice is in no cache key, and it changes no label.
+There is a choice for each scenario: Offline, with the queue kept full, as inference has it, and SingleStream, with one
+batch in flight. They are stored beside the model, in bs<n>.tuning.json, with the machine and the versions for which
+they hold, and with the digest of what the engine's runtime has compiled for Offline, if the engine stores that. On
+another machine the model is tuned again. A choice is in no cache key, and it changes no label.
 """
 
 from __future__ import annotations
@@ -25,27 +26,26 @@ from engines import Choice, Exporter, Session, Tunable
 from engines.feed import run_one
 from engines.split import candidates, split_batch
 from formats.bins import FORMS
-from reporting.timing import CpuLoad
+from reporting.timing import OFFLINE, SCENARIOS, SINGLE_STREAM, CpuLoad
 
 BUDGET = 3.0  # s after which a comparison ends with the round
 SLICE = 0.1  # s of a measurement, which has at least one batch
 ROUNDS = 7
 SURE = 3  # rounds without which no choice replaces the default
-GAIN = 1.03  # the speed against the default, in the mean of both uses, above which a choice replaces it
-EQUAL = 0.99  # and that in each of the two
+GAIN = 1.03  # the speed against the default above which a choice replaces it
 OTHERS = 0.1  # load from other processes, 0 to 1, above which the default stays: on a free CPU it may be faster
-HOPELESS = 0.97  # the speed below which a choice is not measured again
+HOPELESS = 0.97  # the speed in both scenarios below which a choice is not measured again
+
+Choices = Dict[str, Choice]  # of each scenario
+Sessions = Dict[Choice, Session]  # the first one is the default
+Speed = Dict[str, float]  # in each scenario, that of a choice / that of the default
 
 
 class Prepared(NamedTuple):
     """What is to be used on this machine."""
 
-    choice: Choice
-    stored: bytes = b""  # what export_session() has returned for it; may be missing
-
-
-Sessions = Dict[Choice, Session]  # the first one is the default
-Ratios = List[Tuple[float, float]]  # of each round: the default's time / that of a choice, for both uses
+    choices: Choices
+    stored: bytes = b""  # what export_session() has returned for the choice of Offline; may be missing
 
 
 def mean_seconds(session: Session, batch: NDArray[Any], duration: float) -> float:
@@ -70,49 +70,34 @@ def single_seconds(session: Session, batch: NDArray[Any], duration: float) -> fl
     return (time.perf_counter() - begin) / count
 
 
-def seconds_of(session: Session, batch: NDArray[Any]) -> Tuple[float, float]:
-    """The time of a batch in both uses: one after the other, as for a latency, and with the queue kept full."""
-    return single_seconds(session, batch, SLICE), mean_seconds(session, batch, SLICE)
+def seconds_of(session: Session, batch: NDArray[Any]) -> Dict[str, float]:
+    """The time of a batch in each scenario."""
+    return {SINGLE_STREAM: single_seconds(session, batch, SLICE), OFFLINE: mean_seconds(session, batch, SLICE)}
 
 
-class Speed(NamedTuple):
-    """The speed of a choice / that of the default; medians of interleaved rounds."""
-
-    single: float  # one batch after the other
-    full: float  # queue kept full
-    rounds: int
-
-    @property
-    def mean(self) -> float:
-        """The geometric mean of both uses."""
-        return float((self.single * self.full) ** 0.5)
-
-    def is_better(self) -> bool:
-        """Whether the choice is clearly faster than the default, and not at the expense of one use."""
-        return self.mean > GAIN and min(self.single, self.full) > EQUAL
+def speed_of(rounds: List[Speed]) -> Speed:
+    """The medians of the rounds."""
+    return {scenario: statistics.median(speed[scenario] for speed in rounds) for scenario in SCENARIOS}
 
 
-def speed_of(ratios: Ratios) -> Speed:
-    single, full = zip(*ratios)
-    return Speed(statistics.median(single), statistics.median(full), len(ratios))
+def compare(sessions: Sessions, batch: NDArray[Any], rounds: int) -> Dict[Choice, List[Speed]]:
+    """The speeds of all choices but the first, the default, against it, in each round.
 
-
-def compare(sessions: Sessions, batch: NDArray[Any], rounds: int) -> Dict[Choice, Speed]:
-    """The speed of all choices but the first, the default, against it. Each round measures all that are left, so a
-    change of the machine's load concerns all of them. Ends when none is left, or after ROUNDS, or when BUDGET is spent
-    and at least `rounds` are done."""
+    A round measures all that are left, so a change of the machine's load concerns all of them. Ends when none is left,
+    or after ROUNDS, or when BUDGET is spent and at least `rounds` are done.
+    """
     default, *others = sessions
-    ratios: Dict[Choice, Ratios] = {choice: [] for choice in others}
+    speeds: Dict[Choice, List[Speed]] = {choice: [] for choice in others}
     begin = time.perf_counter()
     for number in range(1, ROUNDS + 1):
         base = seconds_of(sessions[default], batch)
         for choice in others:
-            single, full = seconds_of(sessions[choice], batch)
-            ratios[choice].append((base[0] / single, base[1] / full))
-        others = [choice for choice in others if speed_of(ratios[choice]).mean > HOPELESS]
+            seconds = seconds_of(sessions[choice], batch)
+            speeds[choice].append({scenario: base[scenario] / seconds[scenario] for scenario in SCENARIOS})
+        others = [choice for choice in others if max(speed_of(speeds[choice]).values()) > HOPELESS]
         if not others or number >= rounds and time.perf_counter() - begin > BUDGET:
             break
-    return {choice: speed_of(of_choice) for choice, of_choice in ratios.items()}
+    return speeds
 
 
 def open_choices(open_choice: Callable[[Choice], Session], choices: List[Choice], batch: NDArray[Any]) -> Sessions:
@@ -120,7 +105,7 @@ def open_choices(open_choice: Callable[[Choice], Session], choices: List[Choice]
     the default, if the rounds of a comparison would take too long."""
     default = open_choice(choices[0])
     run_one(default, batch)
-    seconds = sum(seconds_of(default, batch))
+    seconds = sum(seconds_of(default, batch).values())
     affordable = int(BUDGET / seconds) if seconds < BUDGET / 2 else 0
     sessions, begin = {choices[0]: default}, time.perf_counter()
     for choice in choices[1 : 1 + affordable]:
@@ -131,21 +116,33 @@ def open_choices(open_choice: Callable[[Choice], Session], choices: List[Choice]
     return sessions
 
 
-def fastest(sessions: Sessions, batch: NDArray[Any]) -> Tuple[Choice, Dict[Choice, Speed]]:
-    """The fastest choice, and the speeds of all but the default, which is the first.
+def best_of(scenario: str, default: Choice, speeds: Dict[Choice, List[Speed]]) -> Choice:
+    """The fastest choice in a scenario; the default, if none is clearly faster."""
+    found = {choice: speed_of(rounds)[scenario] for choice, rounds in speeds.items()}
+    best = max(found, key=lambda choice: found[choice], default=default)
+    return best if found.get(best, 1) > GAIN else default
 
-    Another choice than the default is compared with it again, alone and with new times, because the fastest of many
-    seems faster than it is.
+
+def is_sure(scenario: str, rounds: List[Speed]) -> bool:
+    """Whether the choice was faster than the default each time, and often enough."""
+    return len(rounds) >= SURE and min(speed[scenario] for speed in rounds) > 1
+
+
+def fastest(sessions: Sessions, batch: NDArray[Any]) -> Tuple[Choices, Dict[Choice, List[Speed]]]:
+    """The fastest choice of each scenario, and the speeds of all but the default, which is the first.
+
+    Another choice than the default is compared with it again, without the rest and with new times, because the fastest
+    of many seems faster than it is.
     """
     default = next(iter(sessions))
     speeds = compare(sessions, batch, 1) if len(sessions) > 1 else {}
-    better = [choice for choice, speed in speeds.items() if speed.is_better()]
-    if not better:
-        return default, speeds
-    best = max(better, key=lambda choice: speeds[choice].mean)
-    speeds.update(compare({default: sessions[default], best: sessions[best]}, batch, SURE))
-    is_sure = speeds[best].rounds >= SURE and speeds[best].is_better()
-    return best if is_sure else default, speeds
+    rivals = {best_of(scenario, default, speeds) for scenario in SCENARIOS} - {default}
+    again = compare({choice: sessions[choice] for choice in (default, *rivals)}, batch, SURE) if rivals else {}
+    choices = {}
+    for scenario in SCENARIOS:
+        sure = {choice: rounds for choice, rounds in again.items() if is_sure(scenario, rounds)}
+        choices[scenario] = best_of(scenario, default, sure)
+    return choices, {**speeds, **again}
 
 
 def tuning_path(model: Path, batch_size: int) -> Path:
@@ -188,17 +185,21 @@ class Tuning:
         return len(self.choices) > 1 or bool(self.constants.STORED)
 
     def read(self) -> Record:
-        """The record of a choice that holds here; otherwise empty."""
+        """The record of choices that hold here; otherwise empty."""
         try:
             record = artifact.read_record(self.path)
         except OSError:  # no permission
             return {}
-        choice, stored = record.get("choice"), record.get("stored")
-        if record.get("key") != self.key or not isinstance(choice, dict) or not isinstance(stored, dict):
+        choices, stored = record.get("choices"), record.get("stored")
+        if record.get("key") != self.key or not isinstance(choices, dict) or not isinstance(stored, dict):
             return {}
-        values = [choice.get(name) for name in NAMES]
-        is_valid = all(map(is_count, values)) and Choice(*values) in self.choices  # type: ignore[arg-type]
+        is_valid = all(self.is_choice(choices.get(scenario)) for scenario in SCENARIOS)
         return record if is_valid and isinstance(stored.get("sha256"), str) else {}
+
+    def is_choice(self, value: Any) -> bool:
+        """Whether an entry of "choices" is one of those that are measured."""
+        values = [value.get(name) for name in NAMES] if isinstance(value, dict) else [None]
+        return all(map(is_count, values)) and Choice(*values) in self.choices  # type: ignore[arg-type]
 
     def stored(self, record: Record) -> bytes | None:
         """What export_session() returned; None if it is missing or damaged."""
@@ -214,10 +215,10 @@ class Tuning:
     def prepared(self) -> Prepared | None:
         """What is stored for this machine; None if it is not complete."""
         if not self.needs_record():
-            return Prepared(self.choices[0])
+            return Prepared(dict.fromkeys(SCENARIOS, self.choices[0]))
         record = self.read()
         stored = self.stored(record) if record else None
-        return None if stored is None else Prepared(choice_of(record), stored)
+        return None if stored is None else Prepared(choices_of(record), stored)
 
     def create(self) -> Prepared:
         """Measures and stores what is missing. The caller holds the lock of the record."""
@@ -229,48 +230,68 @@ class Tuning:
 
         record = self.read()
         if record or len(self.choices) == 1:  # only the file of the runtime is missing
-            choice = choice_of(record) if record else self.choices[0]
-            session = open_choice(choice)
+            choices = choices_of(record) if record else dict.fromkeys(SCENARIOS, self.choices[0])
+            session = open_choice(choices[OFFLINE])
         else:
             with locks.lock_cpu():
                 session, record = self.tune(open_choice)
-            choice = choice_of(record)
+            choices = choices_of(record)
         exporter: Exporter = engines.load(self.engine, "run")
         data = exporter.export_session(session) if self.constants.STORED else b""
         stored = {"sha256": hashlib.sha256(data).hexdigest() if data else ""}
-        record = {**record, "key": self.key, "choice": dict(zip(NAMES, choice)), "stored": stored}
+        record = {**record, "key": self.key, "choices": entries_of(choices), "stored": stored}
         try:
             if data:
                 artifact.write_atomically(self.stored_path, data)
             artifact.write_record(self.path, {**record, "run": machine_facts()})
         except OSError as error:
             print(f"  {self.path}: not stored ({(error.strerror or '').lower()}), so the next run tunes again")
-        return Prepared(choice, data)
+        return Prepared(choices, data)
 
     def tune(self, open_choice: Callable[[Choice], Session]) -> Tuple[Session, Record]:
-        """Measures the choices. Returns the session of the fastest, and the entries of the record that say so."""
+        """Measures the choices. Returns the session of the fastest in Offline, and the entries of the record that say
+        so."""
         print(f"  tuning for {cpu_name()}, threads {threads()}", flush=True)
         begin, load = time.perf_counter(), CpuLoad()
         batch = FORMS[engines.input_of(self.options)].random(self.batch_size)
         sessions = open_choices(open_choice, self.choices, batch)
-        choice, speeds = fastest(sessions, batch)
+        choices, speeds = fastest(sessions, batch)
         seconds, others = time.perf_counter() - begin, load.others() or 0.0
-        how = f"{speeds[choice].mean:.2f} times the speed of the default" if choice in speeds else "the default"
-        if choice in speeds and others > OTHERS:
-            choice = self.choices[0]
+        default, how = self.choices[0], "the default"
+        if others > OTHERS and {*choices.values()} != {default}:
+            choices = dict.fromkeys(SCENARIOS, default)
             how = f"the default, because other processes used {100 * others:.0f}% of the CPUs"
             how += f"; to tune again when they have ended, type: {artifact.removal(self.path)}"
-        print(f"  streams {choice.streams}, images a request {choice.images}: {how} ({seconds:.1f} s)", flush=True)
-        rows = [{**dict(zip(NAMES, name)), **speed._asdict()} for name, speed in speeds.items()]
+        if {*choices.values()} == {default}:
+            print(f"  {text_of(default)}: {how} ({seconds:.1f} s)", flush=True)
+        else:
+            for scenario, choice in choices.items():
+                how = "the default"
+                if choice != default:
+                    how = f"{speed_of(speeds[choice])[scenario]:.2f} times the speed of the default"
+                print(f"  {scenario}: {text_of(choice)}: {how} ({seconds:.1f} s)", flush=True)
+        rows = [{**entry_of(choice), **speed_of(rounds), "rounds": len(rounds)} for choice, rounds in speeds.items()]
         facts = {"speeds": rows, "seconds": seconds, "others": others}
-        return sessions[choice], {"choice": dict(zip(NAMES, choice)), **facts}
+        return sessions[choices[OFFLINE]], {"choices": entries_of(choices), **facts}
 
 
 NAMES = ("streams", "images_a_request")  # of the fields of a Choice in records
 
 
-def choice_of(record: Record) -> Choice:
-    return Choice(*(record["choice"][name] for name in NAMES))
+def text_of(choice: Choice) -> str:
+    return f"streams {choice.streams}, images a request {choice.images}"
+
+
+def entry_of(choice: Choice) -> Record:
+    return dict(zip(NAMES, choice))
+
+
+def entries_of(choices: Choices) -> Record:
+    return {scenario: entry_of(choice) for scenario, choice in choices.items()}
+
+
+def choices_of(record: Record) -> Choices:
+    return {scenario: Choice(*(record["choices"][scenario][name] for name in NAMES)) for scenario in SCENARIOS}
 
 
 def is_tunable(engine: str) -> bool:
@@ -278,9 +299,9 @@ def is_tunable(engine: str) -> bool:
 
 
 def prepare(model: Path, record: Record) -> Prepared | None:
-    """The choice for a compiled model on this machine; `record` is that of the model. None for an engine without tune.
+    """The choices for a compiled model on this machine; `record` is that of the model. None for an engine without tune.
 
-    If no choice is stored for this machine, it is measured, while the CPU is locked, and stored. The caller must not
+    If none are stored for this machine, they are measured, while the CPU is locked, and stored. The caller must not
     hold the lock of the CPU.
     """
     if not is_tunable(record["provenance"]["engine"]):
@@ -298,18 +319,19 @@ def stored(model: Path, record: Record) -> Prepared | None:
     return Tuning(model, record).prepared() if is_tunable(record["provenance"]["engine"]) else None
 
 
-def open_session(path: Path, record: Record, prepared: Prepared | None) -> Session:
-    """The session of an engine of this process for the result of prepare(); reads the model if it must be compiled.
-    `record` is that of the model; exits 1 if the model has another digest."""
+def open_session(path: Path, record: Record, prepared: Prepared | None, scenario: str = OFFLINE) -> Session:
+    """The session of an engine of this process for the result of prepare() and a scenario; reads the model if it must
+    be compiled. `record` is that of the model; exits 1 if the model has another digest."""
     engine, options = record["provenance"]["engine"], engines.options_of(record["provenance"]["options"])
-    if prepared and prepared.stored:
+    choice = prepared.choices[scenario] if prepared else None
+    if prepared and choice and prepared.stored and choice == prepared.choices[OFFLINE]:
         exporter: Exporter = engines.load(engine, "run")
-        session = exporter.open_stored(prepared.stored, path, options, prepared.choice)
+        session = exporter.open_stored(prepared.stored, path, options, choice)
         if session:
             return session
     model = engines.read_model(path, record["sha256"])
-    if prepared:
+    if choice:
         tunable: Tunable = engines.load(engine, "run")
-        return tunable.open_session(model, options, prepared.choice)
+        return tunable.open_session(model, options, choice)
     plain: engines.InProcess = engines.load(engine, "run")
     return plain.open_session(model, options)

@@ -140,6 +140,8 @@ ACCURACY: Fields = {
 }
 SCENARIO: Fields = {
     "queue": "`one batch in flight` or `queue kept full`; an NPU has one batch in flight in both scenarios",
+    "streams": "requests that ran in parallel, on a CPU",
+    "images_a_request": "images of one request, at most, on a CPU",
     "queries": "number of timed queries",
     "images": "number of timed images, without padding",
     "throughput_images_per_s": "images/s",

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence, Tuple
 
 from network.spec import CLASSES
 from reporting.provenance import is_provenance
-from reporting.timing import SCENARIOS
+from reporting.timing import CHOICE, SCENARIOS
 
 ORIGINS = ("data_origin", "checkpoint_origin", "given")
 INPUTS = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these can still share a table
@@ -144,6 +144,7 @@ def is_scenario(value: Any) -> bool:
     others = value["stability"].get("others")
     return (
         isinstance(value.get("queue"), str)
+        and all(is_count(value[name]) for name in CHOICE if name in value)
         and has_throughput(value)
         and is_count(value.get("images"))
         and is_list(value.get("times_ms"), is_number)

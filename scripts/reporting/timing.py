@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 SINGLE_STREAM, OFFLINE = "SingleStream", "Offline"
 SCENARIOS = (SINGLE_STREAM, OFFLINE)
 ONE, FULL = "one batch in flight", "queue kept full"  # of the engine, during a scenario
+CHOICE = {"streams": "streams", "images_a_request": "images a request"}  # conditions that may differ by scenario
 WINDOWS = 30  # of a run in scenario Offline, for its drift and spread
 
 
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     numbers: NDArray[Any]  # int [n], the numbers of the images that were run
     logits: NDArray[Any]  # float [n, classes], of these images
     others: float | None  # load of the device by other processes, 0 to 1; None: unknown
+    choice: Record = {}  # how batches were shared out, with the names in CHOICE; never changed
 
     def throughput(self) -> float:
         """Images/s."""
@@ -84,8 +86,11 @@ def scenario_stability(
 
 
 def scenario_text(perf: Record, name: str) -> str:
-    """A scenario of perf.json and how it was run, for tables."""
-    return f"{name}, {perf['scenarios'][name]['queue']}"
+    """A scenario of perf.json and how it was run, for tables: also how batches were shared out, if the conditions say
+    something else."""
+    scenario, conditions = perf["scenarios"][name], perf["provenance"]
+    own = {key: scenario[key] for key in CHOICE if key in scenario and scenario[key] != conditions.get(key)}
+    return ", ".join([name, scenario["queue"], *(f"{CHOICE[key]} {value}" for key, value in own.items())])
 
 
 def reasons_of(scenarios: Record) -> List[str]:

@@ -48,13 +48,18 @@ class Engine:
         return images.reshape(len(images), -1)[:, :10].copy()
 
 
+def same(session: Any) -> dict[str, Any]:
+    """One session for both scenarios."""
+    return dict.fromkeys(timing.SCENARIOS, session)
+
+
 def measured(
     engine: Engine, bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: float
 ) -> timing.Measured:
     """timed.measure() at batch size 4 under the engine's clock."""
     monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
     rules = PerfRules(0.0, 0.0, 50, 1.0)._replace(**more)
-    return timed.measure(OneAtATime(engine, {}), rules, Work(bins, {"count": COUNT}, 4, "npy", "model"), tmp_path)
+    return timed.measure(same(OneAtATime(engine, {})), rules, Work(bins, {"count": COUNT}, 4, "npy", "model"), tmp_path)
 
 
 def single_stream(
@@ -345,7 +350,7 @@ def test_throughput_is_that_of_a_full_queue_and_latency_that_of_one_batch(
     monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
     monkeypatch.setattr(timing, "CpuLoad", lambda: SimpleNamespace(others=lambda: 0.0))
     work = Work(bins, {"count": COUNT}, 4, "npy", "model")
-    result = timed.measure(queue, PerfRules(0.0, 0.0, 60, 1.0), work, tmp_path)
+    result = timed.measure(same(queue), PerfRules(0.0, 0.0, 60, 1.0), work, tmp_path)
     assert queue.most == 2
     assert timing.latency(result.single_stream.times_ms)["p50"] == pytest.approx(10)
     assert result.single_stream.throughput() == pytest.approx(400)
@@ -357,6 +362,26 @@ def test_throughput_is_that_of_a_full_queue_and_latency_that_of_one_batch(
     assert perf["device"]["throughput_images_per_s"] == pytest.approx(800)
     assert perf["scenarios"]["Offline"]["stability"]["spread"] == pytest.approx(0)  # though queries end in pairs
     assert perf["stable"] is True
+
+
+def test_each_scenario_runs_on_its_own_session_which_is_warmed_up(
+    bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, full = Engine([9000.0] * 2 + [10.0] * 500), Engine([9000.0] * 2 + [5.0] * 500)
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: one.now + full.now))
+    sessions = {
+        timing.SINGLE_STREAM: OneAtATime(one, {"streams": 1, "images_a_request": 4, "threads": 2}),
+        timing.OFFLINE: OneAtATime(full, {"streams": 2, "images_a_request": 2, "threads": 2}),
+    }
+    work = Work(bins, {"count": COUNT}, 4, "npy", "model")
+    result = timed.measure(sessions, PerfRules(0.0, 0.0, 60, 1.0), work, tmp_path)
+    assert {*np.round(result.single_stream.times_ms, 6)} == {10} and {*np.round(result.offline.times_ms, 6)} == {5}
+    assert result.warmup == {"seconds": pytest.approx(36), "queries": 4}
+    checks = {name: {} for name in result.runs()}
+    perf = {**measure.perf_record(result, checks, LIMITS, 4), "provenance": result.conditions}
+    single = "SingleStream, one batch in flight, streams 1, images a request 4"
+    assert timing.scenario_text(perf, timing.SINGLE_STREAM) == single
+    assert timing.scenario_text(perf, timing.OFFLINE) == "Offline, queue kept full"  # as in the conditions
 
 
 @pytest.mark.parametrize("scenario", [timing.SINGLE_STREAM, timing.OFFLINE])
@@ -379,7 +404,7 @@ def test_outputs_that_are_wrong_only_with_a_full_queue_fail(
     engine = Engine([1.0])
     monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: engine.now))
     work, rules = Work(bins, {"count": COUNT}, 4, "npy", "model"), PerfRules(0.0, 0.0, 61, 1.0)
-    runs = timed.measure(Queue(engine, "queue"), rules, work, tmp_path).runs()
+    runs = timed.measure(same(Queue(engine, "queue")), rules, work, tmp_path).runs()
     measure.check_logits(runs[timing.SINGLE_STREAM], expected, 1e-3, "perf.txt")
     refused(
         capsys,

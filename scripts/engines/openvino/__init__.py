@@ -1,12 +1,4 @@
-"""CPU, float32, bfloat16 or int8: OpenVINO.
-
-Switches off the client openvino_telemetry. Without that, each `import openvino` sends a report to OpenVINO's maker and
-writes files below ~/intel, and takes much longer: it loads an HTTP client.
-"""
-
-import sys
-
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it fails, which openvino expects
+"""CPU, float32, bfloat16 or int8: OpenVINO."""
 
 ENDING = "onnx"
 IN_PROCESS = True
