@@ -212,14 +212,13 @@ def main() -> None:
     request = request_of(args, model, bins, output_format)
     reason = "FRESH=1" if args.fresh else rebuild_reason(args.out)
     with with_statement(args.out), artifact.build_file(args.out, key, upstream, reason=reason) as job:
-        check_bins(args.bins, bins)
         logits = read_outputs(args.outputs, outputs, bins["count"])
         work = Work(args.bins, bins, batch_size, output_format, args.model)
         rules = PerfRules(args.warmup, args.min_duration, args.min_queries, args.others)
         with artifact.temporary(args.out.with_name("timed")) as folder:
             folder.mkdir()
             measured = run_timed(engine, request, work, rules, folder)
-        check_bins(args.bins, bins)  # again, because it may have waited for the CPU or the device
+        check_bins(args.bins, bins)  # only now, because it may have waited for the CPU or the device
         checks = {name: check_logits(run, logits, args.tolerance, args.out) for name, run in measured.runs().items()}
         versions = {"host": cpu_name(), "python": platform.python_version(), "numpy": np.__version__}
         job.record["provenance"].update(measured.conditions, outputs=outputs["digest"], **versions)

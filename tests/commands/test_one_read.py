@@ -79,6 +79,7 @@ CASES = [
     Case("infer_reference", ONNX, f"--onnx {{}}/{ONNX} --bins {{}}/{BINS}", "--out {}/other/outputs/manifest.json"),
     Case("measure", OM, MEASURE, "--out {}/other/perf.txt"),
     Case("measure", OUTPUT, MEASURE, "--out {}/other/perf.txt", DIGEST),
+    Case("measure", "data/bin/image_7.bin", MEASURE, "--out {}/other/perf.txt", DIGEST),
     Case("compare", "data/labels.txt", COMPARE, "--out {}/other/compare.txt"),
     Case("compare", OUTPUT, COMPARE, "--out {}/other/compare.txt", DIGEST),
     Case("postprocess", "data/labels.txt", JUDGE, "--out {}/other/accuracy.txt"),
