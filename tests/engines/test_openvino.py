@@ -32,7 +32,7 @@ from conftest import (
     shared_once,
     small_graph,
 )
-from engines import CompileRequest, ModelFile
+from engines import Choice, CompileRequest, ModelFile
 from engines.feed import OneAtATime, run_one
 from engines.openvino import compile as compiler
 from engines.openvino import cpu, graph
@@ -110,6 +110,20 @@ def test_each_precision_agrees_with_the_reference_engine_at_any_batch_size(
         assert not agreement.changed_labels(logits, expected)
     assert session.conditions["instructions"] == HERE[precision]
     assert str(session.conditions["runtime"]).startswith("OpenVINO 20")
+
+
+@int8
+def test_how_batches_are_shared_out_changes_no_label_in_int8(quantized: Path, bins: Path, tmp_path: Path) -> None:
+    """test_tuning.py has the other precisions."""
+    (tmp_path / "m.onnx").write_bytes(compiler.fixed(quantized.read_bytes(), 16, FLOAT32))
+    images = np.ascontiguousarray(np.resize(some_bins(bins, read_record(bins), 20), (16, 3, 32, 32)))
+    logits = []
+    for choice in (Choice(2, 8), Choice(1, 16), Choice(2, 3), Choice(1, 1), Choice(3, 4)):
+        session = runner.open_session(model_file(tmp_path / "m.onnx"), {"precision": "int8"}, choice)
+        logits.append(run_one(session, images))
+    for other in logits[1:]:
+        assert not agreement.changed_labels(other, logits[0])
+        assert agreement.relative_error(other, logits[0]) < 2e-2
 
 
 @f32
