@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     stored: bytes = b""  # what export_session() has returned for the choice of Offline; may be missing
 
 
-def mean_seconds(session: Session, batch: NDArray[Any], duration: float) -> float:
+def full_seconds(session: Session, batch: NDArray[Any], duration: float) -> float:
     """The mean time of a batch, over batches of `duration` s together, with the queue kept full."""
     begin = time.perf_counter()
 
@@ -72,7 +72,7 @@ def single_seconds(session: Session, batch: NDArray[Any], duration: float) -> fl
 
 def seconds_of(session: Session, batch: NDArray[Any]) -> Dict[str, float]:
     """The time of a batch in each scenario."""
-    return {SINGLE_STREAM: single_seconds(session, batch, SLICE), OFFLINE: mean_seconds(session, batch, SLICE)}
+    return {SINGLE_STREAM: single_seconds(session, batch, SLICE), OFFLINE: full_seconds(session, batch, SLICE)}
 
 
 def speed_of(rounds: List[Speed]) -> Speed:

@@ -18,7 +18,7 @@ import engines
 from engines import CompileRequest, ModelFile
 from engines.openvino.cpu import instructions, require_instructions
 from engines.openvino.run import open_session
-from engines.tuning import mean_seconds
+from engines.tuning import full_seconds
 from formats.bins import FORMS
 from graphs.edit import set_batch
 from graphs.uint8_input import take_pixels
@@ -54,8 +54,8 @@ def compare_speed(model: ModelFile, unquantized: ModelFile, batch_size: int, inp
     sessions = [open_session(unquantized, {"precision": other}), open_session(model, {"precision": "int8"})]
     batch = FORMS[input_type].random(batch_size)
     for session in sessions:
-        mean_seconds(session, batch, DURATION / 20)
-    rounds = [[mean_seconds(session, batch, DURATION / 20) for session in sessions] for _ in range(10)]
+        full_seconds(session, batch, DURATION / 20)
+    rounds = [[full_seconds(session, batch, DURATION / 20) for session in sessions] for _ in range(10)]
     ratio = statistics.median(unquantized_s / int8_s for unquantized_s, int8_s in rounds)
     if ratio <= 1:
         remedy = f"nothing was written; set CHIP= to a chip of precision={other}"
