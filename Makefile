@@ -309,6 +309,12 @@ ifneq ($(chips),)
 user_files := $(if $(ARCHIVE),$(archive)) $(if $(WEIGHTS),$(weights)) $(if $(ONNX),$(onnx)) \
   $(if $(OM),$(subst %,$(BS),$(om)))
 goal_files := $(filter $(call each,$(root)%,data/% models/% results/%),$(goals))
+# Without this check, a file that no rule builds would be a goal with nothing to do.
+built = $(archive) $(weights) $(bins) $(uint8_bins) $(labels) $(calibration) $(onnx) $(optimized) $(int8) $(reference) \
+  $(call each,$(upstream),$(upstream_sources)) \
+  $(foreach pattern,$(om) $(outputs) $(accuracy) $(compare) $(perf),$(call each,$(pattern),$(sizes)))
+no_target = not a file that make builds by itself; use accuracy.txt, compare.txt or perf.txt, or run make help
+$(foreach goal,$(goal_files),$(if $(filter $(goal),$(built)),,$(error $(goal): $(no_target))))
 $(filter-out $(any_chip) audit,$(stages)) bin onnx optimized $(filter-out $(user_files),$(goal_files)): | $(user_files)
 
 # $(call check_device,RECORD): a note if DEVICE is set for a chip with numbered devices, but the file was computed on

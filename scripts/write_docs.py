@@ -27,7 +27,8 @@ texts of the [Makefile](../Makefile), the comments of [params.yaml](../params.ya
 `scripts/params/schema.py` allows, and the descriptions in `scripts/reporting/fields.py`.
 """
 FILES = """\
-A file is a target too: `make results/cpu/bs4/accuracy.txt`. `-j` is safe, and so are several makes at once in one ROOT.
+A file that a rule builds is a target too: `make results/cpu/bs4/accuracy.txt`. `-j` is safe, and so are several makes
+at once in one ROOT.
 """
 VARIABLES = "Variables are set on the command line or in the environment; the command line wins.\n"
 RESULTS = """\

@@ -6,8 +6,8 @@ set -u
 # Prints the numbers of a list of devices, one per line, without leading zeros.
 numbers() { printf '%s\n' "$1" | sed 's/ ([^)]*)//g' | tr -s ', ' '\n' | sed 's/^0*\([0-9]\)/\1/' | sort; }
 
-# In a measurement the name is in an object "device" with further values.
-used=$(sed -n -e 's/^ *"device": "\(.*\)",*$/\1/p' -e '/^ *"device": {/,/}/ s/^ *"name": "\(.*\)",*$/\1/p' "$2" | head -n 1)
+# The entry of "provenance". In a measurement, deeper ones are of the inference.
+used=$(sed -n 's/^  "device": "\(.*\)",*$/\1/p' "$2")
 if [ "$used" ] && [ "$(numbers "$used")" != "$(numbers "$1")" ]; then
     echo "make: DEVICE=$1 has no effect: $2 is up to date and was computed on device $used" >&2
 fi

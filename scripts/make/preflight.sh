@@ -308,10 +308,13 @@ chip_runs_om() {
     [ ! -f "$constants" ] || grep -q '^ENDING = "om"' "$constants"
 }
 
-# Rejects goals that need python3 on a host without it.
+# Rejects goals that need python3 on a host without it, and a .venv that does not run, as after an update of Python.
 check_python() {
-    if command -v python3 > /dev/null || [ -x .venv/bin/python ]; then return; fi
     if [ "$PYTHON" ] && ! contains "$goals" doctor; then return; fi
+    if [ -f "$environment" ] && [ ! -x .venv/bin/python ] && [ "$goals" != doctor ]; then
+        refuse ".venv: its interpreter is missing, or not executable by this account; type: rm -r .venv, then make setup"
+    fi
+    if command -v python3 > /dev/null || [ -x .venv/bin/python ]; then return; fi
     refuse "python3: not on PATH; install Python 3.10 to 3.14 with venv, or add its folder to PATH"
 }
 
@@ -565,6 +568,9 @@ case " $unknown_variables " in
     *" MAKECMDGOALS "*) goals=verify ;;
 esac
 split_words "$unknown_variables"
+case $words in
+    BATCH | BATCH_SIZE | BATCHSIZE | batch | batch_size | batchsize) refuse "$words: unknown variable; near: BS; run make help for the list" ;;
+esac
 if [ "$words" ]; then
     refuse_unknown "$words" "unknown variable" "$settings"
 fi
@@ -874,6 +880,14 @@ if [ "$DEVICE" ]; then
         note_unused DEVICE "make $goals runs on no device"
     elif ! chip_has_devices; then
         note_unused DEVICE "chip $CHIP has no device numbers"
+    else
+        case " $goals" in
+            *" perf"* | *" best"* | */perf.txt*)
+                case $DEVICE in
+                    *,*) refuse_setting DEVICE "DEVICE=$DEVICE: only one device can be measured at a time; set DEVICE= to one number" ;;
+                esac
+                ;;
+        esac
     fi
 fi
 if [ "$ATC$AIS_BENCH$SET_ENV" ]; then

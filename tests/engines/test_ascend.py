@@ -504,6 +504,8 @@ def test_another_device_does_not_run_up_to_date_results_again_and_a_line_says_so
     (npu.root / "results/310P3/bs8/outputs/manifest.json").unlink()
     assert "has no effect" not in make(npu, "infer", "DEVICE=1,0", **two).stderr
     assert "has no effect" not in make(npu, "infer", "DEVICE=0,1", **two).stderr  # the same devices
+    assert "has no effect" not in make(npu, "perf", "DEVICE=0", **two).stderr  # the inference was on others
+    assert note.format("perf.json") in make(npu, "perf", "DEVICE=1", **two).stderr
 
 
 def test_a_tool_that_was_given_and_not_started_is_named(npu: Project) -> None:

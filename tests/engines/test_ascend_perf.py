@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_ascend import calls, make, refused
 
 import documents
 from conftest import Project, copy_of, shared_once
-from engines import RunRequest
+from engines import PerfRules, RunRequest
 from engines.ascend import ais_bench, perf
 from engines.timed import batch_numbers
 from formats.bins import FORMS
@@ -145,6 +146,14 @@ def test_a_busy_device_is_reported_and_its_figure_is_not_stable(npu: Project) ->
     assert any("load from other processes 63%" in why for why in perf["scenarios"]["Offline"]["stability"]["why"])
 
 
-def test_only_one_device_can_be_measured_at_a_time(npu: Project) -> None:
-    done = make(npu, "perf", "BS=2", "DEVICE=0,1", check=False, STAND_IN_NPU_SMI="310P3-two")
-    refused(done, "DEVICE=0,1", "only one device can be measured at a time")
+def test_only_one_device_can_be_measured_at_a_time(npu: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """make refuses it before it compiles a model."""
+    two = {"STAND_IN_NPU_SMI": "310P3-two"}
+    for goal in ("perf", "perf-all", "best", "root/results/310P3/bs2/perf.txt"):
+        done = make(npu, goal, "DEVICE=0,1", *([] if "all" in goal or goal == "best" else ["BS=2"]), check=False, **two)
+        assert "DEVICE=0,1: only one device can be measured at a time; set DEVICE= to one number" in done.stderr
+        assert not done.stdout
+    monkeypatch.setattr(perf, "Session", lambda _: SimpleNamespace(numbers=[0, 1]))
+    request: Any = SimpleNamespace(devices="0,1")
+    with pytest.raises(SystemExit):
+        perf.measure(request, PerfRules(0, 0, 1, 1), iter(()))

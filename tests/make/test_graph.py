@@ -886,6 +886,28 @@ def test_values_that_make_would_expand_or_not_find_are_rejected(fresh: Project, 
     assert not fresh.root.exists()
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "results/null/bs4/accurracy.txt",
+        "results/null/bs4/accuracy.json",
+        "results/null/bs400/accuracy.txt",
+        "results/nul/bs4/accuracy.txt",
+        "results/report.html",
+        "models/om/null/x.null",
+        "data/foo",
+    ],
+)
+def test_a_file_that_no_rule_builds_is_not_a_target_with_nothing_to_do(project: Project, file: str) -> None:
+    (project.root / file).parent.mkdir(parents=True, exist_ok=True)
+    (project.root / file).write_text("")
+    for flags in ([], ["-n"]):
+        done = project.make(*flags, f"root/{file}", check=False)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        assert f"root/{file}: not a file that make builds by itself; use " in done.stderr
+    assert project.make("root/results/null/bs4/accuracy.txt").returncode == 0
+
+
 def test_a_path_may_have_a_dollar_sign_written_as_two(project: Project, tmp_path: Path) -> None:
     own_archive = tmp_path / "a$b.tar.gz"
     shutil.copyfile(project.root / "data/archive.tar.gz", own_archive)

@@ -393,6 +393,21 @@ def test_only_the_make_that_wrote_inputs_mk_has_restarted(
 
 # Goals, variables and flags
 
+
+def test_an_environment_whose_interpreter_is_gone_is_named(tree: Path) -> None:
+    """As after an update of Python: .venv/bin/python is then a link to nothing."""
+    write(tree / ".venv/requirements.txt")
+    (tree / ".venv/bin").mkdir()
+    (tree / ".venv/bin/python").symlink_to("nothing")
+    more = {"environment": ".venv/requirements.txt"}
+    message = ".venv: its interpreter is missing, or not executable by this account; type: rm -r .venv, then make setup"
+    for goal in ("accuracy", "report", "setup", "test"):
+        assert refusal(tree, goals=goal, **more) == message
+    for goal in ("doctor", "clean", "distclean", "help"):
+        assert line_of(tree, goals=goal, **more).startswith("ok")
+    assert line_of(tree, PYTHON=sys.executable).startswith("ok")
+
+
 LIST = "run make help for the list"
 MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder of data/ and results/"
 
@@ -421,6 +436,7 @@ MISSING, GIVE = "not a file that make builds below ", "set ROOT= to the folder o
         ),
         ({"goals": "xyother/data/a", "ROOT": "other"}, f"xyother/data/a: {MISSING}ROOT=other; {GIVE}"),
         ({"unknown_variables": "bs"}, f"bs: unknown variable; near: BS; {LIST}"),
+        ({"unknown_variables": "BATCH_SIZE"}, f"BATCH_SIZE: unknown variable; near: BS; {LIST}"),
         ({"unknown_variables": "bs Chip", "goals": "help"}, f"bs Chip: unknown variable; near: BS CHIP; {LIST}"),
         ({"unknown_variables": "DEVICES WEIGTHS"}, f"DEVICES WEIGTHS: unknown variable; near: DEVICE WEIGHTS; {LIST}"),
         ({"unknown_variables": "ok x"}, f"make: ok x: unknown variable; {LIST}"),
