@@ -69,7 +69,7 @@ def holds(root: Path, chip: str, size: int, check: Callable[[], str]) -> bool:
     """Prints the line that `check` returns, or the one on its fault; returns whether there was no fault."""
     try:
         with refusals():
-            print(check(), flush=True)
+            print(check())
         return True
     except Refusal as fault:
         with contextlib.suppress(SystemExit):

@@ -344,7 +344,7 @@ def as_json(page: Page, chip: str, can_run: bool | None) -> str:
 def show(text: str) -> None:
     """Prints the page. A closed pipe or a full disk does not change the exit status."""
     try:
-        print(text, flush=True)
+        print(text)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

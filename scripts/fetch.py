@@ -134,7 +134,7 @@ def download(urls: list[str], part: Path, size: int, fault_of: Callable[[Path], 
         for url in list(urls):
             try:
                 if url not in faults:
-                    print(f"  {url}", flush=True)
+                    print(f"  {url}")
                 while True:
                     receive(url, part, size, seconds, sources)
                     fault = fault_of(part)
@@ -150,7 +150,7 @@ def download(urls: list[str], part: Path, size: int, fault_of: Callable[[Path], 
                         longest, left, pause = 0, tries, 1
             except (RetryableError, PermanentError) as error:
                 faults[url] = str(error)
-                print(f"  {host(url)}: {error}", flush=True)
+                print(f"  {host(url)}: {error}")
                 if isinstance(error, PermanentError):
                     urls.remove(url)
                 # HTTP 416: `part` has all bytes of the server's file, or more.
@@ -165,7 +165,7 @@ def download(urls: list[str], part: Path, size: int, fault_of: Callable[[Path], 
             longest, left, pause = received, tries, 1
         left -= 1
         if urls and left:
-            print(f"  retry in {pause} s", flush=True)
+            print(f"  retry in {pause} s")
             time.sleep(pause)
             pause = min(2 * pause, 60)
     reasons: dict[str, list[str]] = {}

@@ -99,7 +99,7 @@ def main() -> None:
     args = parser.parse_args()
     source, dev_source = args.folder / "requirements.in", args.folder / "requirements-dev.in"
     out, dev_out, cuda_out = (args.folder / f"requirements{part}.txt" for part in ("", "-dev", "-cuda"))
-    print("  PINS      asks the package index; a minute or two", flush=True)
+    print("  PINS      asks the package index; a minute or two")
     present = {path: path.read_text("utf-8") if path.is_file() else "" for path in (out, dev_out, cuda_out)}
     try:
         both = compile_pins(source.read_text("utf-8").splitlines(), present[out] + present[cuda_out])

@@ -28,14 +28,14 @@ def build_all(builds: tuple[Build, Build], chips: list[str], batch_size: int) ->
         for chip in chips:
             if chip in left_out:
                 continue
-            print(f"  {number} build: {chip}", flush=True)
+            print(f"  {number} build: {chip}")
             try:
                 build.accuracy(chip, batch_size)
             except Unavailable as reason:
                 if number == "second":
                     die(f"CHIP={chip}", f"built once, but not again ({reason})", "run the same command again")
                 left_out[chip] = str(reason)
-                print(f"  left out: {chip}: {reason}", flush=True)
+                print(f"  left out: {chip}: {reason}")
     return left_out
 
 
@@ -59,9 +59,9 @@ def main() -> None:
         rows = []
         for row in compare(first.root, second.root):
             rows.append(row)
-            print(f"  {row.digest[:16]:<16}  {'different' if row.difference else 'same':<9}  {row.name}", flush=True)
+            print(f"  {row.digest[:16]:<16}  {'different' if row.difference else 'same':<9}  {row.name}")
             if row.difference:
-                print(f"  {'':<16}  {row.difference}", flush=True)
+                print(f"  {'':<16}  {row.difference}")
     different: list[Compared] = [row for row in rows if row.difference]
     if different:
         count = f"{len(different)} of {len(rows)} artifacts differ"

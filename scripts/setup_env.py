@@ -71,7 +71,7 @@ class StatusLine:
         """Prints a line on stdout that stays, except under make -s."""
         self.clear()
         if self.form:
-            print(text, flush=True)
+            print(text)
 
 
 class Environment(NamedTuple):

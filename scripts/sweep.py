@@ -134,7 +134,7 @@ def main() -> None:
         make_target(args.make, size, page)
         baseline = perfs[size] = needed_perf(page)
         is_best = len(perfs) > 1 and size == fastest(perfs)
-        print(format_row(baseline, published, "  best so far" if is_best else ""), flush=True)
+        print(format_row(baseline, published, "  best so far" if is_best else ""))
     perfs, left_out = comparable_perfs(args.out.parent, baseline)
     for line in left_out:
         print(f"  {line}")

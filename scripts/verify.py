@@ -73,7 +73,7 @@ def print_verdicts(results: List[Judged], folder: Path) -> None:
     for case in (result.case for result in results):
         if case.verdict.outcome == gate.PASSED:
             size = f", batch size {case.batch}" if len(results) > 1 else ""
-            print(f"verified: {case.verdict.finding}{size}", flush=True)
+            print(f"verified: {case.verdict.finding}{size}")
     if failed:
         file, problem, (_, _, _, verdict) = failed[0]
         if len(failed) == 1:

@@ -505,7 +505,7 @@ def explain_rebuild(artifact: Path, record: Record, key: Record, reason: str = "
         reasons = ["no such file"]
     elif reason:
         reasons = [reason]
-    print(f"            built because of: {', '.join(reasons) or 'digest differs from the record'}", flush=True)
+    print(f"            built because of: {', '.join(reasons) or 'digest differs from the record'}")
 
 
 class Unchanged(SystemExit):

@@ -101,10 +101,11 @@ OTHER_REMEDY = "check the path and its file system"
 
 
 def subject_of(error: OSError, trace: TracebackType | None) -> str:
-    """The file of an error, or else the operation that failed: many calls, such as write and lockf, name no file."""
+    """The file of an error, or else the operation that failed: many calls, such as write and lockf, name no file. A
+    temporary file is named as the one that it becomes."""
     if isinstance(error.filename, (str, bytes, os.PathLike)):
         names = [error.filename, *([error.filename2] if error.filename2 else [])]
-        return " -> ".join(os.fsdecode(name) for name in names)
+        return " -> ".join(re.sub(r"\.tmp\.[0-9]+(?=/|$)", "", os.fsdecode(name)) for name in names)
     steps = [step for step in traceback.extract_tb(trace) if SCRIPTS in Path(step.filename).parents]
     if not steps:
         return "the last operation"
@@ -197,6 +198,6 @@ if IS_COMMAND:
     if sys.stdout:
         atexit.register(write_rest)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # the terminal may not support a file name's characters
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # in a log, lines keep their order
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -169,7 +169,7 @@ class GuideComparison:
                 series[name].append(step())
             if i == 0:
                 self.check_agreement()
-            print(f"  whole processes: round {i + 1} of {rounds}", flush=True)
+            print(f"  whole processes: round {i + 1} of {rounds}")
             if time.perf_counter() - begin > BUDGET:
                 break
         artifact.remove(self.folder)

@@ -78,7 +78,7 @@ class Preparation:
             yield
         except Unavailable as reason:
             self.reasons[name] = f"left out: {reason}"
-            print(f"  {name}: {self.reasons[name]}", flush=True)
+            print(f"  {name}: {self.reasons[name]}")
 
     def prepare(self, entries: list[Entry]) -> list[Entry]:
         """The entries that can take part, loaded with their best batch size."""
@@ -103,7 +103,7 @@ class Preparation:
         entry.choose_best(self.rules.seconds)
         rate = entry.tried[entry.best]
         if isinstance(entry, Limit):
-            print(f"  {entry.name}: {rate / 1e9:.0f} G/s", flush=True)
+            print(f"  {entry.name}: {rate / 1e9:.0f} G/s")
             return
         logits = entry.logits(len(self.reference.labels), self.folder / f"{entry.name}.npy")
         entry.gate = check_accuracy(logits, self.reference, self.rules.loss_of(entry.name))
@@ -111,4 +111,4 @@ class Preparation:
         if not entry.gate["passed"]:
             self.reasons[entry.name] = f"excluded: {entry.gate['why']}"
             verdict = f"; {self.reasons[entry.name]}"
-        print(f"  {entry.name}: best batch size {entry.best}, {rate:.1f} images/s{verdict}", flush=True)
+        print(f"  {entry.name}: best batch size {entry.best}, {rate:.1f} images/s{verdict}")

@@ -40,4 +40,4 @@ def run_rounds(entries: list[Entry], rounds: int, seconds: float) -> None:
                 print(f"  {entry.name}: no figure in round {i + 1}: {reason}", file=sys.stderr)
                 lap = None
             entry.laps.append(lap)
-        print(f"  round {i + 1} of {rounds}", flush=True)
+        print(f"  round {i + 1} of {rounds}")

@@ -82,19 +82,19 @@ class Session:
         plan, candidates = self.plan, chips.chips_in_process(self.plan.chips)
         chain = Chain(plan.make, self.root, self.folder / "make.log", plan.inputs)
         first = next(iter({**candidates, **plan.chips}))
-        print("  building the inputs, both graphs and the reference outputs", flush=True)
+        print("  building the inputs, both graphs and the reference outputs")
         try:
             chips.build_inputs(chain, first)
         except Unavailable as reason:
             die(f"ROOT={self.root.path}", str(reason), f"run make accuracy CHIP={first} for details")
         built: dict[str, list[int]] = {}
         for chip in filter(plan.wants, candidates):
-            print(f"  {chip}: building models and outputs", flush=True)
+            print(f"  {chip}: building models and outputs")
             try:
                 built[chip] = chips.build_chip(chain, chip, plan.batch_sizes, plan.batch_size)
             except Unavailable as reason:
                 self.reasons[chip] = f"left out: {reason}"
-                print(f"  {chip}: {self.reasons[chip]}", flush=True)
+                print(f"  {chip}: {self.reasons[chip]}")
         return built
 
     def measure(self, built: dict[str, list[int]]) -> list[Entry]:
@@ -145,12 +145,12 @@ class Session:
         chosen = chip_for_processes(entries, self.plan.chip)
         if not chosen or not self.plan.wants(WHOLE):
             return {}
-        print(f"  whole processes, {chosen.name} at batch size {self.plan.batch_size}", flush=True)
+        print(f"  whole processes, {chosen.name} at batch size {self.plan.batch_size}")
         int8 = next((entry.name for entry in entries if entry.name in self.plan.rules.int8), "")
         try:
             stages = self.run_whole(Task(self.own_chain(), chosen.name, self.plan.batch_size), int8)
         except Unavailable as reason:
-            print(f"  whole processes failed: {reason}", flush=True)
+            print(f"  whole processes failed: {reason}")
             self.reasons.update({name: f"failed: {reason}" for name in end_to_end.SERIES if name not in self.series})
             return {"chip": chosen.name, "failed": str(reason)}
         speeds = self.series.get(others.product_of(chosen.contender.precision), [])

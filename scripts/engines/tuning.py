@@ -251,25 +251,27 @@ class Tuning:
     def tune(self, open_choice: Callable[[Choice], Session]) -> Tuple[Session, Record]:
         """Measures the choices. Returns the session of the fastest in Offline, and the entries of the record that say
         so."""
-        print(f"  tuning for {cpu_name()}, threads {threads()}", flush=True)
+        print(f"  tuning for {cpu_name()}, threads {threads()}")
         begin, load = time.perf_counter(), CpuLoad()
         batch = FORMS[engines.input_of(self.options)].random(self.batch_size)
         sessions = open_choices(open_choice, self.choices, batch)
         choices, speeds = fastest(sessions, batch)
         seconds, others = time.perf_counter() - begin, load.others() or 0.0
-        default, how = self.choices[0], "the default"
+        default, how = self.choices[0], f"the default ({seconds:.1f} s)"
         if others > OTHERS and {*choices.values()} != {default}:
             choices = dict.fromkeys(SCENARIOS, default)
-            how = f"the default, because other processes used {100 * others:.0f}% of the CPUs"
-            how += f"; to tune again when they have ended, type: {artifact.removal(self.path)}"
+            how += (
+                f", because other processes used {100 * others:.0f}% of the CPUs; to tune again when they have ended, "
+            )
+            how += f"type: {artifact.removal(self.path)}, then make perf FRESH=1"
         if {*choices.values()} == {default}:
-            print(f"  {text_of(default)}: {how} ({seconds:.1f} s)", flush=True)
+            print(f"  {text_of(default)}: {how}")
         else:
             for scenario, choice in choices.items():
                 how = "the default"
                 if choice != default:
                     how = f"{speed_of(speeds[choice])[scenario]:.2f} times the speed of the default"
-                print(f"  {scenario}: {text_of(choice)}: {how} ({seconds:.1f} s)", flush=True)
+                print(f"  {scenario}: {text_of(choice)}: {how} ({seconds:.1f} s)")
         rows = [{**entry_of(choice), **speed_of(rounds), "rounds": len(rounds)} for choice, rounds in speeds.items()]
         facts = {"speeds": rows, "seconds": seconds, "others": others}
         return sessions[choices[OFFLINE]], {"choices": entries_of(choices), **facts}

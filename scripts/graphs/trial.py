@@ -86,7 +86,7 @@ def run(action: Callable[[], Any], memory: int) -> Any:
     sender.close()
     try:
         if not receiver.poll(min(NOTICE, LIMIT)):
-            print(f"  the graph is tried with a few random images, for {LIMIT:g} s at most", flush=True)
+            print(f"  the graph is tried with a few random images, for {LIMIT:g} s at most")
         if not receiver.poll(max(LIMIT - NOTICE, 0)):
             problem = f"its trial with a few random images takes longer than {LIMIT:g} s"
             raise Fault(problem, "check the number of iterations of its Loop nodes, or use a smaller graph")

@@ -59,7 +59,7 @@ def judge_accuracy(accuracy: Record, chip: str, references: References) -> Verdi
         return Verdict(NO_REFERENCE, finding, remedy)
     top1 = 100 * accuracy["top1"]
     if round(top1 - (reference.top1 - reference.tolerance), 6) < 0:  # rounded: 95.24 is not below 95.34 - 0.10
-        limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}"
+        limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}%"
         finding = f"Top-1 {top1:.2f}% is below {limit}, the reference of {source} on {chip}"
         return Verdict(FAILED, finding, f"check the provenance in accuracy.txt and what has changed in {SETTINGS_FILE}")
     limit = f"{reference.top1:.2f}% - {reference.tolerance:.2f}%"

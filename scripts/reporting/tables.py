@@ -227,6 +227,9 @@ def confusion_table(result: Result) -> Table:
     return Table(caption, ["true ↓ predicted →", *CLASSES], rows, "l" + "r" * len(CLASSES), keys=1, shades=shades)
 
 
+OF_CPU = ("instructions", "rest", "streams", "images_a_request")  # conditions that only some engines record
+
+
 def provenance_tables(results: list[Result]) -> list[Table]:
     """The conditions and the digests of all results, a row per result."""
 
@@ -236,12 +239,14 @@ def provenance_tables(results: list[Result]) -> list[Table]:
     keys = [[one_line(result.chip), str(result.batch)] for result in results]
     kinds = [", ".join(sorted(result.records)) for result in results]
     digests = [name for name in DIGESTS if any(name in result.provenance for result in results)]
+    of_cpu = [name for name in OF_CPU if any(name in result.provenance for result in results)]
+    names = [*CONDITIONS, *of_cpu]
     return [
         Table(
             "Conditions",
-            ["chip", "batch", "records", *CONDITIONS],
-            [[*key, kind, *entries(result, CONDITIONS)] for key, kind, result in zip(keys, kinds, results)],
-            "lrl" + "l" * len(CONDITIONS),
+            ["chip", "batch", "records", *(name.replace("_", " ") for name in names)],
+            [[*key, kind, *entries(result, names)] for key, kind, result in zip(keys, kinds, results)],
+            "lrl" + "l" * len(names),
         ),
         Table(
             "SHA-256 digests",

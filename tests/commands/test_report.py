@@ -508,10 +508,11 @@ def test_the_report_changes_no_file_outside_the_results(tree: Tree) -> None:
 
 
 def test_the_report_shows_the_conditions_of_each_result(tree: Tree) -> None:
-    tree.perf("cpu", 16, 222.25, driver="a driver", threads=4)
+    tree.perf("cpu", 16, 222.25, driver="a driver", threads=4, images_a_request=8)
     (table,) = [table for table in tables_of(tree.page("report.md")) if "records" in table[0]]
-    assert table[0][3:] == ["runtime", "precision", "device", "driver", "threads", "host", "python", "numpy"]
-    assert table[2] == ["cpu", "16", "perf", "a runtime", "float32", "–", "a driver", "4", "a host", "–", "–"]
+    always = ["runtime", "precision", "device", "driver", "threads", "host", "python", "numpy"]
+    assert table[0][3:] == [*always, "images a request"]
+    assert table[2] == ["cpu", "16", "perf", "a runtime", "float32", "–", "a driver", "4", "a host", "–", "–", "8"]
 
 
 def summary_of(page: str) -> dict[str, dict[str, str]]:

@@ -280,6 +280,7 @@ def raising(number: int, *names: str) -> str:
         (raising(errno.EPERM, "a"), "a: operation not permitted; check its owner and permissions"),
         (raising(errno.EMFILE, "a"), "a: too many open files; raise the limit on open files (ulimit -n)"),
         (raising(errno.EBUSY, "a"), "a: device or resource busy; if it is a mount point, mount the folder above"),
+        (raising(errno.EROFS, "a.tmp.77/b"), "a/b: read-only file system; set ROOT= to a writable folder"),
         (raising(errno.EXDEV, "a", "b"), "a -> b: invalid cross-device link; check the path and its file system"),
         (raising(errno.EIO), "a.bin: input/output error; check the disk"),
         ("os.ftruncate(0, 1)", "a.bin: invalid argument; check the path"),
@@ -292,6 +293,15 @@ def test_an_error_that_a_user_can_cause_is_one_line(tmp_path: Path, body: str, w
     assert done.returncode != 0
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_in_a_log_output_and_errors_keep_their_order(tmp_path: Path) -> None:
+    body = "print('first'); print('second', file=sys.stderr); print('third')"
+    with open(tmp_path / "log", "w+") as log:
+        code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); sys.argv[0] = {str(SCRIPTS / 'x.py')!r}"
+        code += f"; from _support import cli; {body}"
+        subprocess.run([sys.executable, "-c", code], stdout=log, stderr=log, check=True)
+    assert (tmp_path / "log").read_text().split() == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize(
