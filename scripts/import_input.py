@@ -148,7 +148,8 @@ def compiled_model(args: argparse.Namespace) -> Record:
     constants = engines.constants_of(args.engine)
     if constants.ENDING != "om":
         die(f"OM={args.given}", f"chip {args.chip} does not run .om files", "set CHIP= to a chip that does")
-    options = " ".join(word for word in args.options.split() if word.split("=")[0] in constants.NEEDS)
+    kept = (*constants.NEEDS, "input")  # what a compiled model depends on
+    options = " ".join(word for word in args.options.split() if word.split("=")[0] in kept)
     return {"chip": args.chip, "engine": args.engine, "options": options, "batch_size": args.batch_size}
 
 

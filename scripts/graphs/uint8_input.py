@@ -10,6 +10,15 @@ from graphs.edit import add_initializer, free_name, set_nodes
 from network.spec import PIXEL_SHAPE
 
 
+def read_instead(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Makes all nodes read the tensor `new` instead of `old`, also those in graphs of nodes (If, Loop, Scan)."""
+    for node in graph.node:
+        node.input[:] = [new if tensor == old else tensor for tensor in node.input]
+        for attribute in node.attribute:
+            for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+                read_instead(inner, old, new)
+
+
 def take_pixels(model: onnx.ModelProto) -> None:
     """Replaces the input, float32 [N, *IMAGE_SHAPE], by uint8 [N, *PIXEL_SHAPE] of the same name.
 
@@ -19,8 +28,7 @@ def take_pixels(model: onnx.ModelProto) -> None:
     image = graph.input[0]
     batch, name = image.type.tensor_type.shape.dim[0], image.name
     names = {part: free_name(graph, f"{name}_{part}") for part in ("channels_first", "index", "values")}
-    for node in graph.node:
-        node.input[:] = [names["values"] if tensor == name else tensor for tensor in node.input]
+    read_instead(graph, name, names["values"])
     nodes = [
         helper.make_node("Transpose", [name], [names["channels_first"]], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", [names["channels_first"]], [names["index"]], to=TensorProto.INT32),

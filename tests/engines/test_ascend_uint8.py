@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _support.artifact import read_record
+
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,14 @@ def test_uint8_and_an_own_aipp_file_exclude_each_other(small: Project) -> None:
     small.set("chips.310P3-uint8", "engine=ascend soc_version=Ascend310P3 input=uint8 insert_op_conf=own.cfg")
     done = make(small, "om", check=False, CHIP="310P3-uint8", BS="4")
     refused(done, "input=uint8", "insert_op_conf")
+
+
+def test_an_own_model_of_a_uint8_chip_gets_uint8_bins(small: Project, tmp_path: Path) -> None:
+    make(small, "accuracy", CHIP="310P3-uint8", BS="4")
+    page = small.root / "results/310P3-uint8/bs4/predictions.csv"
+    model, expected = tmp_path / "own.om", page.read_bytes()
+    model.write_bytes((small.root / "models/om/310P3-uint8/3d_attention_net_bs4.om").read_bytes())
+    make(small, "accuracy", CHIP="310P3-uint8", BS="4", OM=str(model))
+    assert page.read_bytes() == expected
+    record = read_record(small.root / "models/om/310P3-uint8/bs4.json")
+    assert record["origin"] == "given" and "input=uint8" in record["provenance"]["options"]

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from conftest import Project, refused, run
 from formats.bins import float_images
-from graphs.edit import set_batch
+from graphs.edit import set_batch, set_nodes
 from graphs.session import open_session
 from graphs.uint8_input import take_pixels
 from network.spec import IMAGE_SHAPE, INPUT, PIXEL_SHAPE
@@ -49,6 +49,28 @@ def test_a_model_of_uint8_gets_every_value_that_a_float32_bin_has(batch: Any) ->
         model.reshape([2, *PIXEL_SHAPE])
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
         np.testing.assert_array_equal(compiled([PIXELS])[0], expected.reshape(2, -1))
+
+
+def test_a_branch_that_reads_the_images_gets_their_values_too() -> None:
+    def branch(name: str, operator: str) -> onnx.GraphProto:
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph([helper.make_node(operator, [INPUT], [name])], f"{name}_graph", [], [value])
+
+    graph = values_graph()
+    for operators in (("Relu", "Neg"), ("Identity", "Identity")):
+        branches = dict(zip(("then_branch", "else_branch"), map(branch, ("a", "b"), operators)))
+        nodes = [
+            helper.make_node("ReduceMax", [INPUT], ["largest"], keepdims=0),
+            helper.make_node("Greater", ["largest", "largest"], ["is_larger"]),
+            helper.make_node("If", ["is_larger"], ["chosen"], **branches),  # always the else_branch
+            helper.make_node("Flatten", ["chosen"], ["values"]),
+        ]
+        set_nodes(graph.graph, nodes)
+        changed = onnx.ModelProto.FromString(graph.SerializeToString())
+        take_pixels(changed)
+        onnx.checker.check_model(changed, full_check=True)
+        expected = open_session(graph).run(None, {INPUT: float_images(PIXELS)})[0]
+        np.testing.assert_array_equal(open_session(changed).run(None, {INPUT: PIXELS})[0], expected)
 
 
 def bytes_of(folder: Path, pattern: str) -> dict[str, bytes]:
