@@ -62,7 +62,8 @@ def audit(root: Path, chip: str, size: int, shared: Dict[str, Checked]) -> str:
         print(f"  {digest[:16]}  {path}")
     accuracy = links.get("accuracy")
     figure = f"Top-1 {100 * accuracy.record['top1']:.2f}% of {accuracy.record['total']} images, " if accuracy else ""
-    return f"audited: {folder}: {figure}{', '.join(kinds)} follow from {len(chain.links()) - len(kinds)} files"
+    names = f"{', '.join(kinds)} {'follows' if len(kinds) == 1 else 'follow'}"
+    return f"audited: {folder}: {figure}{names} from {len(chain.links()) - len(kinds)} files"
 
 
 def holds(root: Path, chip: str, size: int, check: Callable[[], str]) -> bool:

@@ -46,20 +46,28 @@ def check_figures(link: Checked, computed: Record, sources: str = "outputs and l
 
 
 class Logits:
-    """The logits and labels of a result, which are read once. Exits 1 unless each folder of outputs has one for each
-    label, and the digest of its manifest."""
+    """The logits and labels of a result, which are read once. Exits 1 unless each folder of outputs has the number and
+    the digest of its manifest, and an output for each label."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.labels: NDArray[Any] = read_labels(chain.check("labels").path)
-        self.outputs = self.read("outputs")
         outputs = chain.check("outputs")
+        self.outputs = read_outputs(outputs.path, outputs.record, outputs.record["count"])
         self.digest, self.provenance = outputs.digest, without_paths(outputs.record["provenance"])
+        self.known_labels: NDArray[Any] | None = None
 
-    def read(self, name: str) -> NDArray[Any]:
-        """The logits of a folder of outputs, float64 [images, classes]."""
+    def labels(self) -> NDArray[Any]:
+        """The labels, int [images]. A measurement needs none."""
+        if self.known_labels is None:
+            self.known_labels = read_labels(self.chain.check("labels").path)
+            if len(self.known_labels) != len(self.outputs):
+                self.read("outputs", len(self.known_labels))
+        return self.known_labels
+
+    def read(self, name: str, count: int) -> NDArray[Any]:
+        """The logits of a folder of outputs, float64 [count, classes]; exits 1 if it has another number."""
         link = self.chain.check(name)
-        return read_outputs(link.path, link.record, len(self.labels))
+        return read_outputs(link.path, link.record, count)
 
 
 def check_accuracy(link: Checked, logits: Logits) -> None:
@@ -69,7 +77,7 @@ def check_accuracy(link: Checked, logits: Logits) -> None:
     if missing:
         die(link.path.with_suffix(".json"), f"{DAMAGED} ({', '.join(missing)})", rebuild_hint(link.path))
     origin = {**logits.provenance, "labels": record["provenance"]["labels"]}
-    computed = accuracy_record(logits.outputs, logits.labels, "", origin)
+    computed = accuracy_record(logits.outputs, logits.labels(), "", origin)
     check_figures(link, {name: value for name, value in computed.items() if name != "published"})
     path = link.path.with_name("predictions.csv")
     remedy = rebuild_hint(link.path, None, path)
@@ -78,7 +86,7 @@ def check_accuracy(link: Checked, logits: Logits) -> None:
         die(path, absence(path), remedy)
     if stated and digest(path) != stated:
         die(path, "its digest differs from the one in accuracy.json", remedy)
-    if not same_rows(path, format_predictions(logits.outputs, logits.labels)):
+    if not same_rows(path, format_predictions(logits.outputs, logits.labels())):
         die(path, "not what follows from outputs and labels", remedy)
 
 
@@ -104,7 +112,7 @@ def same_cells(one: str, other: str) -> bool:
 def check_compare(link: Checked, logits: Logits) -> None:
     """The figures of compare.json: agreement, McNemar's test, errors of the logits; what it says of the reference; and
     compare.txt, which shows all of it."""
-    check_figures(link, compare_logits(logits.outputs, logits.read("reference"), logits.labels))
+    check_figures(link, compare_logits(logits.outputs, logits.read("reference", len(logits.labels())), logits.labels()))
     reference = logits.chain.check("reference")
     origin = {**logits.provenance, "outputs": logits.digest, "reference": reference.digest}
     stated = {"reference": reference_facts(reference.record["provenance"]), "provenance": origin}
@@ -148,7 +156,7 @@ def check_scenario(link: Checked, name: str, limits: Dict[str, float]) -> Record
     scenario: Record = link.record["scenarios"][name]
     times, others = scenario["times_ms"], scenario["stability"].get("others")
     computed = {
-        **scenario_record(name, times, scenario["images"]),
+        **scenario_record(name, times, len(times) * link.record["batch_size"]),
         "stability": scenario_stability(name, times, others, limits),
     }
     if not is_same({**scenario, **computed}, scenario):

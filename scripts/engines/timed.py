@@ -25,6 +25,7 @@ from reporting.timing import Measured, Run
 
 SEED = 20260601  # of the order of the images
 CACHE = 1.25  # limit of time of new inputs / time of repeated ones; MLPerf's TEST04 allows 1.1, with longer runs
+GOLDEN = (5**0.5 - 1) / 2
 POOL = 10000  # images in memory in scenario Offline: the number of test images of CIFAR-10
 METHOD = (
     "inputs in memory. SingleStream: time inside the engine's call, one batch after the other. Offline: the engine "
@@ -59,8 +60,9 @@ class Images:
         return numbers
 
     def unseen(self, number: int) -> NDArray[Any]:
-        """New images from those in `batch`: mirrored, and darker by a factor that differs for each `number`."""
-        changed: NDArray[Any] = self.batch[:, :, ::-1] * np.float32(1 - (number % 2048 + 1) / 4096)
+        """New images from those in `batch`: mirrored, and darker by a factor that differs for each `number`. Adjacent
+        factors differ clearly: multiples of the golden ratio, modulo 1, are spread evenly."""
+        changed: NDArray[Any] = self.batch[:, :, ::-1] * np.float32(0.5 + 0.499 * ((number + 1) * GOLDEN % 1))
         return np.ascontiguousarray(changed.astype(self.batch.dtype))
 
 

@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import hashlib
 import mmap
+import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -157,17 +158,25 @@ def check_archive(archive: Path, subject: object, otherwise: str = "") -> None:
         die(subject, f"{FOLDER}/{twice} is in it more than once", "pack it again with one of them")
 
 
+def no_space(error: OSError) -> NoReturn:
+    folder = f"TMPDIR={os.environ.get('TMPDIR', '/tmp')}"
+    die(folder, f"cannot be written ({error.strerror})", "set TMPDIR to a folder with more space")
+
+
 def mapped(content: IO[bytes]) -> mmap.mmap:
     """The content of a member in a temporary file, as memory that the system can take back. Exits 1 if there is no
     space for it."""
-    with tempfile.TemporaryFile() as file:
+    try:
+        opened = tempfile.TemporaryFile()  # noqa: SIM115  closed below
+    except OSError as error:  # also if no folder for temporary files has space
+        no_space(error)
+    with opened as file:
         for block in iter(lambda: content.read(1 << 20), b""):
             try:
                 file.write(block)
                 file.flush()
             except OSError as error:
-                where = f"TMPDIR={tempfile.gettempdir()}"
-                die(where, f"cannot be written ({error.strerror})", "set TMPDIR to a folder with more space")
+                no_space(error)
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 

@@ -77,12 +77,16 @@ def decode(path: Path, data: bytes, output_format: str, remedy: str = "") -> NDA
 def read_outputs(manifest: Path, record: Record, labels: int) -> NDArray[Any]:
     """All outputs in the order of the labels: float64 [labels, classes]. Exits 1 unless there is one for each label."""
     folder, output_format = manifest.parent, record["format"]
-    expected = [name_of(i, output_format) for i in range(labels)]
     names = {*os.listdir(folder)} - {manifest.name}
+    expected = [name_of(i, output_format) for i in range(min(labels, len(names) + 1))]  # a damaged number may be huge
     missing = [name for name in expected if name not in names]
     extra = sorted(names.difference(expected))
     if missing:
-        die(folder / missing[0], f"missing, with {len(missing)} of {labels} outputs", rebuild_hint(manifest))
+        die(
+            folder / missing[0],
+            f"missing, with {labels - len(expected) + len(missing)} of {labels} outputs",
+            rebuild_hint(manifest),
+        )
     if extra:
         die(
             folder / extra[0],

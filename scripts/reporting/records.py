@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence, Tuple
 
 from network.spec import CLASSES
 from reporting.provenance import is_provenance
-from reporting.timing import CHOICE, SCENARIOS
+from reporting.timing import CHOICE, FULL, ONE, SCENARIOS
 
 ORIGINS = ("data_origin", "checkpoint_origin", "given")
 INPUTS = ("archive", "checkpoint", "optimized", "resize")  # results that differ in these can still share a table
@@ -143,7 +143,7 @@ def is_scenario(value: Any) -> bool:
         return False
     others = value["stability"].get("others")
     return (
-        isinstance(value.get("queue"), str)
+        value.get("queue") in (ONE, FULL)
         and all(is_count(value[name]) for name in CHOICE if name in value)
         and has_throughput(value)
         and is_count(value.get("images"))

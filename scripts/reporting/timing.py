@@ -63,12 +63,12 @@ def images_per_s(images: int, times_ms: Sequence[float]) -> float:
 
 
 def windows(times_ms: Sequence[float]) -> List[float]:
-    """The mean time of a query in each of up to WINDOWS parts of a run, of equally many queries.
+    """The mean time of a query in each of up to WINDOWS parts of a run, of equally many queries or one more.
 
     With a full queue, queries end in bursts, so the time between the ends of two of them says nothing about the speed.
     """
-    size = max(1, len(times_ms) // WINDOWS)
-    return [float(np.mean(times_ms[i : i + size])) for i in range(0, len(times_ms) - size + 1, size)]
+    parts = np.array_split(np.array(times_ms), min(WINDOWS, len(times_ms)))
+    return [float(np.mean(part)) for part in parts]
 
 
 def scenario_record(scenario: str, times_ms: Sequence[float], images: int) -> Record:

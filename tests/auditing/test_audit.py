@@ -343,6 +343,20 @@ def test_an_entry_that_another_file_confirms_is_compared_with_it(complete: Proje
             {**offline, "stability": {**offline["stability"], "spread": 9.0}},
         ),
         (f"{result}/perf.json", "scenarios", "SingleStream", {**perf["scenarios"]["SingleStream"], "images": 1}),
+        (
+            f"{result}/perf.json",  # twice the images and the throughput
+            "",
+            "scenarios",
+            {
+                **perf["scenarios"],
+                "Offline": {
+                    **offline,
+                    "images": 2 * offline["images"],
+                    "throughput_images_per_s": 2 * offline["throughput_images_per_s"],
+                },
+            },
+        ),
+        (f"{result}/perf.json", "scenarios", "Offline", {**offline, "queue": "<script>"}),
         (f"{result}/perf.json", "device", "throughput_images_per_s", 9999.0),
         (f"{result}/outputs/manifest.json", "provenance", "resize", "exact"),
         (f"models/int8/{NETWORK}.json", "provenance", "checkpoint_origin", "official"),
@@ -358,6 +372,23 @@ def test_an_entry_that_another_file_confirms_is_compared_with_it(complete: Proje
         done = audit(complete, "--chips", chip_of(name))
         put(path, data)
         refused(done, f"root/{name}: ", "type: rm -f ")
+
+
+def test_a_measurement_without_labels_is_audited_and_reported(complete: Project, tmp_path: Path) -> None:
+    """As after make perf in a new ROOT, which needs none."""
+    project = copy_of(complete, tmp_path)
+    for folder in (project.root / "results").iterdir():
+        if folder.name != "cpu-int8":
+            artifact.remove(folder)
+    for path in (project.root / "results/cpu-int8").glob("*/[ac]*"):
+        path.unlink()
+    for name in ("predictions.csv", "statement.json"):
+        (project.root / f"results/cpu-int8/bs4/{name}").unlink()
+    for name in ("txt", "json"):
+        (project.root / f"data/labels.{name}").unlink()
+    assert "root/results/cpu-int8/bs4: " in project.make("audit-all").stdout
+    project.make("report")
+    assert "left out" not in (project.root / "results/report.md").read_text()
 
 
 @pytest.mark.parametrize("line", ["flipped", "deleted", "added", "best"])

@@ -81,7 +81,7 @@ def whole_audit(copied: Copied) -> str | None:
 
 
 def test_the_copied_result_holds(copied: Copied) -> None:
-    assert "follow from" in (whole_audit(copied) or "")
+    assert "audited: " in (whole_audit(copied) or "")
     assert judged(copied, Reference(100 * copied.top1, 0.01)) == PASSED
     assert judged(copied, Reference(100 * copied.top1 + 1, 0.5)) == gate.FAILED
 
@@ -99,7 +99,7 @@ def check_damage(copied: Copied, path: Path, damage: Callable[[bytes], bytes]) -
             raise AssertionError("passed by a Top-1 that the outputs do not give")
         line = whole_audit(copied)
         if line is not None:
-            assert "follow from" in line
+            assert "audited: " in line
         return line is not None
     finally:
         path.write_bytes(before)

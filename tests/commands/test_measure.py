@@ -364,6 +364,23 @@ def test_throughput_is_that_of_a_full_queue_and_latency_that_of_one_batch(
     assert perf["stable"] is True
 
 
+@pytest.mark.parametrize(("queries", "parts"), [(1, 1), (29, 29), (31, 30), (59, 30), (100, 30), (3000, 30)])
+def test_a_run_has_at_most_30_parts_which_have_all_queries(queries: int, parts: int) -> None:
+    means = timing.windows([1.0] * (queries - 1) + [1000.0])
+    assert len(means) == parts and means[-1] > 1
+    assert all(mean == 1 for mean in means[:-1])
+
+
+def test_images_that_no_engine_has_seen_differ_from_each_other_also_as_uint8(bins: Path) -> None:
+    images = timed.Images(Work(bins, {"count": 1}, 2, "npy", "model"))
+    images.read()
+    images.batch = (255 * images.batch).astype(np.uint8)
+    unseen = [images.unseen(number).tobytes() for number in range(202)]
+    assert len({*unseen}) == 202
+    a, b = (np.frombuffer(data, np.uint8).astype(int) for data in unseen[:2])
+    assert abs(a - b).max() > 20  # also in bfloat16
+
+
 def test_each_scenario_runs_on_its_own_session_which_is_warmed_up(
     bins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

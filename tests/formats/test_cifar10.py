@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _support.artifact import read_record
 
+import errno
 import gzip
 import hashlib
 import io
@@ -17,7 +18,7 @@ import tempfile
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -388,11 +389,20 @@ def test_a_full_disk_is_named_and_not_taken_for_a_damaged_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cifar10, "LARGE", 1000)
-    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "wb", 0))
-    with pytest.raises(SystemExit):
-        cifar10.read_batch(pack(tmp_path, sample.batch("t", IMAGES, LABELS)), "test_batch")
-    line = capsys.readouterr().err
-    assert re.search(r"TMPDIR=\S+: cannot be written \(No space left on device\); set TMPDIR to a folder", line)
+    archive = pack(tmp_path, sample.batch("t", IMAGES, LABELS))
+
+    def no_folder() -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    for file, reason in (
+        (partial(open, "/dev/full", "wb", 0), "No space left on device"),
+        (no_folder, "No usable temporary directory found"),
+    ):
+        monkeypatch.setattr(tempfile, "TemporaryFile", file)
+        with pytest.raises(SystemExit):
+            cifar10.read_batch(archive, "test_batch")
+        line = capsys.readouterr().err
+        assert re.search(rf"TMPDIR=\S+: cannot be written \({reason}\); set TMPDIR to a folder", line)
 
 
 def test_a_large_batch_takes_no_memory_for_its_images(tmp_path: Path) -> None:
