@@ -31,6 +31,7 @@ UNFINISHED = 314159265  # ns after 1970: modification time of a file whose recor
 ATTEMPTS = 10  # to write a small file that other processes write too
 OUTDATED = UNFINISHED + 10**9  # ns after 1970: modification time of a file whose settings changed during the build
 ORPHAN = re.compile(r"\.tmp\.[0-9]+(\.old)?$")  # the number is that of the process: temporary(), replace_folder()
+LARGEST = 1 << 29  # bytes of a record; a larger file is damaged, and would take many times its size in memory
 RECORD_DIGEST = "record_sha256"  # the entry of a record with the digest of all other entries
 Record = Dict[str, Any]
 DAMAGED = "damaged, or written by another version"  # the reason to reject a record; the names of its fields follow
@@ -124,7 +125,7 @@ def read_json(path: Path) -> Record:
     """The JSON object in a file, or an empty one if the file is missing or is not such an object. Raises
     PermissionError if this user may not read it: a file that another user wrote is not missing."""
     try:
-        record = json.loads(path.read_text("utf-8")) if is_file(path) else {}
+        record = json.loads(path.read_text("utf-8")) if is_file(path) and path.stat().st_size < LARGEST else {}
     except PermissionError:
         raise
     except (OSError, ValueError, RecursionError):

@@ -192,7 +192,7 @@ class Exporter(Tunable, Protocol):
     def export_session(self, session: Session) -> bytes:
         """What the runtime has compiled for a session of open_session(); empty if it should not be stored."""
 
-    def open_stored(self, stored: bytes, model: Path, options: Options, choice: Choice) -> Session | None:
+    def open_stored(self, stored: bytes | bytearray, model: Path, options: Options, choice: Choice) -> Session | None:
         """The session from what export_session() returned for the same options and choice on this machine; None if the
         runtime refuses it. `model` is for messages."""
 

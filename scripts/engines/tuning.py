@@ -17,7 +17,7 @@ import hashlib
 import statistics
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 from numpy.typing import NDArray
 
@@ -41,11 +41,14 @@ Sessions = Dict[Choice, Session]  # the first one is the default
 Speed = Dict[str, float]  # in each scenario, that of a choice / that of the default
 
 
+Stored = Union[bytes, bytearray]  # bytearray: OpenVINO does not copy it
+
+
 class Prepared(NamedTuple):
     """What is to be used on this machine."""
 
     choices: Choices
-    stored: bytes = b""  # what export_session() has returned for the choice of Offline; may be missing
+    stored: Stored = b""  # what export_session() has returned for the choice of Offline; may be missing
 
 
 def full_seconds(session: Session, batch: NDArray[Any], duration: float) -> float:
@@ -194,20 +197,25 @@ class Tuning:
         if record.get("key") != self.key or not isinstance(choices, dict) or not isinstance(stored, dict):
             return {}
         is_valid = all(self.is_choice(choices.get(scenario)) for scenario in SCENARIOS)
-        return record if is_valid and isinstance(stored.get("sha256"), str) else {}
+        is_valid = is_valid and isinstance(stored.get("sha256"), str) and type(stored.get("bytes")) is int
+        return record if is_valid and artifact.RECORD_DIGEST in record else {}
 
     def is_choice(self, value: Any) -> bool:
         """Whether an entry of "choices" is one of those that are measured."""
         values = [value.get(name) for name in NAMES] if isinstance(value, dict) else [None]
         return all(map(is_count, values)) and Choice(*values) in self.choices  # type: ignore[arg-type]
 
-    def stored(self, record: Record) -> bytes | None:
+    def stored(self, record: Record) -> Stored | None:
         """What export_session() returned; None if it is missing or damaged."""
-        sha256 = record["stored"]["sha256"]
+        sha256, size = record["stored"]["sha256"], record["stored"]["bytes"]
         if not sha256:
             return b""
         try:
-            data = self.stored_path.read_bytes() if artifact.is_file(self.stored_path) else b""
+            if not artifact.is_file(self.stored_path) or self.stored_path.stat().st_size != size:
+                return None
+            data = bytearray(size)
+            with open(self.stored_path, "rb", buffering=0) as file:
+                file.readinto(data)
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
@@ -238,7 +246,7 @@ class Tuning:
             choices = choices_of(record)
         exporter: Exporter = engines.load(self.engine, "run")
         data = exporter.export_session(session) if self.constants.STORED else b""
-        stored = {"sha256": hashlib.sha256(data).hexdigest() if data else ""}
+        stored = {"sha256": hashlib.sha256(data).hexdigest() if data else "", "bytes": len(data)}
         record = {**record, "key": self.key, "choices": entries_of(choices), "stored": stored}
         try:
             if data:
@@ -258,7 +266,7 @@ class Tuning:
         choices, speeds = fastest(sessions, batch)
         seconds, others = time.perf_counter() - begin, load.others() or 0.0
         default, how = self.choices[0], f"the default ({seconds:.1f} s)"
-        if others > OTHERS and {*choices.values()} != {default}:
+        if others > OTHERS:
             choices = dict.fromkeys(SCENARIOS, default)
             how += (
                 f", because other processes used {100 * others:.0f}% of the CPUs; to tune again when they have ended, "
@@ -323,7 +331,7 @@ def stored(model: Path, record: Record) -> Prepared | None:
 
 def open_session(path: Path, record: Record, prepared: Prepared | None, scenario: str = OFFLINE) -> Session:
     """The session of an engine of this process for the result of prepare() and a scenario; reads the model if it must
-    be compiled. `record` is that of the model; exits 1 if the model has another digest."""
+    be compiled, and exits 1 if it has another digest. `record` is that of the model."""
     engine, options = record["provenance"]["engine"], engines.options_of(record["provenance"]["options"])
     choice = prepared.choices[scenario] if prepared else None
     if prepared and choice and prepared.stored and choice == prepared.choices[OFFLINE]:

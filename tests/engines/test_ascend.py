@@ -508,6 +508,26 @@ def test_another_device_does_not_run_up_to_date_results_again_and_a_line_says_so
     assert note.format("perf.json") in make(npu, "perf", "DEVICE=1", **two).stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "used", "is_other"),
+    [
+        ("0,1", "0 (310P3), 1 (310P3)", False),
+        ("1,0", "0 (310P3), 1 (310P3)", False),
+        ("00,01", "0,1", False),
+        ("0,1,2,10", "0 (310P3), 1 (310P3)", False),  # with two batches the rest has nothing to do
+        ("0", "0 (310P3), 1 (310P3)", True),
+        ("2,0", "0 (310P3), 1 (310P3)", True),
+        ("10", "1 (310P3)", True),
+        ("1", "", False),
+    ],
+)
+def test_a_note_about_other_devices_is_true(tmp_path: Path, given: str, used: str, is_other: bool) -> None:
+    record = tmp_path / "manifest.json"
+    record.write_text(f'{{\n "provenance": {{\n  "device": "{used}",\n' if used else "{}")
+    done = run("sh", str(TREE / "scripts/make/other_device.sh"), given, str(record), cwd=tmp_path)
+    assert ("has no effect" in done.stderr) == is_other and (not done.stderr) != is_other
+
+
 def test_a_tool_that_was_given_and_not_started_is_named(npu: Project) -> None:
     toolkit = STAND_INS / "toolkit"
     values = {"ATC": toolkit / "bin/atc", "AIS_BENCH": "python3 -m ais_bench", "SET_ENV": toolkit}

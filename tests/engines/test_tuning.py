@@ -30,7 +30,7 @@ from engines.openvino import run as runner
 from engines.split import candidates, split_batch
 from formats.bins import some_bins
 from graphs import agreement
-from network.spec import FLOAT32
+from network.spec import FLOAT32, IMAGE_SHAPE
 from reporting.timing import OFFLINE, SCENARIOS, SINGLE_STREAM
 
 f32 = pytest.mark.skipif(not cpu.instructions("f32"), reason="no x86-64 CPU")
@@ -163,6 +163,19 @@ def test_a_choice_that_is_hardly_faster_is_not_taken(speed: tuple[float, float])
     assert fastest_of({DEFAULT: (1.0, 1.0), OTHER: speed}, 0, 0) == (DEFAULT, DEFAULT)
 
 
+def test_a_choice_that_is_slower_in_both_scenarios_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    speeds = {DEFAULT: (1.0, 1.0), OTHER: (0.9, 0.9), THIRD: (0.5, 1.02)}
+
+    def seconds_of(session: Any, batch: Any) -> dict[str, float]:
+        calls.append(session)
+        return dict(zip(SCENARIOS, 1 / np.array(speeds[session])))
+
+    monkeypatch.setattr(tuning, "seconds_of", seconds_of)
+    tuning.fastest({choice: choice for choice in speeds}, np.zeros(1, np.float32))  # type: ignore[misc]
+    assert [calls.count(choice) for choice in speeds] == [tuning.ROUNDS, 1, tuning.ROUNDS]
+
+
 def same(choice: Choice) -> tuning.Choices:
     return dict.fromkeys(SCENARIOS, choice)
 
@@ -237,10 +250,10 @@ def test_make_om_stores_the_choice_which_later_commands_use(
     artifact.write_record(model.path.with_name("bs4.tuning.json"), record)
     prepared = tuning.prepare(model.path, model.record)
     assert prepared and prepared.choices == {SINGLE_STREAM: Choice(1, 2), OFFLINE: Choice(1, 4)}
-    prepared = prepared._replace(stored=b"")  # it is of the earlier choice
     for scenario, images in ((OFFLINE, 4), (SINGLE_STREAM, 2)):
         session = tuning.open_session(model.path, model.record, prepared, scenario)
         assert (session.conditions["streams"], session.conditions["images_a_request"]) == (1, images)
+        run_one(session, np.zeros((4, *IMAGE_SHAPE), np.float32))
 
 
 def test_perf_measures_each_scenario_with_its_choice(
@@ -260,6 +273,17 @@ def test_perf_measures_each_scenario_with_its_choice(
         artifact.write_record(model.path.with_name("bs4.tuning.json"), {**model.tuning(), "choices": choices})
         measure.run_timed("onnxruntime", request, Work(Path(), {}, 4, "npy", ""), PerfRules(0, 0, 1, 1), tmp_path)
     assert seen == [[2, 4], [4, 4]]
+
+
+def test_other_options_or_code_of_the_engine_do_not_use_the_choice(
+    onnxruntime_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnxruntime_model
+    assert tuning.stored(model.path, model.record)
+    other = {**model.record["provenance"], "options": "tune=yes streams=2"}
+    assert tuning.stored(model.path, {**model.record, "provenance": other}) is None
+    monkeypatch.setattr(artifact, "digests_of_part", lambda part: {"engines/onnxruntime/run.py": "0"})
+    assert tuning.stored(model.path, model.record) is None
 
 
 MACHINES: list[tuple[str, Any]] = [
@@ -315,6 +339,7 @@ DAMAGES: list[Callable[[Record], object]] = [
     *(changed(choices=value) for value in (None, [], "2", 7, {}, {OFFLINE: {"streams": 2, "images_a_request": 2}})),
     *(changed(choices=dict.fromkeys(SCENARIOS, value)) for value in (None, [], "2", 7, {})),
     *(changed(stored=value) for value in (None, 5, [], "x", {}, {"sha256": 7}, {"sha256": "f" * 64})),
+    *(changed(stored={"sha256": "f" * 64, "bytes": value}) for value in (None, -1, 1, 1e9, "9", 10**15)),
     *(changed(key=value) for value in (None, {}, [], "x")),
     *(lambda record, value=value: value for value in ({}, [], "x", 5, None)),  # type: ignore[misc]
 ]
@@ -490,7 +515,7 @@ def test_a_session_from_the_stored_file_compiles_nothing_and_gives_the_same_logi
     assert np.array_equal(logits_of(openvino_model, prepared), expected)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "missing", "other", "folder"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "missing", "other", "folder", "sparse"])
 def test_a_damaged_stored_file_is_never_loaded_and_is_written_again(
     openvino_model: Model, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -510,7 +535,10 @@ def test_a_damaged_stored_file_is_never_loaded_and_is_written_again(
             tuning.prepare(openvino_model.path, openvino_model.record)
         return
     contents = {"truncated": data[:-9], "empty": b"", "flipped": bytes([data[0] ^ 1]) + data[1:], "other": b"x" * 9}
-    if damage != "missing":
+    if damage == "sparse":
+        path.touch()
+        os.truncate(path, 1 << 42)  # reading it would fill the memory
+    elif damage != "missing":
         path.write_bytes(contents[damage])
     choices = openvino_model.tuning()["choices"]
     monkeypatch.setattr(tuning.Tuning, "tune", untuned)  # the choice still holds
@@ -536,5 +564,20 @@ def test_the_precision_of_a_stored_session_is_checked_too(
 def test_a_file_that_openvino_refuses_is_replaced_by_the_model(openvino_model: Model) -> None:
     prepared = tuning.prepare(openvino_model.path, openvino_model.record)
     assert prepared
+    expected = logits_of(openvino_model, prepared)
     wrong = tuning.Prepared(prepared.choices, b"not of OpenVINO")
-    assert np.array_equal(logits_of(openvino_model, wrong), logits_of(openvino_model, prepared))
+    assert np.array_equal(logits_of(openvino_model, wrong), expected)
+
+
+def test_a_stored_file_of_another_choice_is_not_used(openvino_model: Model) -> None:
+    prepared = tuning.prepare(openvino_model.path, openvino_model.record)
+    assert prepared
+    other = tuning.Prepared(same(Choice(1, 4)), prepared.stored)
+    assert np.allclose(logits_of(openvino_model, other), logits_of(openvino_model, prepared), rtol=1e-5, atol=1e-6)
+
+
+def test_a_choice_without_the_digest_of_its_record_is_not_used(onnxruntime_model: Model) -> None:
+    model = onnxruntime_model
+    record = {name: value for name, value in model.tuning().items() if name != artifact.RECORD_DIGEST}
+    model.path.with_name("bs4.tuning.json").write_text(json.dumps(record, indent=1) + "\n")
+    assert tuning.stored(model.path, model.record) is None

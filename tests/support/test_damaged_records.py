@@ -9,6 +9,7 @@ import builtins
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -153,3 +154,10 @@ def test_any_files_of_the_kernel_give_a_number_of_threads_and_bytes(scratch: Pat
 def test_every_message_is_one_line(subject: str, problem: str, remedy: str) -> None:
     outcome(lambda: cli.die(f"a{subject}", f"b{problem}", f"c{remedy}"))
     assert cli.one_line(subject).isprintable() and len(cli.short(subject)) <= 61
+
+
+def test_a_record_that_would_fill_the_memory_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "bs4.json"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    assert read_record(path) == {}

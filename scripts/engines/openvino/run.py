@@ -35,6 +35,7 @@ class CompiledSession(Pipeline):
     """A session with what OpenVINO has compiled for it."""
 
     compiled: Compiled
+    stored: NDArray[Any]  # what it was opened from, if it was not compiled here
 
 
 def rest_of(options: Options) -> str:
@@ -133,19 +134,26 @@ def open_session(model: ModelFile, options: Options, choice: Choice | None = Non
     return session_of(compiled, model.path, options)
 
 
-def open_stored(stored: bytes, model: Path, options: Options, choice: Choice) -> CompiledSession | None:
-    """The same from what export_session() returned; None if OpenVINO refuses it, as another build of one version may.
+def open_stored(stored: bytes | bytearray, model: Path, options: Options, choice: Choice) -> CompiledSession | None:
+    """The same from what export_session() returned; None if OpenVINO refuses it, as another build of one version may,
+    or if it is of another choice.
 
-    It does not keep the number of streams.
+    It does not keep the number of streams. A bytearray is not copied.
     """
     require_instructions(options["precision"], f"precision={options['precision']}")
     import openvino
 
+    data = np.frombuffer(bytearray(stored) if isinstance(stored, bytes) else stored, np.uint8)
     try:
-        compiled = openvino.Core().import_model(stored, "CPU", settings_of(options, choice.streams))
+        tensor = openvino.Tensor(data, shared_memory=True)
+        compiled = openvino.Core().import_model(tensor, "CPU", settings_of(options, choice.streams))
     except RuntimeError:
         return None
-    return session_of(Compiled(compiled, *choice, rest_of(options), is_quantized=False), model, options)
+    if compiled.input(0).shape[0] != choice.images:
+        return None
+    session = session_of(Compiled(compiled, *choice, rest_of(options), is_quantized=False), model, options)
+    session.stored = data  # OpenVINO may read it as long as the session is open
+    return session
 
 
 def session_of(compiled: Compiled, model: Path, options: Options) -> CompiledSession:
