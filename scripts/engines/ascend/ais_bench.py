@@ -291,11 +291,11 @@ class Session:
             ]
             if not is_accepted(self.model):
                 self.model = copy_private(self.model, self.work / "model.om")
-            self.check_model()  # the run may have waited for the locks
             yield
 
     def check_model(self) -> None:
-        """Exits 1 if the file that ais_bench reads does not have the digest in the model's record."""
+        """Exits 1 if the file that ais_bench has read does not have the digest in the model's record: it may have
+        changed while the run waited for the locks."""
         if digest(self.model) != self.request.record["sha256"]:
             artifact.die_changed(self.request.model)
 
@@ -313,6 +313,7 @@ class Session:
 
         program = process.Program(self.arguments(run), self.work, self.environment, self.log, self.limit)
         status = process.run(program, self.held, tick)
+        self.check_model()  # first, because it may be why ais_bench failed
         text = process.log_text(self.log)
         check_batch(text, self.request.form, self.size, self.log, hint)
         if "[INFO]" not in text:
@@ -322,7 +323,6 @@ class Session:
             reason, remedy = explain_ais_bench(text, status)
             memory = memory_of(self.numbers) if remedy == MEMORY else ""
             die(self.log, f"ais_bench failed: {reason}{memory}", remedy + hint)
-        self.check_model()
         outputs = check_outputs(folder, Expected(begin, len(self.numbers), run.batches, run.loop), self.log)
         progress.update(run.batches * self.size)
         if len(self.numbers) == 1:
