@@ -726,7 +726,7 @@ fi
 
 # The value may contain a password, so it is not printed.
 if [ "$MIRROR" ] && ! is_plain_url "$MIRROR"; then
-    refuse_setting MIRROR "MIRROR: not an http or https URL without a password; use http://host/folder"
+    refuse_setting MIRROR "MIRROR: not an http or https URL, or one with a password or a query; use http://host/folder"
 fi
 
 # A compiled model needs no graph and has one batch size.

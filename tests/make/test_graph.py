@@ -521,7 +521,7 @@ def test_results_of_chips_and_batch_sizes_exist_side_by_side(project: Project) -
         (["accuracy", "WEIGHTS=/no/such"], ["WEIGHTS=/no/such: no such file or folder"]),
         (["clean", "accuracy"], ["clean accuracy", "alone"]),
         (["accuracy", "MIRROR=127.0.0.1:80"], ["MIRROR: not an http or https URL", "use http://host/folder"]),
-        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: not an http or https URL without a password"]),
+        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: not an http or https URL, or one with a password or a query"]),
     ],
 )
 def test_a_wrong_goal_or_value_is_rejected_in_one_line_before_anything_is_installed(

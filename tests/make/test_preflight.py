@@ -143,7 +143,7 @@ def install_npu_smi(tree: Path, answer: str = "", reason: str = "") -> str:
 # Settings: each message says where the value comes from
 
 NOT_A_PATH = "use only letters, digits and . _ / + -, and do not begin with -"
-NOT_A_URL = "MIRROR: not an http or https URL without a password; use http://host/folder"
+NOT_A_URL = "MIRROR: not an http or https URL, or one with a password or a query; use http://host/folder"
 OWNED = "the project's folder or one above it; omit ROOT, or use another folder"
 SWITCH = "not a switch; use 1 or 0"
 
