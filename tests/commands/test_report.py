@@ -442,7 +442,7 @@ def test_junit_contains_the_verdicts_of_the_gate(tree: Tree) -> None:
     }
     failure = cases["cpu", "bs1 (cifar10)"].find("failure")
     assert failure is not None
-    assert "Top-1 95.23% is below 95.34% - 0.10" in str(failure.get("message"))
+    assert "Top-1 95.23% is below 95.34% - 0.10%" in str(failure.get("message"))
     assert cases["910A", "bs16 (own)"].find("skipped") is not None
     assert [child.tag for child in cases["cpu", "bs4 (sample)"]] == ["properties"]
 

@@ -87,6 +87,8 @@ def test_a_link_to_an_environment_with_other_packages_is_refused_and_nothing_is_
     shared = pins.tree / "shared/.venv"
     shared.mkdir(parents=True)
     (shared / "requirements.txt").write_text("numpy==1\n")
+    (shared / "bin").mkdir()
+    (shared / "bin/python").symlink_to(sys.executable)
     (pins.tree / ".venv").symlink_to(shared)
     done = setup(pins)
     assert "setup_env.py: .venv: a link to an environment with other packages" in done.stderr

@@ -521,7 +521,10 @@ def test_results_of_chips_and_batch_sizes_exist_side_by_side(project: Project) -
         (["accuracy", "WEIGHTS=/no/such"], ["WEIGHTS=/no/such: no such file or folder"]),
         (["clean", "accuracy"], ["clean accuracy", "alone"]),
         (["accuracy", "MIRROR=127.0.0.1:80"], ["MIRROR: not an http or https URL", "use http://host/folder"]),
-        (["accuracy", "MIRROR=http://user:secret@host/"], ["MIRROR: not an http or https URL, or one with a password or a query"]),
+        (
+            ["accuracy", "MIRROR=http://user:secret@host/"],
+            ["MIRROR: not an http or https URL, or one with a password or a query"],
+        ),
     ],
 )
 def test_a_wrong_goal_or_value_is_rejected_in_one_line_before_anything_is_installed(
@@ -829,7 +832,7 @@ def test_a_fault_in_another_settings_file_is_named_with_that_file(project: Proje
     project.judge_sample()
     project.make("accuracy", "PARAMS=other.yaml", NULL='{"wrong": 1}')
     done = project.make("verify", check=False)
-    assert "below 100.00% - 0.10, the reference of sample on null" in done.stderr
+    assert "below 100.00% - 0.10%, the reference of sample on null" in done.stderr
     assert "what has changed in other.yaml" in done.stderr
 
 

@@ -505,6 +505,7 @@ def test_dry_runs_need_an_up_to_date_environment(tree: Path, flag: str) -> None:
     message = ".venv: missing or outdated, and make -n and -q install nothing; run make setup first"
     assert refusal(tree, flags=flag) == message
     write(tree / ".venv/requirements.txt", "torch==1\n")
+    write(tree / ".venv/bin/python").chmod(0o755)
     assert refusal(tree, flags=flag) == message
     accepted(tree, flags="k")
     accepted(tree, flags=flag, environment="", PYTHON="sh")

@@ -7,6 +7,7 @@ from _support.artifact import read_record
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,9 +88,16 @@ def test_pins_restored_with_their_old_time_are_noticed(project: Project) -> None
     assert copy_of_pins.read_bytes() == pins.read_bytes()
 
 
+def make_interpreter(project: Project) -> None:
+    """The interpreter of .venv, without which make refuses it."""
+    folder = project.tree / ".venv/bin"
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(sys.executable)
+
+
 def test_the_environment_is_rebuilt_for_pins_restored_with_their_old_time(fresh: Project) -> None:
     stamp = fresh.tree / ".venv/requirements.txt"
-    stamp.parent.mkdir()
+    make_interpreter(fresh)
     shutil.copy2(fresh.tree / "requirements.txt", stamp)
     assert run("make", "-q", "setup", cwd=fresh.tree).returncode == 0
     kept = edit_keeping_a_copy(fresh.tree / "requirements.txt", "numpy==", "numpy ==")
@@ -102,7 +110,7 @@ def test_the_environment_is_rebuilt_for_pins_restored_with_their_old_time(fresh:
 @pytest.mark.parametrize("change", ["longer", "shorter"])
 def test_pins_that_begin_like_those_of_the_environment_are_noticed(fresh: Project, change: str) -> None:
     pins, stamp = fresh.tree / "requirements.txt", fresh.tree / ".venv/requirements.txt"
-    stamp.parent.mkdir()
+    make_interpreter(fresh)
     stamp.write_bytes(pins.read_bytes() if change == "longer" else pins.read_bytes() + b"# more\n")
     if change == "longer":
         pins.write_bytes(pins.read_bytes() + b"# more\n")
