@@ -93,14 +93,16 @@ def run(command: List[str], log: IO[bytes], lock: IO[str], tick: Callable[[], No
     `lock` is its stdin only for the lock. Processes that a killed step has started inherit it, so that the next
     installation waits for them.
     """
-    with subprocess.Popen(
-        command,
-        env=torch_build.pip_environment(),
-        stdin=lock,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        preexec_fn=process.prepare_child,
-    ) as step:
+    with process.interrupts_held():
+        step = subprocess.Popen(
+            command,
+            env=torch_build.pip_environment(),
+            stdin=lock,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=process.prepare_child,
+        )
+    with step:
         try:
             while True:
                 tick()

@@ -17,6 +17,7 @@ from typing import IO, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tup
 
 # Escape sequences of a terminal, and a character that the next one overstrikes, as a pager prints bold text.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])|[^\n]\x08")
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 TIMED_OUT = 124  # the status of a program that exceeded its time limit, as with timeout(1)
 
 
@@ -35,9 +36,24 @@ def command_from_env(variable: str, default: str) -> List[str]:
     return [os.path.abspath(first) if "/" in first else first, *rest]
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back until the end of the block, which starts a child that calls prepare_child().
+
+    While Python forks, it ignores what a handler raises: the signal would be lost, and this process would go on.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def prepare_child() -> None:
     """Set-up of a child process: ignores SIGINT, which the parent reports, and dies with the parent (Linux only)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG, prctl(2)
 
@@ -82,17 +98,18 @@ def run(program: Program, locks: Sequence[IO[str]] = (), tick: Callable[[float],
         stream.write(f"# in {cwd}: {' '.join(map(shlex.quote, command))}\n".encode("utf-8", "surrogateescape"))
         stream.flush()
         try:
-            process = subprocess.Popen(
-                list(command),
-                cwd=str(cwd),
-                env=program.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=prepare,
-                pass_fds=[lock.fileno() for lock in locks],
-            )
+            with interrupts_held():
+                process = subprocess.Popen(
+                    list(command),
+                    cwd=str(cwd),
+                    env=program.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=prepare,
+                    pass_fds=[lock.fileno() for lock in locks],
+                )
         except OSError as error:
             problem = f"cannot be run ({(error.strerror or '').lower()})"
             cli.die(command[0], problem, "run make doctor with the same CHIP=, which lists what is missing")
@@ -128,15 +145,16 @@ def ask_program(command: Sequence[str], environment: Dict[str, str], limit: floa
     cannot be run.
     """
     try:
-        process = subprocess.Popen(
-            list(command),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=prepare_child,
-        )
+        with interrupts_held():
+            process = subprocess.Popen(
+                list(command),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=prepare_child,
+            )
     except OSError as error:
         return 127, f"{command[0]}: {(error.strerror or '').lower()}"
     with process:  # closes the pipe, even if a grandchild holds its other end

@@ -51,7 +51,7 @@ def started(program: Program, log: Path, pipes: bool = False) -> Iterator[subpro
 
     stderr is appended to `log`, and stdout too, unless `pipes` requests pipes for stdin and stdout.
     """
-    with open(log, "ab") as stream:
+    with open(log, "ab") as stream, process.interrupts_held():
         child = subprocess.Popen(
             list(program.command),
             stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _support.machine import threads
-from _support.process import prepare_child
+from _support.process import interrupts_held, prepare_child
 
 import contextlib
 import multiprocessing
@@ -82,7 +82,8 @@ def run(action: Callable[[], Any], memory: int) -> Any:
     context = multiprocessing.get_context("fork")  # the modules are loaded already, and no thread has been started
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=answer, args=(sender, action, memory))
-    child.start()
+    with interrupts_held():
+        child.start()
     sender.close()
     try:
         if not receiver.poll(min(NOTICE, LIMIT)):
