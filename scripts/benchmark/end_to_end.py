@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from benchmark.layout import Root
-from benchmark.processes import Program, Unavailable, Usage, module, run_timed
+from benchmark.processes import Program, Unavailable, Usage, module, plain_seconds, run_timed
 from benchmark.ratios import TIME_AT_CEILING, Figure
 
 UP_TO_DATE = "no-op ms"
@@ -61,11 +61,15 @@ class Chain:
         self.command = [make.program, "-C", str(cli.SCRIPTS.parent), "--no-print-directory"]
         self.command += [f"{name}={value}" for name, value in variables.items() if value]
 
-    def run(self, *goals: str | Path, **variables: str | int) -> Usage:
-        """Builds targets, or files of this ROOT; raises Unavailable with make's last message if that fails."""
+    def program(self, *goals: str | Path, **variables: str | int) -> Program:
+        """The make of targets, or of files of this ROOT."""
         words = [f"{name}={value}" for name, value in variables.items()]
         names = [os.path.normpath(goal) for goal in goals]  # make's spelling of its files
-        return run_timed(Program([*self.command, *names, *words], self.environment), self.log)
+        return Program([*self.command, *names, *words], self.environment)
+
+    def run(self, *goals: str | Path, **variables: str | int) -> Usage:
+        """Builds targets or files; raises Unavailable with make's last message if that fails."""
+        return run_timed(self.program(*goals, **variables), self.log)
 
 
 class Task(NamedTuple):
@@ -94,7 +98,8 @@ class Task(NamedTuple):
 
     def up_to_date(self, times: int) -> list[float]:
         """The times, in ms, of make accuracy when everything is up to date."""
-        return [1000 * self.make("accuracy").seconds for _ in range(times)]
+        program = self.chain.program("accuracy", CHIP=self.chip, BS=self.batch_size)
+        return [1000 * plain_seconds(program) for _ in range(times)]
 
 
 class GuideComparison:

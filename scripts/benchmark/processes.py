@@ -82,6 +82,19 @@ def run_timed(program: Program, log: Path) -> Usage:
     return Usage(seconds, usage.ru_maxrss / 1024)
 
 
+def plain_seconds(program: Program) -> float:
+    """The wall clock time of a program of some milliseconds. started() would add as many: the fork of this process and
+    the start of the guard. Raises Unavailable if its exit status is not 0."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        list(program.command), env=program.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise Unavailable(f"{program.command[0]} exited with status {done.returncode}")
+    return seconds
+
+
 def last_line(log: Path, size: int = 0) -> str:
     """The last line of `log` after its first `size` bytes, without messages of make itself."""
     lines = log.read_bytes()[size:].decode("utf-8", "replace").replace("\r", "\n").splitlines()
